@@ -1,0 +1,380 @@
+"""Every condition that stops a migration or a command, as a class with its facts.
+
+A class is named by the condition, keeps the facts as attributes, and builds one sentence that says what is wrong, where,
+and which command comes next. `exit_code` is what the shell sees; `retryable` says whether the same call may
+succeed later without anybody changing anything. Decisions about what to do with an error do not belong here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class MigrationError(Exception):
+    """Base of all conditions that this package reports to its user.
+
+    Attributes:
+        exit_code: Exit code of a command that ends with this condition.
+        retryable: Whether the same call may succeed later, unchanged.
+    """
+
+    exit_code: int = 1
+    retryable: bool = False
+
+
+class MappingNotFound(MigrationError):
+    """There is no mapping of this name or at this path."""
+
+    exit_code = 2
+
+    def __init__(self, *, name: str, known: list[str], why: str = "") -> None:
+        """Say what was looked for and what there is."""
+        self.name, self.known, self.why = name, known, why
+        there_is = f"known mappings: {', '.join(known)}" if known else why or "no mapping is known"
+        super().__init__(f"no mapping {name}: {there_is}; name one of them or give --mapping PATH")
+
+
+class MappingInvalid(MigrationError):
+    """A mapping is no valid file, or does not fit the database; all problems at once."""
+
+    exit_code = 2
+
+    def __init__(self, *, origin: str, problems: list[str]) -> None:
+        """List the problems, one a line."""
+        self.origin, self.problems = origin, problems
+        super().__init__("\n".join(problems))
+
+
+class GateRefused(MigrationError):
+    """A gate did not pass, so nothing behind it may be written."""
+
+    exit_code = 3
+
+    def __init__(self, *, mapping: str, gate: str, why: str) -> None:
+        """Name the gate, the reason and the way to look at it."""
+        self.mapping, self.gate, self.why = mapping, gate, why
+        super().__init__(
+            f"{mapping}: the gate {gate} {why}; nothing was written behind it; "
+            f"see 'inventory-migration test {mapping}'"
+        )
+
+
+class MigrationBusy(MigrationError):
+    """Another process works on the same target."""
+
+    retryable = True
+
+    def __init__(self, *, target: str, holder: str) -> None:
+        """Name the target and who holds it."""
+        self.target, self.holder = target, holder
+        super().__init__(
+            f"another process is migrating {target} ({holder}); "
+            "watch it with 'inventory-migration status'"
+        )
+
+
+class MigrationPaused(MigrationError):
+    """A migration stands still until somebody resumes it."""
+
+    exit_code = 4
+
+    def __init__(self, *, mapping: str, migration_id: int, reason: str) -> None:
+        """Say why it stands and how it goes on."""
+        self.mapping, self.migration_id, self.reason = mapping, migration_id, reason
+        super().__init__(
+            f"migration {migration_id} of {mapping} is paused ({reason}); "
+            f"go on with 'inventory-migration resume {mapping}'"
+        )
+
+
+class MigrationRolledBack(MigrationError):
+    """A threshold was exceeded and the migration has been rolled back."""
+
+    exit_code = 5
+
+    def __init__(self, *, mapping: str, migration_id: int, reason: str) -> None:
+        """Say what was exceeded."""
+        self.mapping, self.migration_id, self.reason = mapping, migration_id, reason
+        super().__init__(
+            f"migration {migration_id} of {mapping} was rolled back: {reason}; "
+            f"see 'inventory-migration report {mapping}', mend the records and run it again"
+        )
+
+
+class StartRefused(MigrationError):
+    """The state of the mapping's last migration forbids this way of starting."""
+
+    exit_code = 4
+
+    def __init__(self, *, mapping: str, migration_id: int, why: str, command: str) -> None:
+        """Say why, and which command is meant to lift it."""
+        self.mapping, self.migration_id, self.why = mapping, migration_id, why
+        super().__init__(
+            f"migration {migration_id} of {mapping} {why}; go on with 'inventory-migration {command}'"
+        )
+
+
+class ControlTotalsDiffer(MigrationError):
+    """What was read back from the target is not what was locked: never worked around."""
+
+    def __init__(self, *, migration_id: int, chunk: int, differences: dict[str, tuple[object, object]]) -> None:
+        """Name the chunk and each total with both values."""
+        self.migration_id, self.chunk, self.differences = migration_id, chunk, differences
+        listed = ", ".join(f"{name} {a} became {b}" for name, (a, b) in differences.items())
+        super().__init__(
+            f"migration {migration_id}, chunk {chunk}: control totals differ ({listed}); "
+            "the chunk was not committed; look for triggers that change stock, "
+            "then 'inventory-migration resume' or 'rollback'"
+        )
+
+
+class MigrationFailed(MigrationError):
+    """A migration stopped on an error that is nobody's bad record."""
+
+    def __init__(self, *, mapping: str, migration_id: int, reason: str) -> None:
+        """Say what stopped it; nothing uncommitted is left."""
+        self.mapping, self.migration_id, self.reason = mapping, migration_id, reason
+        super().__init__(
+            f"migration {migration_id} of {mapping} stopped: {reason}; "
+            f"'inventory-migration resume {mapping}' goes on, 'rollback {mapping}' goes back"
+        )
+
+
+class MigrationHeld(MigrationFailed):
+    """The server lacks something (disk, memory, connections): held, no record is blamed."""
+
+    exit_code = 4
+    retryable = True
+
+
+class DefaultLocationWrong(MigrationError):
+    """Companies that would not have exactly one default location."""
+
+    exit_code = 3
+
+    def __init__(self, *, mapping: str, companies: list[str], why: str) -> None:
+        """List every company concerned."""
+        self.mapping, self.companies = mapping, companies
+        super().__init__(f"{mapping}: {why}: {', '.join(companies)}; mend them and run again")
+
+
+class LedgerTooNew(MigrationError):
+    """The ledger in this database was written by a later version of the tool."""
+
+    exit_code = 2
+
+    def __init__(self, *, found: int, known: int) -> None:
+        """Name both versions of the ledger."""
+        self.found, self.known = found, known
+        super().__init__(
+            f"the ledger of this database has version {found}, this program knows {known}; "
+            "update inventory-migration"
+        )
+
+
+class RecordUnknown(MigrationError):
+    """No stock record and no ledger entry has this key."""
+
+    exit_code = 2
+
+    def __init__(self, *, mapping: str, key: str) -> None:
+        """Name the key that was asked for."""
+        self.mapping, self.key = mapping, key
+        super().__init__(
+            f"{mapping}: no stock record with key {key}; give the key as 'test {mapping}' shows it, "
+            "the parts of a composite key separated by commas"
+        )
+
+
+class SuperuserRefused(MigrationError):
+    """Running as superuser would run the application's own triggers as superuser."""
+
+    exit_code = 2
+
+    def __init__(self, *, role: str, triggers: list[str]) -> None:
+        """List the triggers that would run with every right."""
+        self.role, self.triggers = role, triggers
+        super().__init__(
+            f"{role} is a superuser and {', '.join(triggers)} would run as superuser on every "
+            "write; connect as the worker role ('inventory-migration test --sql' prints its "
+            "grants) or say --as-superuser"
+        )
+
+
+class LockNotObtained(MigrationError):
+    """The application held a table too long for a short change of its structure."""
+
+    retryable = True
+
+    def __init__(self, *, what: str, seconds: float) -> None:
+        """Say what waited, and how long."""
+        self.what, self.seconds = what, seconds
+        super().__init__(
+            f"could not {what} within {seconds:.0f} s because other sessions hold the table; "
+            "run again when it is quieter"
+        )
+
+
+class ProjectFileMissing(MigrationError):
+    """A mapping or suite that was asked for is in none of the places for such files."""
+
+    exit_code = 2
+
+    def __init__(self, kind: str, filename: str, *, known: Sequence[str] = ()) -> None:
+        """Keep what was asked for and what there is instead."""
+        self.kind = kind
+        self.filename = filename
+        self.known = tuple(known)
+        there = f"there is {', '.join(self.known)}" if self.known else "there is none at all"
+        super().__init__(
+            f"No file {filename} among the {kind} ({there}); correct the name, or point "
+            f"INVENTORY_{kind.upper()} to the folder that holds it."
+        )
+
+
+class ProjectFolderMissing(MigrationError):
+    """An environment variable names a folder that does not exist or can not be used."""
+
+    exit_code = 2
+
+    def __init__(self, variable: str, folder: str, reason: str = "it does not exist") -> None:
+        """Keep the variable, the folder and what is wrong with it."""
+        self.variable = variable
+        self.folder = folder
+        self.reason = reason
+        super().__init__(
+            f"The folder {folder} can not be used: {reason}; set {variable} to another folder."
+        )
+
+
+class EnvFileInvalid(MigrationError):
+    """A file of environment variables can not be read, or one of its lines is no assignment."""
+
+    exit_code = 2
+
+    def __init__(self, path: str, line: int | None, reason: str) -> None:
+        """Keep the place; the line's text stays out, it may hold a password."""
+        self.path = path
+        self.line = line
+        self.reason = reason
+        place = path if line is None else f"{path}, line {line}"
+        super().__init__(f"{place}: {reason}.")
+
+
+class DatabaseUrlInvalid(MigrationError):
+    """The text that should name a database is neither a PostgreSQL URL nor keywords and values."""
+
+    exit_code = 2
+
+    def __init__(self, reason: str) -> None:
+        """Keep the reason only: the text itself may hold a password."""
+        self.reason = reason
+        super().__init__(
+            f"The database URL can not be understood: {reason}; write "
+            "postgresql://user:password@host:5432/database into INVENTORY_DATABASE_URL, with "
+            "special characters of the password percent-encoded (@ as %40, / as %2F)."
+        )
+
+
+class DatabaseUnreachable(MigrationError):
+    """No server answers at that address, or it takes no connections at the moment."""
+
+    exit_code = 2
+    retryable = True
+
+    def __init__(self, where: str, reason: str) -> None:
+        """Keep the address and the last thing that the driver said."""
+        self.where = where
+        self.reason = reason
+        super().__init__(
+            f"Can not reach the database ({where}): {reason}; check INVENTORY_DATABASE_URL and "
+            "that the server runs, or unset it to use the embedded server."
+        )
+
+
+class AuthenticationFailed(MigrationError):
+    """The server answers, and refuses this role or its password."""
+
+    exit_code = 2
+
+    def __init__(self, where: str, role: str, reason: str) -> None:
+        """Keep the address, the role and the server's reason."""
+        self.where = where
+        self.role = role
+        self.reason = reason
+        super().__init__(
+            f'The database ({where}) refuses role "{role}": {reason}; check role and password in '
+            "INVENTORY_DATABASE_URL (or PGPASSWORD, ~/.pgpass) and the server's pg_hba.conf."
+        )
+
+
+class DatabaseMissing(MigrationError):
+    """The server answers, and has no database of that name."""
+
+    exit_code = 2
+
+    def __init__(self, where: str, database: str) -> None:
+        """Keep the address and the name."""
+        self.where = where
+        self.database = database
+        super().__init__(
+            f'The server ({where}) has no database "{database}"; list what it has with psql --list '
+            "and correct INVENTORY_DATABASE_URL."
+        )
+
+
+class PrivilegeMissing(MigrationError):
+    """The role lacks a privilege that the command needs."""
+
+    exit_code = 2
+
+    def __init__(self, where: str, role: str, reason: str) -> None:
+        """Keep the address, the role and what it may not do."""
+        self.where = where
+        self.role = role
+        self.reason = reason
+        super().__init__(
+            f'Role "{role}" lacks a privilege ({where}): {reason}; '
+            "inventory-migration test --sql prints the grants for the database's owner."
+        )
+
+
+class ServerTooOld(MigrationError):
+    """The server is older than the oldest release that the protocol was tried on."""
+
+    exit_code = 2
+
+    def __init__(self, where: str, version: str, oldest: str) -> None:
+        """Keep the address and both versions."""
+        self.where = where
+        self.version = version
+        self.oldest = oldest
+        super().__init__(
+            f"The server ({where}) is PostgreSQL {version}, and {oldest} is the oldest that is "
+            "supported; upgrade it, or migrate a copy on a newer server."
+        )
+
+
+class StatementFailed(MigrationError):
+    """The server refused a statement, for a reason that has no class of its own."""
+
+    def __init__(self, where: str, sqlstate: str | None, reason: str) -> None:
+        """Keep the address, the SQLSTATE and the server's message."""
+        self.where = where
+        self.sqlstate = sqlstate
+        self.reason = reason
+        super().__init__(f"The database ({where}) refused a statement: {reason} ({sqlstate}).")
+
+
+class EmbeddedServerFailed(MigrationError):
+    """The embedded server did not start, stop, or is not ours to touch."""
+
+    exit_code = 2
+
+    def __init__(self, reason: str, *, advice: str = "", log: Sequence[str] = ()) -> None:
+        """Keep the reason, the next command, and the last lines of the server's log."""
+        self.reason = reason
+        self.advice = advice or "set INVENTORY_DATABASE_URL to use a server of your own"
+        self.log = tuple(log)
+        lines = "".join(f"\n  {line}" for line in self.log)
+        super().__init__(f"The embedded server: {reason}; {self.advice}.{lines}")

@@ -1,0 +1,154 @@
+"""Where things lie: the project's folder, the state folder, mappings and suites, environment files.
+
+Only paths and environment variables belong here. Nothing in this module knows what a mapping means
+or opens a connection.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Literal
+
+from inventory_migration.errors import EnvFileInvalid, ProjectFileMissing, ProjectFolderMissing
+
+Kind = Literal["expectations", "mappings"]
+
+_PACKAGE = Path(__file__).resolve().parent
+
+_DAGSTER_DEFAULTS = """\
+# Written by inventory-migration when it made this folder; yours to change.
+telemetry:
+  enabled: false
+"""
+
+
+def project_folder() -> Path:
+    """Return the checkout that holds this package, or the working folder if there is none."""
+    checkout = _PACKAGE.parent
+    return checkout if (checkout / "workspace.yaml").is_file() else Path.cwd()
+
+
+def state_folder() -> Path:
+    """Return the folder for everything that the tool keeps on disk, and make it.
+
+    It is `$INVENTORY_HOME`, or `.inventory` in the project. It ignores itself in git, since a
+    wheel's user works in a repository whose .gitignore does not know it.
+    """
+    chosen = os.environ.get("INVENTORY_HOME")
+    folder = Path(chosen).expanduser().absolute() if chosen else project_folder() / ".inventory"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        ignore = folder / ".gitignore"
+        if not ignore.exists():
+            ignore.write_text("*\n")
+    except OSError as error:
+        raise ProjectFolderMissing("INVENTORY_HOME", str(folder), _words(error)) from error
+    return folder
+
+
+def dagster_home() -> Path:
+    """Return Dagster's instance folder, `$DAGSTER_HOME` or one in the state folder, and make it.
+
+    The folder in the state folder gets a small dagster.yaml: without one Dagster warns on every
+    command.
+    """
+    chosen = os.environ.get("DAGSTER_HOME")
+    if chosen:
+        folder = Path(chosen).expanduser().absolute()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ProjectFolderMissing("DAGSTER_HOME", str(folder), _words(error)) from error
+        return folder
+    folder = state_folder() / "dagster"
+    folder.mkdir(exist_ok=True)
+    configuration = folder / "dagster.yaml"
+    if not configuration.exists():
+        configuration.write_text(_DAGSTER_DEFAULTS)
+    return folder
+
+
+def listing(kind: Kind, suffix: str) -> dict[str, Path]:
+    """Return every file of a kind by its stem; an earlier place hides the names of a later one."""
+    found: dict[str, Path] = {}
+    for folder in _places(kind):
+        for path in sorted(folder.glob(f"*{suffix}")):
+            found.setdefault(path.name.removesuffix(suffix), path)
+    return dict(sorted(found.items()))
+
+
+def find(kind: Kind, filename: str) -> Path:
+    """Return the file of that name: from the environment's, the project's, or the package's folder.
+
+    Raises:
+        ProjectFileMissing: No place has it.
+    """
+    for folder in _places(kind):
+        path = folder / filename
+        if path.is_file():
+            return path
+    known = listing(kind, Path(filename).suffix)
+    raise ProjectFileMissing(kind, filename, known=[path.name for path in known.values()])
+
+
+def load_env_file(path: Path | str) -> dict[str, str]:
+    """Read KEY=VALUE lines into the environment; what the environment already has wins.
+
+    Blank lines, comments, a leading `export` and quotes are understood, as other tools write such
+    files. There is no
+    interpolation: a `$` in a password stays a `$`.
+
+    Returns:
+        The variables that were set.
+
+    Raises:
+        EnvFileInvalid: The file can not be read, or a line is no assignment.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = _words(error) if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise EnvFileInvalid(str(path), None, f"can not be read: {reason}") from error
+    found: dict[str, str] = {}
+    for number, raw in enumerate(text.splitlines(), start=1):
+        line = raw.strip()
+        if not line or line.startswith("#"):
+            continue
+        assignment = re.fullmatch(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)", line)
+        if assignment is None:
+            raise EnvFileInvalid(str(path), number, "expected KEY=VALUE")
+        name, value = assignment.groups()
+        found[name] = _unquoted(value, path, number)
+    added = {name: value for name, value in found.items() if name not in os.environ}
+    os.environ.update(added)
+    return added
+
+
+def _unquoted(value: str, path: Path, number: int) -> str:
+    if value[:1] in {"'", '"'}:
+        quoted = re.fullmatch(r"""(['"])(.*)\1\s*(?:#.*)?""", value)
+        if quoted is None:
+            raise EnvFileInvalid(str(path), number, "the quote is never closed")
+        return quoted.group(2)
+    # Only a "#" after white space starts a comment: passwords contain it.
+    return re.split(r"\s#", value, maxsplit=1)[0].rstrip()
+
+
+def _places(kind: Kind) -> list[Path]:
+    variable = f"INVENTORY_{kind.upper()}"
+    places = [project_folder() / kind, _PACKAGE / kind]
+    chosen = os.environ.get(variable)
+    if chosen:
+        folder = Path(chosen).expanduser().absolute()
+        # A misspelt folder must not silently become "use what ships".
+        if not folder.is_dir():
+            raise ProjectFolderMissing(variable, str(folder))
+        places.insert(0, folder)
+    return places
+
+
+def _words(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
