@@ -6,12 +6,15 @@ run as an unprivileged account. Nothing here knows PostgreSQL.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
+import signal
 import stat
 import subprocess
-from collections.abc import Collection
+import time
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,16 +73,17 @@ def make_folder(folder: Path, account: Account | None, *, mark: str) -> None:
     A folder that is there keeps its permissions, and is refused unless it has the mark.
     """
     marked = folder / mark
-    if folder.is_symlink():
-        raise _not_ours(folder)
-    if folder.exists() and (marked.exists() or any(folder.iterdir())):
-        if not marked.exists():
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        _require_owner(folder, account)
+        if marked.exists():
+            return
+        if any(folder.iterdir()):
             raise EmbeddedServerFailed(
                 f"{folder} holds files that this tool did not make",
                 advice="move them away, or set INVENTORY_HOME to another folder",
-            )
-        return
-    folder.mkdir(mode=0o700, exist_ok=True)
+            ) from None
     if account is not None:
         os.chown(folder, -1, account.gid)
         folder.chmod(0o710)
@@ -96,42 +100,47 @@ def make_private(folder: Path, account: Account | None) -> None:
     try:
         folder.mkdir(mode=0o700)
     except FileExistsError:
-        found = folder.lstat()
-        owners = {os.geteuid()} if account is None else {os.geteuid(), account.uid}
-        if (
-            not stat.S_ISDIR(found.st_mode)
-            or found.st_uid not in owners
-            or stat.S_IMODE(found.st_mode) & 0o077
-        ):
+        _require_owner(folder, account)
+        if stat.S_IMODE(folder.lstat().st_mode) & 0o077:
             raise _not_ours(folder) from None
     if account is not None:
         os.chown(folder, account.uid, account.gid, follow_symlinks=False)
 
 
-def remove_folder(folder: Path) -> None:
-    """Delete a folder with all that is in it, if it is there; a link in its place is refused."""
-    if folder.is_symlink():
-        raise _not_ours(folder)
-    if folder.exists():
+def remove_folder(folder: Path, account: Account | None) -> None:
+    """Delete a folder with all in it, if it is there; a link or somebody else's is refused."""
+    if folder.is_symlink() or folder.exists():
+        _require_owner(folder, account)
         shutil.rmtree(folder)
 
 
+def make_readable(folder: Path) -> None:
+    """Make a folder, with those above it that are missing, that everybody may read."""
+    if not folder.exists():
+        make_readable(folder.parent)
+        folder.mkdir()
+        folder.chmod(0o755)
+
+
 def copy_readable(source: Path, target: Path, *, skip: Collection[str]) -> None:
-    """Copy a tree so that everybody can read and run it; only a complete one gets the name."""
-    target.parent.mkdir(exist_ok=True)
-    target.parent.chmod(0o755)
-    partial = target.with_name(target.name + ".partial")
-    remove_folder(partial)
-    shutil.copytree(source, partial, symlinks=True, ignore=shutil.ignore_patterns(*skip))
-    for path in (partial, *partial.rglob("*")):
+    """Copy a tree so that everybody can read and run it, whatever the original's permissions."""
+    make_readable(target.parent)
+    shutil.copytree(source, target, symlinks=True, ignore=shutil.ignore_patterns(*skip))
+    for path in (target, *target.rglob("*")):
         if not path.is_symlink():
-            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
-    partial.rename(target)
+            runs = path.is_dir() or path.stat().st_mode & 0o100
+            path.chmod(0o755 if runs else 0o644)
 
 
-def can_reach(account: Account, path: Path) -> bool:
-    """Return whether the account can enter this folder or run this program, as the system says."""
-    return run(["/bin/sh", "-c", 'test -x "$1"', "sh", str(path)], account).returncode == 0
+def can_enter(account: Account, folder: Path) -> bool:
+    """Return whether the account can enter this folder, as the system says."""
+    return run(["/bin/sh", "-c", 'test -x "$1"', "sh", str(folder)], account).returncode == 0
+
+
+def can_run(account: Account, program: Path) -> bool:
+    """Return whether the account can run this program, with the libraries that it needs."""
+    command = ["/bin/sh", "-c", '"$1" --version', "sh", str(program)]
+    return run(command, account).returncode == 0
 
 
 def run(command: list[str], account: Account | None) -> subprocess.CompletedProcess[str]:
@@ -176,15 +185,48 @@ def run(command: list[str], account: Account | None) -> subprocess.CompletedProc
 def works_in(pid: int, folder: Path) -> bool:
     """Return whether a process lives and works in the folder, and is no later one of its number."""
     if Path("/proc/self").exists():
-        try:
-            return Path(f"/proc/{pid}/cwd").readlink() == folder.resolve()
-        except OSError:
-            return False
+        return _working_folder(pid) == folder.resolve()
     try:
         os.kill(pid, 0)
     except OSError:
         return False
     return True
+
+
+def end_all(name: str, folder: Path, *, seconds: float) -> None:
+    """Kill the programs of that name that work in the folder, and wait until they are gone."""
+    deadline = time.monotonic() + seconds
+    while found := list(_programs_in(name, folder)):
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if time.monotonic() > deadline:
+            return
+        time.sleep(0.05)
+
+
+def _programs_in(name: str, folder: Path) -> Iterator[int]:
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (process / "comm").read_text().strip() == name:
+                pid = int(process.name)
+                if _working_folder(pid) == folder.resolve():
+                    yield pid
+
+
+def _working_folder(pid: int) -> Path | None:
+    # Neither a zombie nor a process of somebody else has one that can be read.
+    try:
+        return Path(f"/proc/{pid}/cwd").readlink()
+    except OSError:
+        return None
+
+
+def _require_owner(folder: Path, account: Account | None) -> None:
+    owners = {os.geteuid()} if account is None else {os.geteuid(), account.uid}
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid not in owners:
+        raise _not_ours(folder)
 
 
 def _account(entry: pwd.struct_passwd) -> Account:

