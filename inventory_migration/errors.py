@@ -117,7 +117,9 @@ class StartRefused(MigrationError):
 class ControlTotalsDiffer(MigrationError):
     """What was read back from the target is not what was locked: never worked around."""
 
-    def __init__(self, *, migration_id: int, chunk: int, differences: dict[str, tuple[object, object]]) -> None:
+    def __init__(
+        self, *, migration_id: int, chunk: int, differences: dict[str, tuple[object, object]]
+    ) -> None:
         """Name the chunk and each total with both values."""
         self.migration_id, self.chunk, self.differences = migration_id, chunk, differences
         listed = ", ".join(f"{name} {a} became {b}" for name, (a, b) in differences.items())
@@ -378,3 +380,84 @@ class EmbeddedServerFailed(MigrationError):
         self.log = tuple(log)
         lines = "".join(f"\n  {line}" for line in self.log)
         super().__init__(f"The embedded server: {reason}; {self.advice}.{lines}")
+
+
+class DemoArgumentInvalid(MigrationError):
+    """An argument of the demo is out of its range."""
+
+    exit_code = 2
+
+    def __init__(self, *, argument: str, value: object, expected: str) -> None:
+        """Name the argument, what was given, and what may be."""
+        self.argument, self.value, self.expected = argument, value, expected
+        super().__init__(f"--{argument} {value}: expected {expected}")
+
+
+class DemoConflict(MigrationError):
+    """The demo's names belong to something else in this database."""
+
+    exit_code = 2
+
+    def __init__(self, *, tables: list[str]) -> None:
+        """List the tables; none of them is ever dropped."""
+        self.tables = tables
+        super().__init__(
+            f"this database has {', '.join(tables)} in schema public, not made by the demo; nothing "
+            "was changed; name an empty database in INVENTORY_DATABASE_URL, then run "
+            "'inventory-migration demo' again"
+        )
+
+
+class DemoExists(MigrationError):
+    """The database holds a demo already."""
+
+    exit_code = 2
+
+    def __init__(self, *, tables: list[str]) -> None:
+        """List the demo's tables that were found."""
+        self.tables = tables
+        super().__init__(
+            f"this database holds a demo already ({', '.join(tables)}); nothing was changed; "
+            "'inventory-migration demo --replace' drops it and makes a new one"
+        )
+
+
+class DemoInUse(MigrationError):
+    """Something that is not the demo's depends on its tables, so they can not be dropped."""
+
+    exit_code = 2
+
+    def __init__(self, *, dependents: list[str]) -> None:
+        """List what depends, in the server's words."""
+        self.dependents = dependents
+        super().__init__(
+            f"the demo can not be replaced: {'; '.join(dependents)}; nothing was changed; drop "
+            "these first, then 'inventory-migration demo --replace'"
+        )
+
+
+class SuiteInvalid(MigrationError):
+    """A suite of expectations has problems that would make its gate pass or fail for no reason."""
+
+    exit_code = 2
+
+    def __init__(self, origin: str, problems: Sequence[str]) -> None:
+        """Keep the file and every problem, one a line."""
+        self.origin = origin
+        self.problems = tuple(problems)
+        super().__init__("\n".join(f"{origin}: {problem}." for problem in self.problems))
+
+
+class SuiteParametersMissing(MigrationError):
+    """A suite was to be judged without a value that its expectations are about."""
+
+    exit_code = 2
+
+    def __init__(self, origin: str, names: Sequence[str]) -> None:
+        """Keep the file and the names without a usable value."""
+        self.origin = origin
+        self.names = tuple(names)
+        super().__init__(
+            f"{origin}: needs a number for {', '.join(names)}; "
+            "a suite of your own may only use the parameters of the one that ships."
+        )

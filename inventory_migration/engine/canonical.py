@@ -1,0 +1,375 @@
+"""A mapping as SQL: the relations that everything else is written against.
+
+Whatever an application calls its tables, `records`, `companies` and `default_locations` have the same columns. They are SQL text to be
+inlined, never views: a permanent view would keep the application from changing its own columns. Rules and their
+order are decided here, once, for the dry run, the gates and the chunks alike. Statements that write do not
+belong here.
+
+The text returned is plain SQL; put it into `sqlalchemy.text` through `inventory_migration.database.escaped`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from inventory_migration.catalog import (
+    FLOATS,
+    INTEGERS,
+    TEXTS,
+    ResolvedMapping,
+    column_sql,
+    literal,
+)
+from inventory_migration.database import quoted
+
+LATE_RULE = "default_location_missing"
+"""The rule of a record whose company lost its default location, or got none yet; the sweep lifts it."""
+
+_NUMBER = r"^[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]{1,3})?$"
+
+# Types that hash_record_extended can take; all others are hashed by their text.
+_HASHABLE = (
+    INTEGERS
+    | FLOATS
+    | TEXTS
+    | {
+        "numeric",
+        "boolean",
+        "date",
+        "timestamp without time zone",
+        "timestamp with time zone",
+        "time without time zone",
+        "uuid",
+        "jsonb",
+        "bytea",
+    }
+)
+
+
+def keys(resolved: ResolvedMapping) -> list[str]:
+    """The canonical names of the key columns: key_1, key_2, and so on."""
+    return [f"key_{number}" for number, _ in enumerate(resolved.key_columns, start=1)]
+
+
+def same_key(resolved: ResolvedMapping, left: str, right: str) -> str:
+    """The condition that two relations with canonical keys mean the same record."""
+    return " AND ".join(f"{left}.{key} = {right}.{key}" for key in keys(resolved))
+
+
+def key_of_source(resolved: ResolvedMapping, other: str, alias: str = "s") -> str:
+    """The condition that a row of the source table is the record of a relation with canonical keys."""
+    pairs = zip(resolved.key_columns, keys(resolved), strict=True)
+    return " AND ".join(f"{alias}.{quoted(column.name)} = {other}.{key}" for column, key in pairs)
+
+
+def source_keys(resolved: ResolvedMapping, alias: str = "s") -> str:
+    """The key columns of the source table, to order by."""
+    return ", ".join(f"{alias}.{quoted(column.name)}" for column in resolved.key_columns)
+
+
+def written_columns(resolved: ResolvedMapping) -> list[str]:
+    """The columns of the source table that a migration writes: the target, then what it touches."""
+    mapping = resolved.mapping
+    return [mapping.target.column, *mapping.touch]
+
+
+def before_columns(resolved: ResolvedMapping) -> dict[str, str]:
+    """Name of each pre-image in the snapshot: before_1 is the target's."""
+    return {
+        column: f"before_{number}"
+        for number, column in enumerate(written_columns(resolved), start=1)
+    }
+
+
+def available(resolved: ResolvedMapping, quantity: str, reserved: str) -> str:
+    """What can be promised: a net quantity has open orders taken off already."""
+    return quantity if resolved.mapping.quantity_basis == "net" else f"{quantity} - {reserved}"
+
+
+def row_hash(resolved: ResolvedMapping, alias: str = "s") -> str:
+    """A 64-bit hash of the columns of a source row that a migration does not write."""
+    written = set(written_columns(resolved))
+    values = [
+        f"{alias}.{quoted(column.name)}" + ("" if column.base_type in _HASHABLE else "::text")
+        for column in resolved.source.columns.values()
+        if column.name not in written
+    ]
+    return f"hash_record_extended(ROW({', '.join(values)}), 0)"
+
+
+def default_condition(resolved: ResolvedMapping, alias: str = "l") -> str:
+    """How a default location is recognised."""
+    return " AND ".join(
+        f"{alias}.{quoted(column)} IS NOT DISTINCT FROM {literal(value)}"
+        for column, value in resolved.mapping.locations.default.items()
+    )
+
+
+def default_locations(resolved: ResolvedMapping) -> str:
+    """Every default location: location_key, company_key, company_found."""
+    locations, company = resolved.mapping.locations, resolved.mapping.company
+    if resolved.locations is None:
+        return (
+            f"SELECT NULL::{resolved.location_key_type} AS location_key, "
+            f"NULL::{resolved.company_key_type} AS company_key, "
+            "NULL::boolean AS company_found WHERE false"
+        )
+    return f"""
+        SELECT l.{quoted(locations.key)} AS location_key,
+               l.{quoted(locations.company)} AS company_key,
+               EXISTS (SELECT FROM {resolved.company.sql} AS c
+                        WHERE c.{quoted(company.key)} = l.{quoted(locations.company)})
+                   AS company_found
+        FROM {resolved.locations_sql} AS l
+        WHERE {default_condition(resolved)}"""
+
+
+def defaults_by_company(resolved: ResolvedMapping) -> str:
+    """One row per company that has a default location: company_key, location_key, how many."""
+    return f"""
+        SELECT company_key,
+               (array_agg(location_key ORDER BY location_key))[1] AS location_key,
+               count(*) AS default_locations
+        FROM ({default_locations(resolved)}) AS found
+        GROUP BY company_key"""
+
+
+def planned_locations(resolved: ResolvedMapping, planned: str) -> str:
+    """The default locations a migration has planned with, as far as they still stand."""
+    locations = resolved.mapping.locations
+    return f"""
+        SELECT w.company_key, w.location_key, 1::bigint AS default_locations
+        FROM {planned} AS w
+        JOIN {resolved.locations_sql} AS l
+          ON l.{quoted(locations.key)} = w.location_key
+         AND l.{quoted(locations.company)} = w.company_key"""
+
+
+def companies(resolved: ResolvedMapping) -> str:
+    """One row per company: company_key, company_name, default_locations, location_key, stock_records."""
+    company = resolved.mapping.company
+    return f"""
+        SELECT c.{quoted(company.key)} AS company_key,
+               c.{quoted(company.name)}::text AS company_name,
+               COALESCE(d.default_locations, 0) AS default_locations,
+               CASE WHEN d.default_locations = 1 THEN d.location_key END AS location_key,
+               COALESCE(n.stock_records, 0) AS stock_records
+        FROM {resolved.company.sql} AS c
+        LEFT JOIN ({defaults_by_company(resolved)}) AS d ON d.company_key = c.{quoted(company.key)}
+        LEFT JOIN (
+            SELECT {column_sql(resolved.mapping.source.company)} AS company_key,
+                   count(*) AS stock_records
+            FROM {resolved.source.sql} AS s {resolved.mapping.source.joins}
+            GROUP BY 1) AS n ON n.company_key = c.{quoted(company.key)}"""
+
+
+def source_rows(resolved: ResolvedMapping, *, chunked: str | None = None, extra: str = "") -> str:
+    """The stock records as they stand, before any rule.
+
+    Args:
+        resolved: The mapping and its types.
+        chunked: Quoted snapshot table (alias `p`) that the source is joined to; adds `position`,
+            `chunk` and the snapshot's own columns to each record. None reads the whole table.
+        extra: Further columns over the alias `s`.
+    """
+    mapping = resolved.mapping
+    key_list = [
+        f"s.{quoted(column.name)} AS {key}"
+        for column, key in zip(resolved.key_columns, keys(resolved), strict=True)
+    ]
+    key_text = f"concat_ws(', ', {source_keys(resolved)})"
+    target = (
+        f"s.{quoted(mapping.target.column)}"
+        if resolved.target_exists
+        else f"NULL::{resolved.location_key_type}"
+    )
+    skips = " ".join(
+        f"WHEN ({condition.sql}) THEN {literal(reason)}"
+        for reason, condition in mapping.source.skip.items()
+    )
+    quantity = column_sql(mapping.source.quantity)
+    reserved = column_sql(mapping.source.reserved) if mapping.source.reserved else None
+    snapshot_columns = "p.position, p.chunk, p.item_duplicate," if chunked else ""
+    table = (
+        f"{chunked} AS p JOIN {resolved.source.sql} AS s ON {key_of_source(resolved, 'p')}"
+        if chunked
+        else f"{resolved.source.sql} AS s"
+    )
+    reserved_type = resolved.reserved_type or "numeric"
+    return f"""
+        SELECT {snapshot_columns} {", ".join(key_list)},
+               {key_text} AS key_text,
+               {column_sql(mapping.source.company)} AS company_key,
+               {column_sql(mapping.source.item)}::text AS item_key,
+               {_number(quantity, resolved.quantity_type)} AS quantity,
+               {_number_state(quantity, resolved.quantity_type)} AS quantity_state,
+               {_reserved(reserved, reserved_type)} AS reserved,
+               {_reserved_state(reserved, reserved_type)} AS reserved_state,
+               {target} AS location_key,
+               {f"CASE {skips} END" if skips else "NULL::text"} AS skip_reason,
+               {row_hash(resolved)} AS row_hash{f", {extra}" if extra else ""}
+        FROM {table} {mapping.source.joins}"""
+
+
+def records(
+    resolved: ResolvedMapping, *, chunked: str | None = None, planned: str | None = None
+) -> str:
+    """Every stock record with the outcome that the rules give it, and the rule that decided.
+
+    Args:
+        resolved: The mapping and its types.
+        chunked: As for `source_rows`.
+        planned: Quoted table of the locations that a migration has planned with. None takes the
+            application's default locations; a company without one is taken to get one.
+    """
+    mapping = resolved.mapping
+    company = resolved.company
+    company_key = f"c.{quoted(mapping.company.key)}"
+    locations = mapping.locations
+    has_locations = resolved.locations is not None
+    own = (
+        "CASE WHEN r.location_key IS NOT NULL THEN "
+        f"COALESCE(own.{quoted(locations.company)} = r.company_key, false) END"
+        if has_locations
+        else "NULL::boolean"
+    )
+    own_join = (
+        f"LEFT JOIN {resolved.locations_sql} AS own ON own.{quoted(locations.key)} = r.location_key"
+        if has_locations
+        else ""
+    )
+    defaults = planned_locations(resolved, planned) if planned else defaults_by_company(resolved)
+    if chunked:
+        duplicate = "r.item_duplicate"
+    elif mapping.rules.item_duplicate == "warn":
+        duplicate = "NULL::boolean"
+    else:
+        duplicate = (
+            "(r.item_key IS NOT NULL AND r.company_key IS NOT NULL AND r.skip_reason IS NULL AND "
+            "count(*) OVER (PARTITION BY r.company_key, r.item_key, r.skip_reason) > 1)"
+        )
+    names = ["position", "chunk", *keys(resolved)] if chunked else keys(resolved)
+    canonical = ", ".join(
+        [
+            *names,
+            "key_text, company_key, company_found, item_key, quantity, quantity_state",
+            "reserved, reserved_state, location_key, location_own, default_location",
+            "item_duplicate, row_hash",
+        ]
+    )
+    deciding = "\n".join(
+        f"WHEN {condition} THEN '{rule}'"
+        for rule, condition in _deciding(resolved, planned=planned is not None)
+    )
+    return f"""
+        SELECT {canonical}, rule,
+               CASE WHEN skip_reason IS NOT NULL THEN 'skipped'
+                    WHEN location_own THEN 'already'
+                    WHEN rule IS NOT NULL THEN 'quarantined'
+                    ELSE 'migrated' END AS outcome
+        FROM (
+            SELECT j.*,
+                   CASE WHEN skip_reason IS NOT NULL THEN skip_reason
+                        WHEN location_own THEN NULL
+                        {deciding}
+                   END AS rule
+            FROM (
+                SELECT {_without_duplicate(resolved, chunked)},
+                       {duplicate} AS item_duplicate,
+                       {company_key} IS NOT NULL AS company_found,
+                       {own} AS location_own,
+                       d.location_key AS default_location,
+                       COALESCE(d.default_locations, 0) AS default_locations
+                FROM ({source_rows(resolved, chunked=chunked)}) AS r
+                LEFT JOIN {company.sql} AS c ON {company_key} = r.company_key
+                LEFT JOIN ({defaults}) AS d ON d.company_key = r.company_key
+                {own_join}
+            ) AS j
+        ) AS classified"""
+
+
+def rule_conditions(resolved: ResolvedMapping) -> dict[str, str]:
+    """Each built-in rule as a condition over a record, in the order in which they are applied.
+
+    Two records of one item are found by looking at both, so `item_duplicate` reads the flag that
+    `records` or the snapshot computed.
+    """
+    conditions = {
+        "company_missing": "company_found IS NOT TRUE",
+        "location_foreign": "location_own IS FALSE",
+        "quantity_missing": "quantity_state = 'missing'",
+        "quantity_not_a_number": "(quantity_state = 'not_a_number' "
+        "OR reserved_state = 'not_a_number')",
+        "negative_quantity": "quantity < 0",
+        "reserved_exceeds_quantity": "reserved > quantity",
+        "item_duplicate": "item_duplicate",
+        "default_location_ambiguous": "default_locations > 1",
+    }
+    if resolved.mapping.quantity_basis == "net":
+        # A net quantity has the reserved units taken off, so more reserved than left is no defect.
+        conditions["reserved_exceeds_quantity"] = "false"
+    return {rule: conditions[rule] for rule in resolved.mapping.rules.actions()}
+
+
+def duplicates(resolved: ResolvedMapping) -> str:
+    """Items that a company has more than once: company_key, item_key, copies, key_text of one."""
+    return f"""
+        SELECT company_key, item_key, count(*) AS copies, min(key_text) AS key_text
+        FROM ({source_rows(resolved)}) AS r
+        WHERE skip_reason IS NULL AND item_key IS NOT NULL AND company_key IS NOT NULL
+        GROUP BY company_key, item_key
+        HAVING count(*) > 1"""
+
+
+def _deciding(resolved: ResolvedMapping, *, planned: bool) -> Iterator[tuple[str, str]]:
+    """The rules that keep a record from being migrated: all that do more than warn."""
+    conditions = rule_conditions(resolved)
+    for rule, action in resolved.mapping.rules.actions().items():
+        if action != "warn":
+            yield rule, conditions[rule]
+    if planned:
+        yield LATE_RULE, "default_locations = 0"
+
+
+def _without_duplicate(resolved: ResolvedMapping, chunked: str | None) -> str:
+    names = [
+        *keys(resolved),
+        *("key_text", "company_key", "item_key", "quantity", "quantity_state", "reserved"),
+        *("reserved_state", "location_key", "skip_reason", "row_hash"),
+    ]
+    return ", ".join(
+        f"r.{name}" for name in ([*("position", "chunk"), *names] if chunked else names)
+    )
+
+
+def _number(sql: str, kind: str) -> str:
+    """A number in numeric, exactly; NULL where it is none or not finite."""
+    if kind in INTEGERS:
+        return f"{sql}::numeric"
+    if kind in TEXTS:
+        return f"CASE WHEN btrim({sql}) ~ '{_NUMBER}' THEN btrim({sql})::numeric END"
+    # A float's text round-trips; its own cast to numeric keeps 6 or 15 digits only.
+    value = f"{sql}::text::numeric" if kind in FLOATS else f"{sql}::numeric"
+    return f"CASE WHEN {sql}::text NOT IN ('NaN', 'Infinity', '-Infinity') THEN {value} END"
+
+
+def _number_state(sql: str, kind: str) -> str:
+    missing = f"WHEN {sql} IS NULL THEN 'missing'"
+    if kind in INTEGERS:
+        return f"CASE {missing} ELSE 'ok' END"
+    good = (
+        f"btrim({sql}) ~ '{_NUMBER}'"
+        if kind in TEXTS
+        else f"{sql}::text NOT IN ('NaN', 'Infinity', '-Infinity')"
+    )
+    return f"CASE {missing} WHEN {good} THEN 'ok' ELSE 'not_a_number' END"
+
+
+def _reserved(sql: str | None, kind: str) -> str:
+    return f"COALESCE({_number(sql, kind)}, 0)" if sql else "0::numeric"
+
+
+def _reserved_state(sql: str | None, kind: str) -> str:
+    if sql is None:
+        return "'ok'"
+    return f"CASE {_number_state(sql, kind)} WHEN 'not_a_number' THEN 'not_a_number' ELSE 'ok' END"

@@ -1,0 +1,208 @@
+"""Who may work, and whether they should: the claim on a target, the desired state, and the barrier.
+
+The claim keeps two processes from driving one migration. The desired state is what workers read before every chunk. The
+barrier waits until no chunk can commit any more. What is written to stock does not belong here.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+
+import psycopg
+import sqlalchemy as sa
+
+from inventory_migration.engine import ledger
+from inventory_migration.engine.failures import Action, action_for, sqlstate
+from inventory_migration.errors import LockNotObtained, MigrationBusy
+
+BARRIER_SECONDS = 60.0
+
+
+class Claim:
+    """A session's exclusive right to drive the migration of one target; ends with the session.
+
+    It is an advisory lock on a connection of its own, so a process that dies gives it up without anybody's help.
+    """
+
+    def __init__(self, engine: sa.Engine) -> None:
+        """Take nothing yet."""
+        self._engine = engine
+        self._connection: sa.Connection | None = None
+        self._targets: set[str] = set()
+
+    def take(self, target: str, *, wait_seconds: float = 0.0) -> None:
+        """Claim a target; claiming it again is harmless.
+
+        Raises:
+            MigrationBusy: Another session has it; names that session.
+        """
+        if target in self._targets:
+            return
+        if self._connection is None:
+            self._connection = self._engine.connect().execution_options(
+                isolation_level="AUTOCOMMIT"
+            )
+        deadline = time.monotonic() + wait_seconds
+        while not self._connection.execute(_TRY_CLAIM, {"target": target}).scalar_one():
+            if time.monotonic() >= deadline:
+                holder = self._connection.execute(_HOLDER, {"target": target}).scalar()
+                raise MigrationBusy(target=target, holder=holder or "another session")
+            time.sleep(0.1)
+        self._targets.add(target)
+
+    def release(self) -> None:
+        """Give everything up."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        self._targets.clear()
+
+    def __enter__(self) -> Claim:
+        """Use the claim as a context."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Give everything up."""
+        self.release()
+
+
+def desire(
+    connection: sa.Connection, migration_id: int, desired: str, *, reason: str | None = None
+) -> None:
+    """Say what workers should do: run, pause, abort or rollback. Durable before it counts."""
+    connection.execute(sa.text("SET LOCAL synchronous_commit = on"))
+    connection.execute(
+        sa.update(ledger.control)
+        .where(ledger.control.c.migration_id == migration_id)
+        .values(
+            desired=desired,
+            reason=reason,
+            set_by=ledger.who(connection),
+            set_at=sa.func.clock_timestamp(),
+        )
+    )
+    ledger.note(connection, f"desired_{desired}", migration_id=migration_id, reason=reason)
+
+
+def desired_state(connection: sa.Connection, migration_id: int) -> str:
+    """What workers should do."""
+    return str(
+        connection.execute(
+            sa.select(ledger.control.c.desired).where(ledger.control.c.migration_id == migration_id)
+        ).scalar_one()
+    )
+
+
+def enter(connection: sa.Connection, migration_id: int) -> str:
+    """Begin a worker's transaction: hold the migration's row, then read the desired state.
+
+    Two statements on purpose: one statement would read the state as it was before it waited for the row.
+    """
+    connection.execute(_HOLD_MIGRATION, {"migration_id": migration_id})
+    return desired_state(connection, migration_id)
+
+
+@contextmanager
+def exclusive(
+    engine: sa.Engine, migration_id: int, *, seconds: float = BARRIER_SECONDS
+) -> Iterator[sa.Connection]:
+    """A transaction that no chunk commits beside: what pause, sweep, plan and finalize write in.
+
+    Waits in a loop of short lock timeouts, so that workers who come after are not queued behind it and can read
+    that they should stop.
+
+    Raises:
+        LockNotObtained: A worker's transaction did not end in time.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        with engine.connect() as connection:
+            try:
+                connection.execute(sa.text("SET LOCAL lock_timeout = '200ms'"))
+                connection.execute(_TAKE_MIGRATION, {"migration_id": migration_id})
+            except sa.exc.DBAPIError as error:
+                connection.rollback()
+                if action_for(sqlstate(error)) is not Action.RETRY:
+                    raise
+                if time.monotonic() >= deadline:
+                    raise LockNotObtained(
+                        what=f"wait for the workers of migration {migration_id}", seconds=seconds
+                    ) from error
+                time.sleep(random.uniform(0.01, 0.05))  # noqa: S311 - jitter, no secret
+                continue
+            connection.execute(sa.text("SET LOCAL lock_timeout = 0"))
+            with cancelled_on_interrupt(connection):
+                yield connection
+            connection.commit()
+            return
+
+
+@contextmanager
+def cancelled_on_interrupt(connection: sa.Connection) -> Iterator[None]:
+    """Cancel at the server what is under way when the process is interrupted.
+
+    The driver does so for Ctrl-C only; an orchestrator that raises its own interrupt would leave the statement running, with its
+    locks, until it ends.
+    """
+    try:
+        yield
+    except Exception:
+        raise
+    except BaseException:
+        driver = connection.connection.driver_connection
+        if isinstance(driver, psycopg.Connection):
+            driver.cancel_safe(timeout=5)
+        raise
+
+
+def stop(engine: sa.Engine, migration_id: int, desired: str, *, reason: str) -> None:
+    """Say that work should stop, and return once no chunk can commit any more."""
+    with engine.begin() as connection:
+        desire(connection, migration_id, desired, reason=reason)
+    with exclusive(engine, migration_id):
+        pass
+
+
+def pause(engine: sa.Engine, migration_id: int, *, reason: str) -> None:
+    """Pause a migration: when this returns, nothing more commits until it is resumed."""
+    with engine.begin() as connection:
+        desire(connection, migration_id, "pause", reason=reason)
+    with exclusive(engine, migration_id) as connection:
+        found = ledger.find(connection, migration_id=migration_id)
+        connection.execute(sa.text("SET LOCAL synchronous_commit = on"))
+        if found and found.state in {"planned", "running", "verifying"}:
+            ledger.set_state(connection, migration_id, "paused", reason=reason)
+
+
+_TRY_CLAIM = sa.text("SELECT pg_try_advisory_lock(hashtextextended(:target, 20261123))")
+
+_HOLDER = sa.text("""
+    SELECT format('process %s of %s, %s, since %s', a.pid, a.usename, a.application_name,
+                  to_char(a.backend_start, 'YYYY-MM-DD HH24:MI:SS'))
+    FROM pg_locks k
+    JOIN pg_stat_activity a ON a.pid = k.pid
+    CROSS JOIN (SELECT hashtextextended(:target, 20261123) AS key) AS wanted
+    WHERE k.locktype = 'advisory' AND k.granted AND k.objsubid = 1
+      AND k.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND k.classid::bigint = (wanted.key >> 32) & 4294967295
+      AND k.objid::bigint = wanted.key & 4294967295
+""")
+
+_HOLD_MIGRATION = sa.text(f"""
+    SELECT migration_id FROM {ledger.SCHEMA}.migration
+    WHERE migration_id = :migration_id FOR KEY SHARE
+""")
+
+_TAKE_MIGRATION = sa.text(f"""
+    SELECT migration_id FROM {ledger.SCHEMA}.migration
+    WHERE migration_id = :migration_id FOR UPDATE
+""")

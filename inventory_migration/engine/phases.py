@@ -1,0 +1,390 @@
+"""Working a planned migration off: phase after phase, with checkpoints, thresholds and a place to stop.
+
+What one worker does is in `worker.py`; here is decided whether the next phase may begin, and in which state a migration is left when
+something stops it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from inventory_migration.catalog import ResolvedMapping
+from inventory_migration.engine import control, gates, ledger, plan, proof, rollback
+from inventory_migration.engine.failures import Action, action_for, message, sqlstate
+from inventory_migration.engine.ledger import SCHEMA, Migration
+from inventory_migration.engine.plan import Start
+from inventory_migration.engine.worker import work_phase
+from inventory_migration.errors import (
+    MappingInvalid,
+    MigrationError,
+    MigrationFailed,
+    MigrationHeld,
+    MigrationPaused,
+    MigrationRolledBack,
+)
+from inventory_migration.mapping import StockMapping
+
+logger = logging.getLogger(__name__)
+
+PROGRESS_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a migration stands, read from the ledger."""
+
+    migration_id: int
+    phase: str
+    records: int
+    records_done: int
+    rows_migrated: int
+    quarantined: int
+    records_per_second: float
+
+
+Watcher = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A reason to stop that a threshold gives."""
+
+    reason: str
+    action: str
+
+
+def transform_stock(
+    engine: sa.Engine,
+    mapping: StockMapping,
+    claim: control.Claim,
+    start: Start,
+    *,
+    stop_after: str | None = None,
+    workers: int = 2,
+    watcher: Watcher | None = None,
+) -> Migration | None:
+    """Give every stock record its default location: snapshot, then chunk after chunk.
+
+    Args:
+        engine: The application's database.
+        mapping: What moves.
+        claim: The right to drive the target.
+        start: Who starts.
+        stop_after: Name of the phase after which to pause.
+        workers: Threads.
+        watcher: Told the progress every few seconds.
+
+    Returns:
+        The migration; None where nothing was new.
+
+    Raises:
+        GateRefused: The gate of the default locations has not passed, or is stale.
+        MigrationPaused: It stopped after a phase, on a threshold, or because somebody asked.
+        MigrationRolledBack: A threshold was exceeded, and it has been undone.
+        MigrationHeld: The server lacks something.
+        MigrationFailed: Something that nobody foresaw.
+    """
+    names = [phase.name for phase in mapping.phases]
+    if stop_after is not None and stop_after not in names:
+        raise MappingInvalid(
+            origin=mapping.name,
+            problems=[
+                f"{mapping.name}: there is no phase {stop_after}; phases: {', '.join(names)}"
+            ],
+        )
+    resolved = plan.read_mapping(engine, mapping)
+    claim.take(resolved.target)
+    with engine.connect() as connection:
+        gates.require(connection, resolved, "default_locations")
+        # A verified or rolled back migration needs no work; whoever wants a new one plans it first.
+        if ledger.find(connection, target=resolved.target, states=ledger.ACTIVE) is None:
+            return None
+    migration = plan.open_migration(engine, resolved, start)
+    if migration is None:
+        return None
+    work(
+        engine,
+        resolved,
+        migration,
+        claim,
+        stop_after=stop_after,
+        workers=workers,
+        watcher=watcher,
+    )
+    with engine.begin() as connection:
+        gates.open_gate(connection, resolved, "transformed_stock", run_id=start.run_id)
+    return migration
+
+
+def work(
+    engine: sa.Engine,
+    resolved: ResolvedMapping,
+    migration: Migration,
+    claim: control.Claim,
+    *,
+    stop_after: str | None = None,
+    workers: int = 2,
+    watcher: Watcher | None = None,
+) -> None:
+    """Work all phases off, or leave the migration in a state that says why not."""
+    try:
+        plan.write_snapshot(engine, resolved, migration)
+        _set_running(engine, migration)
+        for number, phase in _phases(engine, migration):
+            _work_one_phase(engine, resolved, migration, number, phase, workers, watcher)
+            stop = _threshold(engine, resolved, migration)
+            if stop is not None:
+                _act(engine, resolved, migration, claim, stop)
+            _stop_if_asked(engine, migration)
+            _checkpoint(engine, resolved, migration, number)
+            if phase == stop_after and _anything_pending(engine, migration):
+                _pause(engine, migration, f"stopped after phase {phase}")
+    except MigrationError:
+        raise
+    except sa.exc.DBAPIError as error:
+        raise _left_behind(engine, migration, error) from error
+    except Exception as error:
+        _fail(engine, migration, f"{type(error).__name__}: {error}")
+        raise
+    except BaseException:
+        # Ctrl-C or Dagster's Terminate: the workers have been stopped and have rolled back.
+        control.pause(engine, migration.migration_id, reason="interrupted")
+        raise
+
+
+def _set_running(engine: sa.Engine, migration: Migration) -> None:
+    with control.exclusive(engine, migration.migration_id) as connection:
+        found = ledger.find(connection, migration_id=migration.migration_id)
+        if found and found.state != "running":
+            ledger.set_state(connection, migration.migration_id, "running")
+
+
+def _phases(engine: sa.Engine, migration: Migration) -> list[tuple[int, str]]:
+    with engine.connect() as connection:
+        rows = connection.execute(
+            sa.select(ledger.phase.c.number, ledger.phase.c.name)
+            .where(
+                ledger.phase.c.migration_id == migration.migration_id,
+                ledger.phase.c.reconciled_at.is_(None),
+            )
+            .order_by(ledger.phase.c.number)
+        )
+        return [(number, name) for number, name in rows]
+
+
+def _work_one_phase(
+    engine: sa.Engine,
+    resolved: ResolvedMapping,
+    migration: Migration,
+    number: int,
+    phase: str,
+    workers: int,
+    watcher: Watcher | None,
+) -> None:
+    began, base = time.monotonic(), progress(engine, migration, phase, 0.0).records_done
+    told = began
+
+    def watch() -> bool:
+        nonlocal told
+        now = time.monotonic()
+        if now - told < PROGRESS_SECONDS:
+            return True
+        told = now
+        state = progress(engine, migration, phase, now - began, base)
+        logger.info(
+            "phase %s: %d of %d records, %.0f per second",
+            phase,
+            state.records_done,
+            state.records,
+            state.records_per_second,
+            extra={"migration_id": migration.migration_id},
+        )
+        if watcher is not None:
+            watcher(state)
+        return _threshold(engine, resolved, migration) is None
+
+    work_phase(engine, resolved, migration, number, workers=workers, watch=watch)
+    if watcher is not None:
+        watcher(progress(engine, migration, phase, time.monotonic() - began, base))
+
+
+def progress(
+    engine: sa.Engine, migration: Migration, phase: str, seconds: float, base: int = 0
+) -> Progress:
+    """How far a migration is, by the chunks that are done."""
+    chunk = ledger.chunk
+    done = chunk.c.state == "done"
+    with engine.connect() as connection:
+        records, finished, migrated, quarantined = connection.execute(
+            sa.select(
+                sa.func.coalesce(sa.func.sum(chunk.c.records - chunk.c.reopened), 0),
+                sa.func.coalesce(sa.func.sum(chunk.c.records - chunk.c.reopened).filter(done), 0),
+                sa.func.coalesce(sa.func.sum(chunk.c.migrated).filter(done), 0),
+                sa.func.coalesce(sa.func.sum(chunk.c.quarantined).filter(done), 0),
+            ).where(chunk.c.migration_id == migration.migration_id)
+        ).one()
+    rate = (int(finished) - base) / seconds if seconds > 0 else 0.0
+    return Progress(
+        migration_id=migration.migration_id,
+        phase=phase,
+        records=int(records),
+        records_done=int(finished),
+        rows_migrated=int(migrated),
+        quarantined=int(quarantined),
+        records_per_second=rate,
+    )
+
+
+def _threshold(engine: sa.Engine, resolved: ResolvedMapping, migration: Migration) -> Stop | None:
+    """Whether too many records were put aside, in the migration or in one phase."""
+    limits = resolved.mapping.thresholds
+    if limits.action == "continue":
+        return None
+    with engine.connect() as connection:
+        rows = connection.execute(_QUARANTINED, {"migration_id": migration.migration_id}).all()
+    for row in rows:
+        if row.processed == 0 or row.processed < limits.after_records:
+            continue
+        percent = 100 * row.quarantined / row.processed
+        if percent > limits.quarantined_percent:
+            where = f"phase {row.phase}" if row.phase else "the migration"
+            return Stop(
+                f"{row.quarantined} of {row.processed} records of {where} were quarantined "
+                f"({percent:.1f} %, allowed are {limits.quarantined_percent:g} %)",
+                limits.action,
+            )
+    return None
+
+
+def _act(
+    engine: sa.Engine,
+    resolved: ResolvedMapping,
+    migration: Migration,
+    claim: control.Claim,
+    stop: Stop,
+) -> None:
+    with engine.begin() as connection:
+        ledger.note(
+            connection, "threshold", migration_id=migration.migration_id, reason=stop.reason
+        )
+    if stop.action == "pause":
+        _pause(engine, migration, stop.reason)
+    rollback.undo_migration(engine, resolved, migration, reason=stop.reason)
+    raise MigrationRolledBack(
+        mapping=migration.mapping, migration_id=migration.migration_id, reason=stop.reason
+    )
+
+
+def _stop_if_asked(engine: sa.Engine, migration: Migration) -> None:
+    with engine.connect() as connection:
+        wanted = connection.execute(
+            sa.select(ledger.control.c.desired, ledger.control.c.reason).where(
+                ledger.control.c.migration_id == migration.migration_id
+            )
+        ).one()
+    if wanted.desired != "run":
+        if wanted.desired == "pause":
+            control.pause(engine, migration.migration_id, reason=wanted.reason or "asked to")
+        raise MigrationPaused(
+            mapping=migration.mapping,
+            migration_id=migration.migration_id,
+            reason=wanted.reason or f"somebody asked for {wanted.desired}",
+        )
+
+
+def _pause(engine: sa.Engine, migration: Migration, reason: str) -> None:
+    control.pause(engine, migration.migration_id, reason=reason)
+    raise MigrationPaused(
+        mapping=migration.mapping, migration_id=migration.migration_id, reason=reason
+    )
+
+
+def _checkpoint(
+    engine: sa.Engine, resolved: ResolvedMapping, migration: Migration, number: int
+) -> None:
+    """Reconcile a phase before the next begins."""
+    with control.exclusive(engine, migration.migration_id) as connection:
+        connection.execute(sa.text("SET LOCAL synchronous_commit = on"))
+        found = proof.prove(connection, resolved, migration, phase=number)
+        # Lost locations and returned records are the sweep's to mend, not signs of a faulty write.
+        wrong = [
+            d
+            for d in found.unexplained
+            if d.kind not in {"came_back", "location_lost", "location_foreign"}
+        ]
+        if not wrong:
+            connection.execute(
+                sa.update(ledger.phase)
+                .where(
+                    ledger.phase.c.migration_id == migration.migration_id,
+                    ledger.phase.c.number == number,
+                )
+                .values(reconciled_at=sa.func.clock_timestamp())
+            )
+            return
+        reason = f"phase {number} does not reconcile: {proof.unexplained_text(wrong)}"
+        ledger.set_state(connection, migration.migration_id, "failed", reason=reason)
+    raise MigrationFailed(
+        mapping=migration.mapping, migration_id=migration.migration_id, reason=reason
+    )
+
+
+def _anything_pending(engine: sa.Engine, migration: Migration) -> bool:
+    with engine.connect() as connection:
+        return bool(
+            connection.execute(
+                sa.select(
+                    sa.exists().where(
+                        ledger.chunk.c.migration_id == migration.migration_id,
+                        ledger.chunk.c.state == "pending",
+                    )
+                )
+            ).scalar_one()
+        )
+
+
+def _left_behind(
+    engine: sa.Engine, migration: Migration, error: sa.exc.DBAPIError
+) -> MigrationError:
+    """Leave a state that says what stopped the migration; as far as the server still answers."""
+    state, reason = sqlstate(error), message(error)
+    held = action_for(state) in {Action.HOLD, Action.RECONNECT}
+    facts: dict[str, Any] = {
+        "mapping": migration.mapping,
+        "migration_id": migration.migration_id,
+        "reason": f"{reason} (SQLSTATE {state})",
+    }
+    _set_stopped(engine, migration, "held" if held else "failed", facts["reason"])
+    return MigrationHeld(**facts) if held else MigrationFailed(**facts)
+
+
+def _fail(engine: sa.Engine, migration: Migration, reason: str) -> None:
+    _set_stopped(engine, migration, "failed", reason)
+
+
+def _set_stopped(engine: sa.Engine, migration: Migration, state: str, reason: str) -> None:
+    try:
+        with control.exclusive(engine, migration.migration_id, seconds=10) as connection:
+            found = ledger.find(connection, migration_id=migration.migration_id)
+            if found and found.state in {"planned", "running", "verifying"}:
+                reached = "failed" if found.state == "planned" else state
+                ledger.set_state(connection, migration.migration_id, reached, reason=reason)
+    except sa.exc.DBAPIError as lost:
+        # The server is away: the next run finds the migration as a crash would have left it.
+        logger.warning("the state could not be noted: %s", message(lost))
+
+
+_QUARANTINED = sa.text(f"""
+    SELECT p.name AS phase, sum(k.records - k.reopened) AS processed,
+           sum(k.quarantined) AS quarantined
+    FROM {SCHEMA}.chunk AS k
+    JOIN {SCHEMA}.phase AS p ON p.migration_id = k.migration_id AND p.number = k.phase
+    WHERE k.migration_id = :migration_id AND k.state = 'done'
+    GROUP BY GROUPING SETS ((), (p.name))
+""")

@@ -1,0 +1,504 @@
+"""From a mapping to a migration that can be worked off: who may start, default locations, snapshot, phases, chunks.
+
+Each step is resumable and has a transaction of its own; what is there already is kept. Moving stock belongs in `chunk.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from inventory_migration.catalog import ResolvedMapping, resolve
+from inventory_migration.database import escaped, quoted
+from inventory_migration.engine import canonical, control, gates, ledger, schema_change
+from inventory_migration.engine.ledger import SCHEMA, Migration
+from inventory_migration.engine.references import count_references
+from inventory_migration.errors import (
+    DefaultLocationWrong,
+    MigrationBusy,
+    MigrationPaused,
+    StartRefused,
+    SuperuserRefused,
+)
+from inventory_migration.mapping import StockMapping
+
+
+@dataclass(frozen=True)
+class Start:
+    """Who starts, and what they may lift.
+
+    Attributes:
+        run_id: The Dagster run, kept with the migration.
+        explicit: An operator asked for this start, so that it may follow a rollback.
+        resume: An operator asked to go on, which lifts a pause.
+        as_superuser: Triggers of the application may run with a superuser's rights.
+    """
+
+    run_id: str | None = None
+    explicit: bool = False
+    resume: bool = False
+    as_superuser: bool = False
+
+
+def read_mapping(engine: sa.Engine, mapping: StockMapping) -> ResolvedMapping:
+    """Resolve a mapping in a transaction of its own."""
+    with engine.connect() as connection:
+        return resolve(connection, mapping)
+
+
+def open_migration(engine: sa.Engine, resolved: ResolvedMapping, start: Start) -> Migration | None:
+    """Take up the target's active migration, or plan a new one; None where nothing is new.
+
+    The caller holds the claim on the target, so nobody else decides at the same time.
+
+    Raises:
+        MigrationPaused: It stands still and `start` does not resume it.
+        StartRefused: Its state does not allow this start.
+        SuperuserRefused: The role would lend its rights to the application's triggers.
+    """
+    _refuse_superuser(resolved, start)
+    with engine.begin() as connection:
+        ledger.install(connection)
+        active = ledger.find(connection, target=resolved.target, states=ledger.ACTIVE)
+        if active is not None:
+            _take_up(connection, resolved, active, start)
+            return active
+        last = ledger.find(connection, mapping=resolved.mapping.name)
+        if last and last.state in {"rolled_back", "aborted"} and not start.explicit:
+            raise StartRefused(
+                mapping=last.mapping,
+                migration_id=last.migration_id,
+                why=f"was {last.state.replace('_', ' ')}, and only an explicit run follows that",
+                command=f"run {last.mapping}",
+            )
+        if not has_work(connection, resolved):
+            return None
+        return _insert(connection, resolved, start)
+
+
+def has_work(connection: sa.Connection, resolved: ResolvedMapping) -> bool:
+    """Whether a migration would do anything: the first always, later ones only for what is new."""
+    covered = verified_snapshots(connection, resolved)
+    if not covered:
+        return True
+    found = connection.execute(
+        sa.text(
+            "SELECT EXISTS ("
+            f"SELECT FROM ({escaped(canonical.companies(resolved))}) AS c "
+            "WHERE c.default_locations <> 1) "
+            f"OR EXISTS (SELECT FROM ({escaped(uncovered(resolved, covered))}) AS u)"
+        )
+    ).scalar_one()
+    return bool(found)
+
+
+def verified_snapshots(connection: sa.Connection, resolved: ResolvedMapping) -> list[str]:
+    """The quoted snapshot tables of the target's verified migrations."""
+    if not ledger.installed(connection):
+        return []
+    ids = connection.execute(
+        sa.select(ledger.migration.c.migration_id)
+        .where(ledger.migration.c.target == resolved.target, ledger.migration.c.state == "verified")
+        .order_by(ledger.migration.c.migration_id)
+    ).scalars()
+    return [quoted(SCHEMA, f"snapshot_{migration_id}") for migration_id in ids]
+
+
+def uncovered(resolved: ResolvedMapping, covered: list[str]) -> str:
+    """The records that no verified migration has dealt with, or that could be migrated now."""
+    never_seen = " AND ".join(
+        f"NOT EXISTS (SELECT FROM {table} AS p WHERE {canonical.same_key(resolved, 'p', 'r')})"
+        for table in covered
+    )
+    return f"""
+        SELECT r.* FROM ({canonical.records(resolved)}) AS r
+        WHERE r.outcome = 'migrated'{f" OR ({never_seen})" if covered else ""}"""
+
+
+def prepare_locations(
+    engine: sa.Engine, mapping: StockMapping, claim: control.Claim, start: Start
+) -> Migration | None:
+    """Give every company exactly one default location, adopting those that exist.
+
+    Expands the schema where the mapping asks for it. Companies without stock get a location too.
+
+    Returns:
+        The migration; None where there is nothing to do.
+
+    Raises:
+        GateRefused: The audit profile's gate has not passed.
+        DefaultLocationWrong: A company has two, or one belongs to no company, or one is missing and may not be created; lists all.
+    """
+    resolved = read_mapping(engine, mapping)
+    claim.take(resolved.target)
+    with engine.connect() as connection:
+        gates.require(connection, resolved, "audit_profile")
+        refuse_wrong_defaults(connection, resolved)
+    migration = open_migration(engine, resolved, start)
+    if migration is None:
+        return None
+    resolved = _expand(engine, resolved, migration)
+    with engine.begin() as connection:
+        give_locations(connection, resolved, migration)
+        gates.open_gate(connection, resolved, "default_locations", run_id=start.run_id)
+    return migration
+
+
+def refuse_wrong_defaults(connection: sa.Connection, resolved: ResolvedMapping) -> None:
+    """Refuse companies with two default locations, defaults of no company, and companies that may get none."""
+    name = resolved.mapping.name
+    ambiguous = connection.execute(
+        sa.text(
+            f"SELECT company_name FROM ({escaped(canonical.companies(resolved))}) AS c "
+            "WHERE default_locations > 1 ORDER BY company_key"
+        )
+    ).scalars()
+    strays = connection.execute(
+        sa.text(
+            "SELECT format('location %s of company %s', location_key, company_key) "
+            f"FROM ({escaped(canonical.default_locations(resolved))}) AS d "
+            "WHERE company_found IS NOT TRUE ORDER BY location_key"
+        )
+    ).scalars()
+    for why, found in (
+        ("companies with more than one default location", list(ambiguous)),
+        ("default locations of no company", list(strays)),
+    ):
+        if found:
+            raise DefaultLocationWrong(mapping=name, companies=found, why=why)
+    if resolved.mapping.locations.create is None:
+        lacking = connection.execute(
+            sa.text(
+                f"SELECT company_name FROM ({escaped(canonical.companies(resolved))}) AS c "
+                "WHERE default_locations = 0 ORDER BY company_key"
+            )
+        ).scalars()
+        if found := list(lacking):
+            raise DefaultLocationWrong(
+                mapping=name,
+                companies=found,
+                why="companies without a default location, which the mapping may not create",
+            )
+
+
+def give_locations(
+    connection: sa.Connection, resolved: ResolvedMapping, migration: Migration
+) -> int:
+    """Create the default locations that are missing and note all of them; returns how many were created."""
+    may_create = resolved.mapping.locations.create is not None
+    created: list[str] = []
+    if may_create:
+        may_lock = connection.execute(
+            sa.text("SELECT has_table_privilege(:table, 'UPDATE, DELETE, TRUNCATE')"),
+            {"table": resolved.locations_sql},
+        ).scalar_one()
+        connection.execute(sa.text("SET LOCAL lock_timeout = '5s'"))
+        *locks, insert = schema_change.create_locations(resolved, keep_out=may_lock)
+        for lock in locks:
+            connection.execute(sa.text(lock))
+        created = [row.location_key for row in connection.execute(sa.text(insert))]
+    connection.execute(
+        sa.text(f"""
+            INSERT INTO {SCHEMA}.company_location
+                (migration_id, company_key, company_name, location_key, created)
+            SELECT :migration_id, company_key::text, company_name, location_key::text,
+                   location_key::text = ANY(:created)
+            FROM ({escaped(canonical.companies(resolved))}) AS c
+            WHERE default_locations = 1
+            ON CONFLICT (migration_id, company_key) DO NOTHING
+        """),
+        {"migration_id": migration.migration_id, "created": created},
+    )
+    refuse_wrong_defaults(connection, resolved)
+    ledger.note(
+        connection,
+        "default_locations",
+        migration_id=migration.migration_id,
+        created=len(created),
+    )
+    return len(created)
+
+
+def write_snapshot(engine: sa.Engine, resolved: ResolvedMapping, migration: Migration) -> None:
+    """Write the work list: every record with its pre-image, in phases and chunks, with the baseline."""
+    schema_change.wait_for_older_writers(engine, resolved)
+    with control.exclusive(engine, migration.migration_id) as connection:
+        if ledger.snapshot_exists(connection, migration):
+            return
+        covered = verified_snapshots(connection, resolved)
+        connection.execute(
+            sa.text(f"""
+                CREATE TABLE {migration.planned_locations} AS
+                SELECT c.company_key, c.location_key
+                FROM ({escaped(canonical.companies(resolved))}) AS c
+                WHERE c.default_locations = 1
+            """)
+        )
+        connection.execute(
+            sa.text(f"CREATE UNIQUE INDEX ON {migration.planned_locations} (company_key)")
+        )
+        connection.execute(sa.text(escaped(_snapshot(resolved, migration, covered))))
+        connection.execute(sa.text(f"CREATE INDEX ON {migration.snapshot} (chunk)"))
+        connection.execute(sa.text(f"ANALYZE {migration.snapshot}"))
+        connection.execute(sa.text(f"ANALYZE {migration.planned_locations}"))
+        _note_work(connection, resolved, migration)
+        count_references(connection, resolved, migration.migration_id)
+        _note_baseline(connection, resolved, migration)
+        ledger.set_state(connection, migration.migration_id, "running")
+
+
+def _take_up(
+    connection: sa.Connection, resolved: ResolvedMapping, active: Migration, start: Start
+) -> None:
+    mapping = resolved.mapping
+    if active.mapping != mapping.name:
+        raise StartRefused(
+            mapping=active.mapping,
+            migration_id=active.migration_id,
+            why=f"writes the same target {active.target} and is {active.state}",
+            command=f"status {active.mapping}",
+        )
+    if active.state in {"paused", "held"} and not start.resume:
+        raise MigrationPaused(
+            mapping=mapping.name,
+            migration_id=active.migration_id,
+            reason=active.reason or active.state,
+        )
+    if active.state == "rolling_back":
+        raise StartRefused(
+            mapping=mapping.name,
+            migration_id=active.migration_id,
+            why="is being rolled back",
+            command=f"rollback {mapping.name}",
+        )
+    if active.mapping_hash != mapping.hash:
+        raise StartRefused(
+            mapping=mapping.name,
+            migration_id=active.migration_id,
+            why="was planned with another version of this mapping; put that back, or go back",
+            command=f"rollback {mapping.name}",
+        )
+    if start.run_id:
+        connection.execute(
+            sa.update(ledger.migration)
+            .where(
+                ledger.migration.c.migration_id == active.migration_id,
+                ~ledger.migration.c.run_ids.any(start.run_id),
+            )
+            .values(run_ids=sa.func.array_append(ledger.migration.c.run_ids, start.run_id))
+        )
+    # Whoever held the claim is gone, so what was asked of them is over; the operator's own wish stays.
+    if start.resume or start.explicit or active.state == "failed":
+        control.desire(connection, active.migration_id, "run", reason="taken up")
+    elif control.desired_state(connection, active.migration_id) != "run":
+        raise MigrationPaused(
+            mapping=mapping.name, migration_id=active.migration_id, reason="a pause was asked for"
+        )
+
+
+def _insert(connection: sa.Connection, resolved: ResolvedMapping, start: Start) -> Migration:
+    mapping = resolved.mapping
+    migration_id = connection.execute(
+        sa.insert(ledger.migration)
+        .values(
+            mapping=mapping.name,
+            mapping_hash=mapping.hash,
+            definition=mapping.model_dump(mode="json", by_alias=True),
+            target=resolved.target,
+            started_by=ledger.who(connection),
+            run_ids=[start.run_id] if start.run_id else [],
+            server_started_at=sa.func.pg_postmaster_start_time(),
+        )
+        .returning(ledger.migration.c.migration_id)
+    ).scalar_one()
+    connection.execute(
+        sa.insert(ledger.control).values(
+            migration_id=migration_id, set_by=ledger.who(connection), reason="started"
+        )
+    )
+    ledger.note(connection, "planned", migration_id=migration_id, mapping_hash=mapping.hash)
+    found = ledger.find(connection, migration_id=migration_id)
+    if found is None:
+        raise MigrationBusy(target=resolved.target, holder="another session")
+    return found
+
+
+def _refuse_superuser(resolved: ResolvedMapping, start: Start) -> None:
+    lent = [
+        trigger.name
+        for trigger in resolved.source.triggers
+        if not trigger.function_owner_is_superuser
+    ]
+    if resolved.is_superuser and lent and not start.as_superuser:
+        raise SuperuserRefused(role=resolved.role, triggers=lent)
+
+
+def _expand(engine: sa.Engine, resolved: ResolvedMapping, migration: Migration) -> ResolvedMapping:
+    table, column = schema_change.add_locations(resolved), schema_change.add_column(resolved)
+    if table is None and column is None:
+        return resolved
+    mark = (
+        f"UPDATE {SCHEMA}.migration SET column_added = column_added OR {column is not None}, "
+        f"table_added = table_added OR {table is not None} "
+        f"WHERE migration_id = {migration.migration_id}"
+    )
+    if table:
+        statements = [table, schema_change.one_default_per_company(resolved)]
+        schema_change.execute_briefly(
+            engine, [escaped(s) for s in statements], what=f"create {resolved.locations_sql}"
+        )
+    statements = [escaped(column)] if column else []
+    schema_change.execute_briefly(
+        engine, [*statements, mark], what=f"add a column to {resolved.source.name}"
+    )
+    return read_mapping(engine, resolved.mapping)
+
+
+def _snapshot(resolved: ResolvedMapping, migration: Migration, covered: list[str]) -> str:
+    """The statement that writes the snapshot: position and chunk in key order within each phase."""
+    keys = canonical.keys(resolved)
+    key_list = ", ".join(keys)
+    before = canonical.before_columns(resolved)
+    pre_images = ", ".join(f"s.{quoted(column)} AS {name}" for column, name in before.items())
+    duplicate = "false"
+    if resolved.mapping.rules.item_duplicate != "warn":
+        duplicate = (
+            "item_key IS NOT NULL AND company_key IS NOT NULL AND skip_reason IS NULL "
+            "AND count(*) OVER (PARTITION BY company_key, item_key, skip_reason) > 1"
+        )
+    only = (
+        f"JOIN ({uncovered(resolved, covered)}) AS u ON {canonical.same_key(resolved, 'u', 'r')}"
+        if covered
+        else ""
+    )
+    company_key = f"c.{quoted(resolved.mapping.company.key)}"
+    rows = resolved.mapping.chunk.rows
+    return f"""
+        CREATE TABLE {migration.snapshot} AS
+        WITH work AS MATERIALIZED (
+            SELECT {", ".join(f"r.{key}" for key in keys)}, r.company_key, r.item_key, r.quantity,
+                   r.reserved, r.skip_reason, r.row_hash, r.item_duplicate,
+                   {", ".join(f"r.{name}" for name in before.values())}
+            FROM (
+                SELECT x.*, {duplicate} AS item_duplicate
+                FROM ({canonical.source_rows(resolved, extra=pre_images)}) AS x
+            ) AS r {only}),
+        owners AS (
+            SELECT {company_key} AS company_key, {_listed_phase(resolved, company_key)} AS listed
+            FROM {resolved.company.sql} AS c
+            WHERE {company_key} IN (SELECT company_key FROM work)),
+        ranked AS (
+            SELECT company_key, listed,
+                   row_number() OVER (PARTITION BY listed IS NULL ORDER BY company_key) AS place,
+                   count(*) OVER () AS companies
+            FROM owners),
+        phased AS (SELECT company_key, {_phase_by_rank(resolved)} AS phase FROM ranked),
+        placed AS (
+            SELECT w.*, COALESCE(phased.phase, {len(resolved.mapping.phases)}) AS phase
+            FROM work AS w LEFT JOIN phased ON phased.company_key = w.company_key),
+        sizes AS (
+            SELECT phase, sum(chunks) OVER (ORDER BY phase) - chunks AS chunks_before
+            FROM (SELECT phase, (count(*) + {rows - 1}) / {rows} AS chunks
+                  FROM placed GROUP BY phase) AS counted)
+        SELECT row_number() OVER (ORDER BY phase, {key_list}) AS position,
+               (sizes.chunks_before + 1
+                + (row_number() OVER (PARTITION BY phase ORDER BY {key_list}) - 1) / {rows})::integer
+                   AS chunk,
+               phase, {key_list}, company_key, item_key, quantity, reserved, skip_reason,
+               row_hash, item_duplicate, {", ".join(before.values())}
+        FROM placed JOIN sizes USING (phase)
+        ORDER BY 1"""
+
+
+def _listed_phase(resolved: ResolvedMapping, company_key: str) -> str:
+    """The phase that names a company; NULL where none does."""
+    listed = [
+        f"WHEN {company_key}::text IN ({', '.join(_text(key) for key in phase.companies)}) "
+        f"THEN {number}"
+        for number, phase in enumerate(resolved.mapping.phases, start=1)
+        if isinstance(phase.companies, list)
+    ]
+    return f"CASE {' '.join(listed)} END" if listed else "NULL::integer"
+
+
+def _phase_by_rank(resolved: ResolvedMapping) -> str:
+    """The phase of a company by its place among those that no phase names."""
+    phases = resolved.mapping.phases
+    branches, taken = [], "0"
+    for number, phase in enumerate(phases[:-1], start=1):
+        if isinstance(phase.companies, int):
+            taken = f"({taken} + {phase.companies})"
+        elif phase.percent is not None:
+            taken = f"({taken} + ceil(companies * {phase.percent} / 100.0))"
+        else:
+            continue
+        branches.append(f"WHEN place <= {taken} THEN {number}")
+    return f"CASE WHEN listed IS NOT NULL THEN listed {' '.join(branches)} ELSE {len(phases)} END"
+
+
+def _text(value: object) -> str:
+    return "'" + str(value).replace("'", "''") + "'"
+
+
+def _note_work(connection: sa.Connection, resolved: ResolvedMapping, migration: Migration) -> None:
+    """Write the rows of phases and chunks from what the snapshot holds."""
+    parameters = {"migration_id": migration.migration_id}
+    for number, phase in enumerate(resolved.mapping.phases, start=1):
+        connection.execute(
+            sa.text(f"""
+                INSERT INTO {SCHEMA}.phase (migration_id, number, name, companies, records)
+                SELECT :migration_id, :number, :name, count(DISTINCT company_key), count(*)
+                FROM {migration.snapshot} WHERE phase = :number
+            """),
+            {**parameters, "number": number, "name": phase.name},
+        )
+    connection.execute(
+        sa.text(f"""
+            INSERT INTO {SCHEMA}.chunk (migration_id, number, phase, records)
+            SELECT :migration_id, chunk, min(phase), count(*)
+            FROM {migration.snapshot} GROUP BY chunk ORDER BY chunk
+        """),
+        parameters,
+    )
+
+
+def _note_baseline(
+    connection: sa.Connection, resolved: ResolvedMapping, migration: Migration
+) -> None:
+    """Write the totals before the move, and how many records each warning concerns."""
+    parameters = {"migration_id": migration.migration_id}
+    connection.execute(
+        sa.text(f"""
+            UPDATE {SCHEMA}.migration SET
+                companies = (SELECT count(*) FROM {resolved.company.sql}),
+                snapshot_records = s.records, snapshot_units = s.units,
+                snapshot_reserved = s.reserved
+            FROM (SELECT count(*) AS records, COALESCE(sum(quantity), 0) AS units,
+                         COALESCE(sum(reserved), 0) AS reserved FROM {migration.snapshot}) AS s
+            WHERE migration_id = :migration_id
+        """),
+        parameters,
+    )
+    counted = {
+        "negative_quantity": "SELECT count(*) FROM {0} WHERE skip_reason IS NULL AND quantity < 0",
+        "reserved_exceeds_quantity": "SELECT count(*) FROM {0} "
+        "WHERE skip_reason IS NULL AND reserved > quantity",
+        "item_duplicate": "SELECT COALESCE(sum(copies), 0) FROM ("
+        "SELECT count(*) AS copies FROM {0} WHERE skip_reason IS NULL AND item_key IS NOT NULL "
+        "AND company_key IS NOT NULL GROUP BY company_key, item_key HAVING count(*) > 1) AS d",
+    }
+    if resolved.mapping.quantity_basis == "net":
+        del counted["reserved_exceeds_quantity"]
+    actions = resolved.mapping.rules.actions()
+    for rule, query in counted.items():
+        if actions[rule] != "warn":
+            continue
+        connection.execute(
+            sa.text(
+                f"INSERT INTO {SCHEMA}.warning (migration_id, rule, records) "
+                f"SELECT :migration_id, :rule, n FROM ({query.format(migration.snapshot)}) AS c(n) "
+                "WHERE n > 0"
+            ),
+            {**parameters, "rule": rule},
+        )

@@ -1,0 +1,153 @@
+"""What a migration would do, asked of the live tables and writing nothing: what `test` shows.
+
+The rules are the very ones that the chunks apply (`canonical.py`). Whether the gates would let it run is judged in `verbs.py`.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import sqlalchemy as sa
+
+from inventory_migration.catalog import ResolvedMapping
+from inventory_migration.database import escaped
+from inventory_migration.engine import canonical, ledger, plan
+from inventory_migration.engine.summary import OUTCOMES, exact
+
+RECORDS_PER_SECOND = 50_000
+"""What a small machine does; only used where the ledger holds no figure of this database."""
+
+
+def predict(connection: sa.Connection, resolved: ResolvedMapping) -> dict[str, Any]:
+    """The shape that `run` prints, predicted, with companies, triggers and publications.
+
+    Args:
+        connection: A read-only transaction that sees one moment.
+        resolved: The mapping and its types.
+    """
+    mapping = resolved.mapping
+    relation = _relation(connection, resolved)
+    rows = connection.execute(
+        sa.text(f"""
+            SELECT company_key::text AS company_key, outcome, rule, count(*) AS records,
+                   COALESCE(sum(quantity), 0) AS units, COALESCE(sum(reserved), 0) AS reserved,
+                   count(*) FILTER (WHERE outcome <> 'skipped' AND quantity < 0) AS negative,
+                   count(*) FILTER (WHERE outcome <> 'skipped' AND reserved > quantity)
+                       AS over_reserved
+            FROM ({escaped(relation)}) AS r
+            GROUP BY company_key, outcome, rule
+        """)
+    ).all()
+    companies = connection.execute(
+        sa.text(
+            "SELECT company_key::text AS company_key, company_name, default_locations, "
+            f"stock_records FROM ({escaped(canonical.companies(resolved))}) AS c "
+            "ORDER BY stock_records DESC, company_name"
+        )
+    ).all()
+    duplicates = connection.execute(
+        sa.text(
+            f"SELECT COALESCE(sum(copies), 0) FROM ({escaped(canonical.duplicates(resolved))}) AS d"
+        )
+    ).scalar_one()
+    actions = mapping.rules.actions()
+    warnings = {
+        "negative_quantity": sum(row.negative for row in rows),
+        "reserved_exceeds_quantity": 0
+        if mapping.quantity_basis == "net"
+        else sum(row.over_reserved for row in rows),
+        "item_duplicate": int(duplicates),
+    }
+    units, reserved = _total(rows, "units"), _total(rows, "reserved")
+    available = units if mapping.quantity_basis == "net" else units - reserved
+    outcomes = {name: _count(rows, name) for name in OUTCOMES}
+    lacking = [row for row in companies if row.default_locations == 0]
+    return {
+        "migration_id": None,
+        "mapping": mapping.name,
+        "state": "predicted",
+        "changed": bool(outcomes["migrated"] or lacking),
+        "companies": len(companies),
+        "locations_created": len(lacking) if mapping.locations.create is not None else 0,
+        "records": {"snapshot": sum(row.records for row in rows), **outcomes},
+        "skipped": _by_rule(rows, "skipped"),
+        "quarantined": _by_rule(rows, "quarantined"),
+        "warnings": {
+            rule: count for rule, count in warnings.items() if count and actions[rule] == "warn"
+        },
+        "units": {"before": exact(units), "after": exact(units)},
+        "reserved": {"before": exact(reserved), "after": exact(reserved)},
+        "available": {"before": exact(available), "after": exact(available)},
+        "elapsed_seconds": round(outcomes["migrated"] / _speed(connection), 1),
+        "companies_without_default_location": [row.company_name for row in lacking],
+        "by_company": [
+            {
+                "company_key": row.company_key,
+                "company_name": row.company_name,
+                "default_locations": row.default_locations,
+                "records": row.stock_records,
+                **{
+                    name: _count([r for r in rows if r.company_key == row.company_key], name)
+                    for name in OUTCOMES
+                },
+            }
+            for row in companies
+        ]
+        if len(companies) <= 1000
+        else [],
+        "fires": {
+            "triggers": [
+                {"name": trigger.name, "definition": trigger.definition}
+                for trigger in resolved.source.triggers
+            ],
+            "publications": list(resolved.source.publications),
+            "columns_written": canonical.written_columns(resolved),
+        },
+        "report": {"html": None, "markdown": None, "json": None},
+    }
+
+
+def _relation(connection: sa.Connection, resolved: ResolvedMapping) -> str:
+    """Every record before the first migration; after a verified one, what a new one would take."""
+    covered = plan.verified_snapshots(connection, resolved)
+    return plan.uncovered(resolved, covered) if covered else canonical.records(resolved)
+
+
+def _speed(connection: sa.Connection) -> float:
+    """Records per second of this database's last migration, or what a small machine does."""
+    if not ledger.installed(connection):
+        return RECORDS_PER_SECOND
+    chunk = ledger.chunk
+    found = connection.execute(
+        sa.select(
+            sa.func.sum(chunk.c.records)
+            / sa.func.nullif(
+                sa.func.extract(
+                    "epoch", sa.func.max(chunk.c.finished_at) - sa.func.min(chunk.c.started_at)
+                ),
+                0,
+            )
+        )
+        .where(chunk.c.xid.is_not(None))
+        .group_by(chunk.c.migration_id)
+        .order_by(chunk.c.migration_id.desc())
+        .limit(1)
+    ).scalar()
+    return float(found) if found else RECORDS_PER_SECOND
+
+
+def _total(rows: Any, name: str) -> Decimal:
+    return sum((getattr(row, name) for row in rows), Decimal(0))
+
+
+def _count(rows: Any, outcome: str) -> int:
+    return sum(row.records for row in rows if row.outcome == outcome)
+
+
+def _by_rule(rows: Any, outcome: str) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for row in rows:
+        if row.outcome == outcome:
+            found[row.rule] = found.get(row.rule, 0) + row.records
+    return dict(sorted(found.items()))

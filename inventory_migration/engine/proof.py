@@ -1,0 +1,276 @@
+"""What the data says: the relations that prove a migration, and the two-way difference between snapshot and live table.
+
+A row that still carries its chunk's transaction id is ours and untouched, so it must equal the snapshot (or the after-image) in every
+column; a row that the application touched since is listed as explained. Nothing is written here; which
+difference fails a gate is decided in the suites.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from inventory_migration.catalog import ResolvedMapping
+from inventory_migration.database import escaped, quoted
+from inventory_migration.engine import canonical, ledger, plan
+from inventory_migration.engine.ledger import SCHEMA, Migration
+from inventory_migration.engine.shapes import shape_of
+from inventory_migration.mapping import Expression
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One kind of difference between what was and what is.
+
+    Attributes:
+        kind: What differs.
+        explained: The application did it after us, and it harms no promise.
+        records: How many records.
+        sample: Keys of a few of them.
+    """
+
+    kind: str
+    explained: bool
+    records: int
+    sample: list[str]
+
+
+@dataclass(frozen=True)
+class Proof:
+    """The two-way difference, as of a moment."""
+
+    as_of: datetime
+    differences: list[Difference]
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing is unexplained."""
+        return all(difference.explained for difference in self.differences)
+
+    @property
+    def unexplained(self) -> list[Difference]:
+        """The differences that nobody accounts for."""
+        return [difference for difference in self.differences if not difference.explained]
+
+
+def prove(
+    connection: sa.Connection,
+    resolved: ResolvedMapping,
+    migration: Migration | None,
+    *,
+    phase: int | None = None,
+) -> Proof:
+    """Count the differences by kind, in one statement.
+
+    Args:
+        connection: A connection; only read from.
+        resolved: The mapping and its types.
+        migration: What to prove; None where nothing was ever migrated.
+        phase: Only the records of one phase.
+    """
+    relation = differences(connection, resolved, migration, phase=phase)
+    rows = connection.execute(
+        sa.text(f"""
+            SELECT kind, explained, count(*) AS records,
+                   (array_agg(key_text ORDER BY key_text))[1:10] AS sample
+            FROM ({escaped(relation)}) AS d
+            GROUP BY kind, explained
+            ORDER BY explained, kind
+        """)
+    )
+    found = [Difference(*row) for row in rows]
+    as_of = connection.execute(sa.text("SELECT statement_timestamp()")).scalar_one()
+    return Proof(as_of=as_of, differences=found)
+
+
+def differences(
+    connection: sa.Connection,
+    resolved: ResolvedMapping,
+    migration: Migration | None,
+    *,
+    phase: int | None = None,
+) -> str:
+    """The relation `differences`: kind, key_text, explained, detail."""
+    covered = plan.verified_snapshots(connection, resolved)
+    if migration is None or not ledger.snapshot_exists(connection, migration):
+        return _not_migrated(resolved, covered)
+    changed = (
+        "kind IN ('deleted_since', 'touched_since', 'located_since', 'changed_by_trigger', "
+        "'reserved_changed_since', 'arrived_with_location')"
+    )
+    ours = f"""
+        SELECT kind, key_text, {changed} AS explained, detail
+        FROM (SELECT key_text, {_kind(resolved)} AS kind,
+                     format('%s units before, %s now', quantity_before, quantity) AS detail
+              FROM ({_compared(resolved, migration, phase)}) AS c) AS d
+        WHERE kind IS NOT NULL"""
+    if phase is not None:
+        return ours
+    everything = [table for table in covered if table != migration.snapshot]
+    return f"{ours}\nUNION ALL\n{_not_migrated(resolved, [*everything, migration.snapshot])}"
+
+
+def moved(connection: sa.Connection, resolved: ResolvedMapping, migration: Migration | None) -> str:
+    """The relation `moved`: what became of every snapshot record, as the live table shows it now."""
+    if migration is None or not ledger.snapshot_exists(connection, migration):
+        return f"""
+            SELECT 0::bigint AS position, ''::text AS key_text,
+                   NULL::{resolved.source_company_type} AS company_key,
+                   ''::text AS outcome, ''::text AS rule,
+                   NULL::{resolved.location_key_type} AS location_key,
+                   false AS location_found, false AS location_own,
+                   0::numeric AS quantity_before, 0::numeric AS quantity,
+                   0::numeric AS reserved_before, 0::numeric AS reserved
+            WHERE false"""
+    return f"""
+        SELECT position, key_text, company_key,
+               CASE WHEN NOT live THEN 'gone' ELSE outcome END AS outcome, rule, location_key,
+               location_found, location_own,
+               expected_quantity AS quantity_before,
+               CASE WHEN live THEN CASE WHEN changed THEN expected_quantity ELSE quantity END END
+                   AS quantity,
+               expected_reserved AS reserved_before,
+               CASE WHEN live THEN CASE WHEN changed THEN expected_reserved ELSE reserved END END
+                   AS reserved
+        FROM ({_compared(resolved, migration, None)}) AS c"""
+
+
+def balance(
+    connection: sa.Connection, resolved: ResolvedMapping, migration: Migration | None
+) -> str:
+    """The relation `balance`: available per company and item, before and after, and what the application changed."""
+    if migration is None or not ledger.snapshot_exists(connection, migration):
+        return (
+            "SELECT NULL::text AS company_key, NULL::text AS item_key, 0::numeric AS "
+            "available_before, 0::numeric AS available_after, 0::numeric AS explained WHERE false"
+        )
+    before = canonical.available(resolved, "quantity_before", "reserved_before")
+    after = canonical.available(resolved, "quantity", "reserved")
+    return f"""
+        WITH compared AS ({_compared(resolved, migration, None)}),
+        entries AS (
+            SELECT company_before AS company_key, item_before AS item_key,
+                   COALESCE({before}, 0) AS available_before, 0::numeric AS available_after,
+                   CASE WHEN changed THEN -COALESCE({before}, 0) ELSE 0 END AS explained
+            FROM compared
+            UNION ALL
+            SELECT company_key, item_key, 0, COALESCE({after}, 0),
+                   CASE WHEN changed THEN COALESCE({after}, 0) ELSE 0 END
+            FROM compared WHERE live)
+        SELECT company_key::text AS company_key, item_key,
+               sum(available_before) AS available_before,
+               sum(available_after) AS available_after, sum(explained) AS explained
+        FROM entries
+        GROUP BY company_key, item_key"""
+
+
+def totals(resolved: ResolvedMapping, migration: Migration) -> str:
+    """Units and reserved that the snapshot's records hold now, and what the application changed of them.
+
+    Without a word from the application both changes are zero, and after equals before.
+    """
+    return f"""
+        SELECT COALESCE(sum(quantity) FILTER (WHERE live), 0) AS units,
+               COALESCE(sum(reserved) FILTER (WHERE live), 0) AS reserved,
+               COALESCE(sum(COALESCE(quantity, 0) - COALESCE(quantity_before, 0))
+                        FILTER (WHERE changed), 0) AS units_changed,
+               COALESCE(sum(COALESCE(reserved, 0) - COALESCE(reserved_before, 0))
+                        FILTER (WHERE changed), 0) AS reserved_changed
+        FROM ({_compared(resolved, migration, None)}) AS c"""
+
+
+def _compared(resolved: ResolvedMapping, migration: Migration, phase: int | None) -> str:
+    """Every snapshot row beside its live row, its outcome and what its chunk must have left."""
+    locations = resolved.mapping.locations
+    keys = ", ".join(f"p.{key}" for key in canonical.keys(resolved))
+    live = canonical.source_rows(resolved, extra="s.xmin::text AS row_xmin")
+    only = f"WHERE k.phase = {phase}" if phase is not None else ""
+    migrated = "COALESCE(o.outcome, 'migrated') = 'migrated'"
+    ours = "l.row_xmin = k.xid"
+    return f"""
+        SELECT p.position, concat_ws(', ', {keys}) AS key_text,
+               k.state = 'done' AS done,
+               COALESCE(o.outcome, 'migrated') AS outcome, o.rule,
+               l.key_1 IS NOT NULL AS live,
+               p.company_key AS company_before, p.item_key AS item_before,
+               l.company_key, l.item_key,
+               p.before_1 AS location_before, l.location_key,
+               w.{quoted(locations.key)} IS NOT NULL AS location_found,
+               CASE WHEN l.location_key IS NOT NULL
+                    THEN COALESCE(w.{quoted(locations.company)} = l.company_key, false) END
+                   AS location_own,
+               p.quantity AS quantity_before, p.reserved AS reserved_before,
+               CASE WHEN i.position IS NOT NULL THEN i.quantity ELSE p.quantity END
+                   AS expected_quantity,
+               CASE WHEN i.position IS NOT NULL THEN i.reserved ELSE p.reserved END
+                   AS expected_reserved,
+               COALESCE(i.row_hash, p.row_hash) AS expected_hash,
+               l.quantity, l.reserved, l.row_hash,
+               {ours} AS ours,
+               CASE WHEN l.key_1 IS NULL THEN true
+                    WHEN {migrated} THEN NOT {ours} OR i.position IS NOT NULL
+                    ELSE l.row_hash IS DISTINCT FROM p.row_hash END AS changed,
+               CASE WHEN {migrated} AND {ours}
+                    THEN l.location_key IS NOT DISTINCT FROM
+                         {shape_of(resolved).written(migration.planned_locations)} END AS as_written
+        FROM {migration.snapshot} AS p
+        JOIN {SCHEMA}.chunk AS k
+          ON k.migration_id = {migration.migration_id} AND k.number = p.chunk
+        LEFT JOIN ({live}) AS l ON {canonical.same_key(resolved, "l", "p")}
+        LEFT JOIN {SCHEMA}.outcome AS o
+          ON o.migration_id = {migration.migration_id} AND o.position = p.position
+        LEFT JOIN {SCHEMA}.after_image AS i
+          ON i.migration_id = {migration.migration_id} AND i.position = p.position
+        LEFT JOIN {resolved.locations_sql} AS w ON w.{quoted(locations.key)} = l.location_key
+        {only}"""
+
+
+def _kind(resolved: ResolvedMapping) -> str:
+    """The kind of difference of a compared record; NULL where there is none."""
+    by_trigger = "'changed_by_trigger'" if resolved.source.triggers else "'row_changed'"
+    # A number that is computed from other tables changes without the record's own row being touched.
+    computed = isinstance(resolved.mapping.source.reserved, Expression)
+    reserved_kind = "'reserved_changed_since'" if computed else "'units_changed'"
+    return f"""
+        CASE WHEN NOT done THEN 'not_processed'
+             WHEN outcome = 'gone' THEN CASE WHEN live THEN 'came_back' END
+             WHEN NOT live THEN 'deleted_since'
+             WHEN outcome IN ('skipped', 'quarantined') THEN
+                 CASE WHEN location_key IS NOT DISTINCT FROM location_before THEN NULL
+                      WHEN location_own THEN 'located_since'
+                      ELSE 'location_foreign' END
+             WHEN location_key IS NULL THEN 'location_lost'
+             WHEN NOT location_own THEN 'location_foreign'
+             WHEN outcome = 'already' THEN NULL
+             WHEN NOT ours THEN 'touched_since'
+             WHEN NOT as_written THEN 'location_differs'
+             WHEN quantity IS DISTINCT FROM expected_quantity THEN 'units_changed'
+             WHEN reserved IS DISTINCT FROM expected_reserved THEN {reserved_kind}
+             WHEN row_hash IS DISTINCT FROM expected_hash THEN {by_trigger}
+        END"""
+
+
+def _not_migrated(resolved: ResolvedMapping, covered: list[str]) -> str:
+    """Live records that no migration has dealt with."""
+    return f"""
+        SELECT CASE WHEN outcome = 'already' THEN 'arrived_with_location' ELSE 'not_migrated' END
+                   AS kind,
+               key_text, outcome = 'already' AS explained,
+               format('would be %s', outcome) AS detail
+        FROM ({plan.uncovered(resolved, covered) if covered else _unmigrated(resolved)}) AS u"""
+
+
+def _unmigrated(resolved: ResolvedMapping) -> str:
+    return f"SELECT * FROM ({canonical.records(resolved)}) AS r"
+
+
+def unexplained_text(found: list[Difference]) -> str:
+    """The unexplained differences as one clause of a sentence."""
+    parts: list[Any] = [
+        f"{d.kind.replace('_', ' ')}: {d.records} (such as {', '.join(d.sample[:3])})"
+        for d in found
+    ]
+    return "; ".join(parts)

@@ -1,0 +1,87 @@
+"""Foreign keys in and out of the touched tables, counted: references that a migration must leave as they are.
+
+Counting happens once at the plan and again at the proof. What a difference means is decided by the suites.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from inventory_migration.catalog import ResolvedMapping
+from inventory_migration.database import escaped, quoted
+from inventory_migration.engine.ledger import SCHEMA
+
+
+def count_references(
+    connection: sa.Connection, resolved: ResolvedMapping, migration_id: int
+) -> None:
+    """Note for every foreign key how many rows refer, and how many of them to nothing."""
+    connection.execute(
+        sa.text(
+            escaped(f"""
+            INSERT INTO {SCHEMA}.reference (migration_id, name, records, orphans)
+            SELECT {migration_id}, f.name, f.records, f.orphans
+            FROM ({foreign_keys(connection, resolved)}) AS f
+        """)
+        )
+    )
+
+
+def foreign_keys(connection: sa.Connection, resolved: ResolvedMapping) -> str:
+    """A SELECT that counts references now: name, records, orphans."""
+    oids = [resolved.source.oid]
+    if resolved.locations is not None:
+        oids.append(resolved.locations.oid)
+    counted = [_count(row) for row in connection.execute(_FOREIGN_KEYS, {"oids": oids})]
+    empty = "SELECT NULL::text AS name, 0::bigint AS records, 0::bigint AS orphans WHERE false"
+    return "\nUNION ALL\n".join([empty, *counted])
+
+
+def compared(connection: sa.Connection, resolved: ResolvedMapping, migration_id: int) -> str:
+    """The relation `references`: name, rows_before, rows_after, orphans_before, orphans_after."""
+    return f"""
+        SELECT COALESCE(b.name, a.name) AS name,
+               b.records AS rows_before, a.records AS rows_after,
+               b.orphans AS orphans_before, a.orphans AS orphans_after
+        FROM (SELECT * FROM {SCHEMA}.reference WHERE migration_id = {migration_id}) AS b
+        FULL JOIN ({foreign_keys(connection, resolved)}) AS a USING (name)"""
+
+
+def _count(row: sa.Row[Any]) -> str:
+    child, parent = quoted(row.child_schema, row.child), quoted(row.parent_schema, row.parent)
+    present = " AND ".join(f"c.{quoted(name)} IS NOT NULL" for name in row.child_columns)
+    same = " AND ".join(
+        f"p.{quoted(theirs)} = c.{quoted(ours)}"
+        for ours, theirs in zip(row.child_columns, row.parent_columns, strict=True)
+    )
+    name = row.name.replace("'", "''")
+    return (
+        f"SELECT '{name}' AS name, count(*) AS records, "
+        f"count(*) FILTER (WHERE NOT EXISTS (SELECT FROM {parent} AS p WHERE {same})) AS orphans "
+        f"FROM {child} AS c WHERE {present}"
+    )
+
+
+_FOREIGN_KEYS = sa.text("""
+    SELECT format('%s.%s', child.relname, k.conname) AS name,
+           cn.nspname AS child_schema, child.relname AS child,
+           pn.nspname AS parent_schema, parent.relname AS parent,
+           (SELECT array_agg(a.attname::text ORDER BY u.place)
+            FROM unnest(k.conkey) WITH ORDINALITY AS u(attnum, place)
+            JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.attnum)
+               AS child_columns,
+           (SELECT array_agg(a.attname::text ORDER BY u.place)
+            FROM unnest(k.confkey) WITH ORDINALITY AS u(attnum, place)
+            JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.attnum)
+               AS parent_columns
+    FROM pg_constraint k
+    JOIN pg_class child ON child.oid = k.conrelid
+    JOIN pg_namespace cn ON cn.oid = child.relnamespace
+    JOIN pg_class parent ON parent.oid = k.confrelid
+    JOIN pg_namespace pn ON pn.oid = parent.relnamespace
+    WHERE k.contype = 'f' AND k.conparentid = 0
+      AND (k.conrelid = ANY(:oids) OR k.confrelid = ANY(:oids))
+    ORDER BY 1
+""")

@@ -1,0 +1,312 @@
+"""The way back: chunk after chunk under the same protocol, undoing only what is ours.
+
+A record that the application moved since is kept and listed; one that it merely touched is undone and listed. Default locations that
+we created and that nobody uses go too. Resumable: a rollback that was killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+
+import sqlalchemy as sa
+
+from inventory_migration.catalog import ResolvedMapping
+from inventory_migration.database import escaped, quoted
+from inventory_migration.engine import canonical, chunk, control, ledger, plan
+from inventory_migration.engine.failures import Action, action_for, message, sqlstate
+from inventory_migration.engine.ledger import SCHEMA, Migration
+from inventory_migration.engine.shapes import shape_of
+from inventory_migration.errors import (
+    ControlTotalsDiffer,
+    MappingInvalid,
+    MigrationFailed,
+    StartRefused,
+)
+from inventory_migration.mapping import StockMapping
+
+logger = logging.getLogger(__name__)
+
+CHUNKS_AT_ONCE = 5
+UNDOABLE = (*ledger.ACTIVE, "verified")
+
+
+def roll_back(
+    engine: sa.Engine,
+    mapping: StockMapping,
+    claim: control.Claim,
+    *,
+    migration_id: int | None = None,
+    reason: str = "asked to",
+) -> list[Migration]:
+    """Undo a mapping's migrations, newest first, or one by id; returns those undone.
+
+    A process that works on the migration is told to stop and waited for.
+
+    Raises:
+        StartRefused: The migration of that id cannot be undone.
+        MigrationBusy: Whoever works on it did not stop in time.
+    """
+    resolved = plan.read_mapping(engine, mapping)
+    with engine.connect() as connection:
+        wanted = _wanted(connection, mapping, migration_id)
+    for migration in wanted:
+        if migration.state in ledger.ACTIVE:
+            with engine.begin() as connection:
+                control.desire(connection, migration.migration_id, "rollback", reason=reason)
+    claim.take(resolved.target, wait_seconds=control.BARRIER_SECONDS)
+    for migration in wanted:
+        undo_migration(engine, resolved, migration, reason=reason)
+    return wanted
+
+
+def undo_migration(
+    engine: sa.Engine, resolved: ResolvedMapping, migration: Migration, *, reason: str
+) -> None:
+    """Undo one migration; the caller holds the claim on its target."""
+    control.stop(engine, migration.migration_id, "rollback", reason=reason)
+    with control.exclusive(engine, migration.migration_id) as connection:
+        found = ledger.find(connection, migration_id=migration.migration_id)
+        if found and found.state != "rolling_back":
+            ledger.set_state(connection, migration.migration_id, "rolling_back", reason=reason)
+        connection.execute(
+            sa.update(ledger.chunk)
+            .where(
+                ledger.chunk.c.migration_id == migration.migration_id,
+                ledger.chunk.c.state == "pending",
+            )
+            .values(state="undone")
+        )
+    _walk_back(engine, resolved, migration)
+    with control.exclusive(engine, migration.migration_id) as connection:
+        connection.execute(sa.text("SET LOCAL synchronous_commit = on"))
+        removed = _remove_locations(connection, resolved, migration)
+        ledger.note(
+            connection, "locations_removed", migration_id=migration.migration_id, removed=removed
+        )
+        ledger.set_state(connection, migration.migration_id, "rolled_back", reason=reason)
+
+
+def _wanted(
+    connection: sa.Connection, mapping: StockMapping, migration_id: int | None
+) -> list[Migration]:
+    if not ledger.installed(connection):
+        return []
+    if migration_id is not None:
+        found = ledger.find(connection, migration_id=migration_id)
+        if found is None or found.mapping != mapping.name:
+            raise MappingInvalid(
+                origin=mapping.name,
+                problems=[
+                    f"{mapping.name} has no migration {migration_id}; "
+                    "see 'inventory-migration status'"
+                ],
+            )
+        if found.state not in UNDOABLE:
+            raise StartRefused(
+                mapping=mapping.name,
+                migration_id=migration_id,
+                why=f"is {found.state.replace('_', ' ')} and cannot be undone",
+                command="status",
+            )
+        return [found]
+    ids = connection.execute(
+        sa.select(ledger.migration.c.migration_id)
+        .where(ledger.migration.c.mapping == mapping.name, ledger.migration.c.state.in_(UNDOABLE))
+        .order_by(ledger.migration.c.migration_id.desc())
+    ).scalars()
+    found_all = [ledger.find(connection, migration_id=number) for number in ids]
+    return [found for found in found_all if found is not None]
+
+
+def _walk_back(engine: sa.Engine, resolved: ResolvedMapping, migration: Migration) -> None:
+    with engine.connect() as connection:
+        if not ledger.snapshot_exists(connection, migration):
+            return
+    undo = sa.text(_undo(resolved, migration))
+    lock = sa.text(chunk.lock_statement(resolved, migration))
+    limit, failures = CHUNKS_AT_ONCE, 0
+    with engine.connect() as connection:
+        while True:
+            try:
+                with control.cancelled_on_interrupt(connection):
+                    more = _undo_some(connection, migration, lock, undo, limit)
+                connection.commit()
+            except sa.exc.DBAPIError as error:
+                connection.rollback()
+                action, failures = action_for(sqlstate(error)), failures + 1
+                limits = resolved.mapping.thresholds
+                if action not in {Action.RETRY, Action.SHRINK} or failures > 100 * (
+                    limits.failed_attempts
+                ):
+                    raise MigrationFailed(
+                        mapping=migration.mapping,
+                        migration_id=migration.migration_id,
+                        reason=f"the rollback met {message(error)} (SQLSTATE {sqlstate(error)})",
+                    ) from error
+                limit = max(1, limit // 2)
+                time.sleep(random.uniform(0.02, 0.1))  # noqa: S311 - jitter, no secret
+                continue
+            failures = 0
+            if not more:
+                return
+
+
+def _undo_some(
+    connection: sa.Connection,
+    migration: Migration,
+    lock: sa.TextClause,
+    undo: sa.TextClause,
+    limit: int,
+) -> bool:
+    """Undo the newest chunks that are done; False where there are none."""
+    connection.execute(chunk.SETTINGS)
+    if control.enter(connection, migration.migration_id) != "rollback":
+        raise MigrationFailed(
+            mapping=migration.mapping,
+            migration_id=migration.migration_id,
+            reason="somebody lifted the rollback",
+        )
+    numbers = list(
+        connection.execute(
+            _CLAIM, {"migration_id": migration.migration_id, "limit": limit}
+        ).scalars()
+    )
+    if not numbers:
+        return False
+    connection.execute(lock, {"im_chunks": numbers})
+    rows = connection.execute(
+        undo, {"im_migration_id": migration.migration_id, "im_chunks": numbers}
+    ).all()
+    connection.execute(sa.text("SET CONSTRAINTS ALL IMMEDIATE"))
+    for row in rows:
+        if row.mine != row.undone + row.kept + row.absent + row.back_already:
+            raise ControlTotalsDiffer(
+                migration_id=migration.migration_id,
+                chunk=row.number,
+                differences={
+                    "records to undo": (
+                        row.mine,
+                        row.undone + row.kept + row.absent + row.back_already,
+                    )
+                },
+            )
+    logger.info(
+        "chunks %d to %d undone",
+        numbers[-1],
+        numbers[0],
+        extra={"migration_id": migration.migration_id, "chunk": numbers[0]},
+    )
+    return True
+
+
+def _undo(resolved: ResolvedMapping, migration: Migration) -> str:
+    shape = shape_of(resolved)
+    keys = ", ".join(f"p.{key}" for key in canonical.keys(resolved))
+    before = ", ".join(f"p.{name}" for name in canonical.before_columns(resolved).values())
+    sql = f"""
+        WITH mine AS MATERIALIZED (
+            SELECT p.position, p.chunk, {keys}, {before}, k.xid,
+                   {shape.written(migration.planned_locations)} AS written
+            FROM {migration.snapshot} AS p
+            JOIN {SCHEMA}.chunk AS k ON k.migration_id = :im_migration_id AND k.number = p.chunk
+            LEFT JOIN {SCHEMA}.outcome AS o
+              ON o.migration_id = :im_migration_id AND o.position = p.position
+            LEFT JOIN {SCHEMA}.after_image AS i
+              ON i.migration_id = :im_migration_id AND i.position = p.position
+            WHERE p.chunk = ANY(:im_chunks) AND o.position IS NULL),
+        live AS MATERIALIZED (
+            SELECT m.position, m.chunk, concat_ws(', ', {keys.replace("p.", "m.")}) AS key_text,
+                   m.written, m.before_1, s.{shape.target} AS found,
+                   s.xmin::text IS DISTINCT FROM m.xid AS touched
+            FROM mine AS m
+            JOIN {resolved.source.sql} AS s ON {canonical.key_of_source(resolved, "m")}),
+        undone AS ({shape.undo()}),
+        listed AS (
+            INSERT INTO {SCHEMA}.conflict (migration_id, position, key_text, kind, ours, found)
+            SELECT :im_migration_id, position, key_text,
+                   CASE WHEN found IS NOT DISTINCT FROM written THEN 'touched_since'
+                        ELSE 'moved_since' END,
+                   written::text, found::text
+            FROM live
+            WHERE found IS DISTINCT FROM before_1
+              AND (found IS DISTINCT FROM written OR touched)
+            ON CONFLICT (migration_id, position) DO NOTHING),
+        counted AS (
+            SELECT m.chunk, count(*) AS mine, count(u.position) AS undone,
+                   count(*) FILTER (WHERE l.position IS NULL) AS absent,
+                   count(*) FILTER (WHERE u.position IS NULL AND l.position IS NOT NULL
+                                      AND l.found IS NOT DISTINCT FROM l.before_1) AS back_already,
+                   count(*) FILTER (WHERE u.position IS NULL AND l.found IS DISTINCT FROM l.written
+                                      AND l.position IS NOT NULL
+                                      AND l.found IS DISTINCT FROM l.before_1) AS kept
+            FROM mine AS m
+            LEFT JOIN live AS l USING (position)
+            LEFT JOIN undone AS u USING (position)
+            GROUP BY m.chunk)
+        UPDATE {SCHEMA}.chunk AS k SET
+            state = 'undone', undo_xid = pg_current_xact_id()::xid::text,
+            undone_records = COALESCE(c.undone, 0), kept_records = COALESCE(c.kept, 0)
+        FROM unnest(CAST(:im_chunks AS integer[])) AS n(number)
+        LEFT JOIN counted AS c ON c.chunk = n.number
+        WHERE k.migration_id = :im_migration_id AND k.number = n.number
+        RETURNING k.number, COALESCE(c.mine, 0) AS mine, COALESCE(c.undone, 0) AS undone,
+                  COALESCE(c.absent, 0) AS absent, COALESCE(c.back_already, 0) AS back_already,
+                  COALESCE(c.kept, 0) AS kept"""
+    return chunk.parametrised(sql)
+
+
+def _remove_locations(
+    connection: sa.Connection, resolved: ResolvedMapping, migration: Migration
+) -> int:
+    """Remove the default locations that this migration created and that nobody refers to."""
+    if resolved.locations is None:
+        return 0
+    key = quoted(resolved.mapping.locations.key)
+    users = [(resolved.source.sql, quoted(resolved.mapping.target.column))]
+    users += [
+        (quoted(row.schema, row.table), quoted(row.column))
+        for row in connection.execute(_REFERRING, {"oid": resolved.locations.oid})
+    ]
+    unused = " AND ".join(
+        f"NOT EXISTS (SELECT FROM {table} AS u WHERE u.{column} = l.{key})"
+        for table, column in users
+        if table != resolved.source.sql or resolved.target_exists
+    )
+    removed = connection.execute(
+        sa.text(
+            escaped(f"""
+            WITH removed AS (
+                DELETE FROM {resolved.locations_sql} AS l
+                USING {SCHEMA}.company_location AS w
+                WHERE w.migration_id = {migration.migration_id} AND w.created AND NOT w.removed
+                  AND w.location_key = l.{key}::text
+                  {f"AND {unused}" if unused else ""}
+                RETURNING w.company_key)
+            UPDATE {SCHEMA}.company_location AS w SET removed = true
+            FROM removed
+            WHERE w.migration_id = {migration.migration_id}
+              AND w.company_key = removed.company_key""")
+        )
+    ).rowcount
+    return int(removed)
+
+
+_CLAIM = sa.text(f"""
+    SELECT number FROM {SCHEMA}.chunk
+    WHERE migration_id = :migration_id AND state = 'done'
+    ORDER BY number DESC
+    LIMIT :limit
+    FOR UPDATE SKIP LOCKED
+""")
+
+_REFERRING = sa.text("""
+    SELECT n.nspname AS schema, c.relname AS table, a.attname AS column
+    FROM pg_constraint k
+    JOIN pg_class c ON c.oid = k.conrelid
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = k.conkey[1]
+    WHERE k.contype = 'f' AND k.confrelid = :oid AND k.conparentid = 0
+      AND cardinality(k.conkey) = 1
+""")

@@ -1,0 +1,304 @@
+"""The loop that works a phase off: claim, pace, retry, isolate; and the threads it runs in.
+
+Workers run in threads while the calling thread only waits, because an interrupt (Ctrl-C, Dagster's Terminate) reaches the
+main thread alone: it tells the workers to stop and cancels what they have under way at the server. Any number of
+processes may work on one migration; the claim by row lock keeps them apart.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import psycopg
+import sqlalchemy as sa
+
+from inventory_migration.catalog import ResolvedMapping
+from inventory_migration.engine import control, ledger
+from inventory_migration.engine.chunk import ChunkStatements, Claimed
+from inventory_migration.engine.failures import SUPPRESSED, Action, action_for, message, sqlstate
+from inventory_migration.engine.isolation import write_without_bad
+from inventory_migration.engine.ledger import Migration
+from inventory_migration.errors import ControlTotalsDiffer, MigrationError
+
+logger = logging.getLogger(__name__)
+
+MOST_CHUNKS = 50
+POLL_SECONDS = 0.1
+
+
+class _Suppressed(MigrationError):
+    """A trigger or rule swallowed writes without an error; the chunk is taken apart next time."""
+
+
+@dataclass
+class Pace:
+    """How many chunks one transaction takes, so that it lasts about as long as the mapping wants."""
+
+    target_seconds: float
+    chunks: float = 1.0
+
+    def took(self, chunks: int, seconds: float) -> None:
+        """Follow a transaction that committed: at most half as many again, down at once."""
+        fitting = chunks * self.target_seconds / max(seconds, 1e-4)
+        self.chunks = max(1.0, min(fitting, self.chunks * 1.5, MOST_CHUNKS))
+
+    def shrink(self) -> None:
+        """Take half as much after a lock timeout or a cancel."""
+        self.chunks = max(1.0, self.chunks / 2)
+
+    @property
+    def limit(self) -> int:
+        """How many chunks to claim next."""
+        return int(self.chunks)
+
+
+@dataclass
+class _Shared:
+    """What the workers of one phase tell each other and the thread that waits for them."""
+
+    stop: threading.Event = field(default_factory=threading.Event)
+    failure: BaseException | None = None
+    connections: dict[int, sa.Connection] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def fail(self, error: BaseException) -> None:
+        with self.lock:
+            self.failure = self.failure or error
+        self.stop.set()
+
+    def cancel_all(self) -> None:
+        with self.lock:
+            connections = list(self.connections.values())
+        for connection in connections:
+            driver = connection.connection.driver_connection
+            if isinstance(driver, psycopg.Connection):
+                driver.cancel_safe(timeout=5)
+
+
+def work_phase(
+    engine: sa.Engine,
+    resolved: ResolvedMapping,
+    migration: Migration,
+    phase: int,
+    *,
+    workers: int = 2,
+    watch: Callable[[], bool] | None = None,
+) -> None:
+    """Work until no chunk of the phase is pending, or until the desired state says otherwise.
+
+    Args:
+        engine: Where to connect.
+        resolved: The mapping with its types.
+        migration: The migration, whose snapshot exists.
+        phase: Number of the phase.
+        workers: Threads on this machine.
+        watch: Called every few tenths of a second by the waiting thread; False stops the workers.
+
+    Raises:
+        ControlTotalsDiffer: Twice in a row a chunk's totals did not agree.
+        sqlalchemy.exc.DBAPIError: Something that no retry mends.
+    """
+    shared = _Shared()
+    statements = ChunkStatements(resolved, migration)
+    threads = [
+        threading.Thread(
+            target=_work, args=(engine, statements, phase, shared), name=f"worker-{number}"
+        )
+        for number in range(1, workers + 1)
+    ]
+    try:
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            threads[0].join(POLL_SECONDS)
+            if not threads[0].is_alive():
+                time.sleep(POLL_SECONDS / 10)
+            if watch is not None and not shared.stop.is_set() and not watch():
+                shared.stop.set()
+    except BaseException:
+        shared.stop.set()
+        shared.cancel_all()
+        raise
+    finally:
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join()
+    if shared.failure is not None:
+        raise shared.failure
+
+
+def _work(engine: sa.Engine, statements: ChunkStatements, phase: int, shared: _Shared) -> None:
+    pace = Pace(statements.resolved.mapping.chunk.target_ms / 1000)
+    attempts = 0
+    while not shared.stop.is_set():
+        try:
+            with engine.connect() as connection:
+                with shared.lock:
+                    shared.connections[threading.get_ident()] = connection
+                try:
+                    while not shared.stop.is_set():
+                        if not _turn(connection, statements, phase, pace, shared):
+                            return
+                        attempts = 0
+                finally:
+                    with shared.lock:
+                        shared.connections.pop(threading.get_ident(), None)
+        except sa.exc.DBAPIError as error:
+            # Only a lost connection gets here; the server has undone what was under way.
+            attempts += 1
+            if shared.stop.is_set():
+                return
+            limit = statements.resolved.mapping.thresholds.failed_attempts
+            if action_for(sqlstate(error)) is not Action.RECONNECT or attempts > limit:
+                shared.fail(error)
+                return
+            logger.warning("connection lost (%s), attempt %d", message(error), attempts)
+            shared.stop.wait(_backoff(attempts))
+        except BaseException as error:
+            shared.fail(error)
+            return
+
+
+def _turn(
+    connection: sa.Connection,
+    statements: ChunkStatements,
+    phase: int,
+    pace: Pace,
+    shared: _Shared,
+) -> bool:
+    """One transaction; False where there is nothing left to do or the desired state says stop."""
+    claimed: Claimed | None = None
+    started = time.monotonic()
+    try:
+        statements.begin(connection)
+        if control.enter(connection, statements.migration_id) != "run":
+            connection.rollback()
+            return False
+        claimed = statements.claim(connection, phase, pace.limit)
+        if claimed is None:
+            left = _pending(connection, statements.migration_id, phase)
+            connection.rollback()
+            # Others hold what is left; they may fail, so the phase ends only with its last chunk.
+            shared.stop.wait(0.05)
+            return left
+        _transact(connection, statements, claimed)
+        connection.commit()
+    except sa.exc.DBAPIError as error:
+        connection.rollback()
+        if shared.stop.is_set():
+            return False
+        _after_failure(connection, statements, claimed, sqlstate(error), error, pace, shared)
+        return True
+    except (ControlTotalsDiffer, _Suppressed) as error:
+        connection.rollback()
+        state = SUPPRESSED if isinstance(error, _Suppressed) else "totals"
+        if isinstance(error, ControlTotalsDiffer) and claimed and claimed.last_error == "totals":
+            raise
+        _note_attempt(connection, statements, claimed, state)
+        return True
+    seconds = time.monotonic() - started
+    pace.took(len(claimed.numbers), seconds)
+    logger.info(
+        "chunks %s done in %.3f s",
+        _span(claimed.numbers),
+        seconds,
+        extra={"migration_id": statements.migration_id, "chunk": claimed.numbers[0]},
+    )
+    return True
+
+
+def _transact(connection: sa.Connection, statements: ChunkStatements, claimed: Claimed) -> None:
+    statements.lock_records(connection, claimed.numbers)
+    if claimed.attempts and action_for(claimed.last_error) is Action.ISOLATE:
+        for bad in write_without_bad(connection, statements, claimed.numbers[0]):
+            logger.warning(
+                "record at position %d put aside: %s",
+                bad.position,
+                bad.reason,
+                extra={"migration_id": statements.migration_id, "chunk": claimed.numbers[0]},
+            )
+    elif statements.write(connection, claimed.numbers):
+        raise _Suppressed
+    connection.execute(sa.text("SET CONSTRAINTS ALL IMMEDIATE"))
+    statements.finish(connection, claimed.numbers)
+
+
+def _after_failure(
+    connection: sa.Connection,
+    statements: ChunkStatements,
+    claimed: Claimed | None,
+    state: str | None,
+    error: sa.exc.DBAPIError,
+    pace: Pace,
+    shared: _Shared,
+) -> None:
+    action = action_for(state)
+    if action in {Action.STOP, Action.HOLD, Action.RECONNECT} or claimed is None:
+        if action in {Action.RETRY, Action.SHRINK}:
+            shared.stop.wait(_backoff(1))
+            return
+        raise error
+    attempts = _note_attempt(connection, statements, claimed, state)
+    limit = statements.resolved.mapping.thresholds.failed_attempts
+    if action in {Action.RETRY, Action.SHRINK}:
+        pace.shrink()
+        if attempts > limit:
+            raise error
+        logger.info("%s, chunks %s again", message(error), _span(claimed.numbers))
+        shared.stop.wait(_backoff(attempts))
+    elif attempts > limit:
+        raise error
+
+
+def _note_attempt(
+    connection: sa.Connection,
+    statements: ChunkStatements,
+    claimed: Claimed | None,
+    state: str | None,
+) -> int:
+    """Keep, in a transaction of its own, that these chunks failed; returns how often by now."""
+    if claimed is None:
+        return 0
+    chunk = ledger.chunk
+    attempts = connection.execute(
+        sa.update(chunk)
+        .where(
+            chunk.c.migration_id == statements.migration_id,
+            chunk.c.number.in_(claimed.numbers),
+            chunk.c.state == "pending",
+        )
+        .values(attempts=chunk.c.attempts + 1, last_error=state)
+        .returning(chunk.c.attempts)
+    ).scalars()
+    most = max(attempts, default=0)
+    connection.commit()
+    return most
+
+
+def _pending(connection: sa.Connection, migration_id: int, phase: int) -> bool:
+    chunk = ledger.chunk
+    return bool(
+        connection.execute(
+            sa.select(
+                sa.exists().where(
+                    chunk.c.migration_id == migration_id,
+                    chunk.c.phase == phase,
+                    chunk.c.state == "pending",
+                )
+            )
+        ).scalar_one()
+    )
+
+
+def _backoff(attempts: int) -> float:
+    longest = min(2.0, 0.02 * 2 ** min(attempts, 8))
+    return random.uniform(longest / 2, longest)  # noqa: S311 - jitter, no secret
+
+
+def _span(numbers: list[int]) -> str:
+    return f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
