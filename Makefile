@@ -1,0 +1,65 @@
+# What a first-time user and a maintainer run. Each target is complete on a machine that has
+# Python 3.11 to 3.13, pip, make and git; what is already done is skipped.
+
+PYTHON ?= python3
+PYTEST_ARGS ?=
+PORT ?= 3000
+
+VENV := .venv
+BIN := $(VENV)/bin
+JOB := migrate_stock_items
+
+export DAGSTER_DISABLE_TELEMETRY := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# First in a recipe: stop at the first error, and let Dagster keep its history with the project.
+DAGSTER = set -e; DAGSTER_HOME="$$($(BIN)/python -c \
+	'from inventory_migration.project import dagster_home; print(dagster_home())')"; \
+	export DAGSTER_HOME;
+
+.DEFAULT_GOAL := help
+.PHONY: help setup migrate test ui lint clean
+.SILENT:
+
+help: ## Say what there is
+	sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+
+setup: $(VENV)/.installed ## Make the environment alone, in .venv, with pinned versions
+
+# The stamp comes last, so that an interrupted installation is done again. Debian splits ensurepip
+# off its Python; pip can then install into the environment from outside.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else \
+	"Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0] + "; say: make PYTHON=python3.12")'
+	echo "Setting up $(VENV): once, a minute or a few"
+	$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { $(PYTHON) -m venv --clear --without-pip $(VENV) \
+	    && $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+# The demo is for the embedded server alone, never for a database of the user's own.
+migrate: setup ## Migrate an inventory (the demo's, in an embedded PostgreSQL), and sum it up
+	$(DAGSTER) log="$$DAGSTER_HOME/$(JOB).log"; \
+	if [ -z "$$INVENTORY_DATABASE_URL" ]; then \
+	    $(BIN)/inventory-migration db start; \
+	    $(BIN)/inventory-migration demo --if-empty; \
+	fi; \
+	echo "Running the job $(JOB); its log is $$log"; \
+	$(BIN)/dagster job execute -m inventory_migration.definitions -j $(JOB) >"$$log" 2>&1 || \
+	    { failed=$$?; tail -n 40 "$$log"; echo "The job failed: $$log"; exit $$failed; }; \
+	$(BIN)/inventory-migration report stock_items --summary
+
+test: setup ## Run the tests (PYTEST_ARGS="-k engine" for some)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+ui: setup ## Serve Dagster on http://127.0.0.1:3000 (PORT=...), with what `make migrate` did
+	$(DAGSTER) exec $(BIN)/dagster dev --host 127.0.0.1 --port $(PORT)
+
+lint: setup ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean: ## Remove the environment and caches; the embedded server's data stay, see `db reset`
+	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
