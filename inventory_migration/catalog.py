@@ -1,7 +1,8 @@
-"""Reading a live catalog: do the mapping's names exist, what types do they have, what hangs on them.
+"""Reading a live catalog: which names exist, what types they have, what hangs on them.
 
-`resolve` holds a mapping against a database and reports every problem at once, each with the nearest existing name.
-It only reads. What is written to the database, and the SELECTs that a mapping yields, do not belong here.
+`resolve` holds a mapping against a database and reports every problem at once, each with the
+nearest existing name. It only reads. What is written to the database, and the SELECTs that a
+mapping yields, do not belong here.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ def literal(value: ValueOrExpression) -> str:
     if isinstance(value, bool):
         return "TRUE" if value else "FALSE"
     if isinstance(value, str):
-        # A backslash is plain only under standard_conforming_strings; E'' means the same under both.
+        # Under E'' a backslash means the same whatever standard_conforming_strings says.
         return "E'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
     return str(value)
 
@@ -313,15 +314,17 @@ class _Resolver:
     ) -> str | None:
         """The type of an expression over the source, by asking the server to plan it."""
         joins = self.mapping.source.joins
-        query = f"SELECT {column_sql(column)} FROM {source.sql} AS s {joins} LIMIT 0"
+        query = f"SELECT {column_sql(column)} FROM {source.sql} AS s {joins} LIMIT 0"  # noqa: S608
         nested = self.connection.begin_nested()
         try:
             result = self.connection.execute(sa.text(escaped(query)))
-            code = result.cursor.description[0][1]  # type: ignore[union-attr]
+            code = result.cursor.description[0][1]
             result.close()
-            return self.connection.execute(
-                sa.text("SELECT format_type(:oid, NULL)"), {"oid": code}
-            ).scalar_one()
+            return str(
+                self.connection.execute(
+                    sa.text("SELECT format_type(:oid, NULL)"), {"oid": code}
+                ).scalar_one()
+            )
         except sa.exc.DBAPIError as error:
             first = str(error.orig).strip().partition("\n")[0]
             self._problem(where, f"the server refuses it: {first}")

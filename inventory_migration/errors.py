@@ -1,8 +1,9 @@
 """Every condition that stops a migration or a command, as a class with its facts.
 
-A class is named by the condition, keeps the facts as attributes, and builds one sentence that says what is wrong, where,
-and which command comes next. `exit_code` is what the shell sees; `retryable` says whether the same call may
-succeed later without anybody changing anything. Decisions about what to do with an error do not belong here.
+A class is named by the condition, keeps the facts as attributes, and builds one sentence that says
+what is wrong, where, and which command comes next. `exit_code` is what the shell sees; `retryable`
+says whether the same call may succeed later without anybody changing anything. Decisions about what
+to do with an error do not belong here.
 """
 
 from __future__ import annotations
@@ -110,7 +111,8 @@ class StartRefused(MigrationError):
         """Say why, and which command is meant to lift it."""
         self.mapping, self.migration_id, self.why = mapping, migration_id, why
         super().__init__(
-            f"migration {migration_id} of {mapping} {why}; go on with 'inventory-migration {command}'"
+            f"migration {migration_id} of {mapping} {why}; "
+            f"go on with 'inventory-migration {command}'"
         )
 
 
@@ -183,7 +185,7 @@ class RecordUnknown(MigrationError):
         """Name the key that was asked for."""
         self.mapping, self.key = mapping, key
         super().__init__(
-            f"{mapping}: no stock record with key {key}; give the key as 'test {mapping}' shows it, "
+            f"{mapping}: no stock record with key {key}; give the key as the table holds it, "
             "the parts of a composite key separated by commas"
         )
 
@@ -402,8 +404,8 @@ class DemoConflict(MigrationError):
         """List the tables; none of them is ever dropped."""
         self.tables = tables
         super().__init__(
-            f"this database has {', '.join(tables)} in schema public, not made by the demo; nothing "
-            "was changed; name an empty database in INVENTORY_DATABASE_URL, then run "
+            f"this database has {', '.join(tables)} in schema public, not made by the demo; "
+            "nothing was changed; name an empty database in INVENTORY_DATABASE_URL, then run "
             "'inventory-migration demo' again"
         )
 

@@ -1,8 +1,9 @@
 """What moves: the mapping file as a model.
 
-A mapping names the tables, keys and columns of an application, the shape of its target and the rules for records that cannot
-simply be migrated. Here a file becomes a `StockMapping` or one sentence per mistake, with file and line. Whether
-the names exist in a database is asked in `catalog.py`; what the mapping means as SQL is said in `engine/canonical.py`.
+A mapping names the tables, keys and columns of an application, the shape of its target and the
+rules for records that cannot simply be migrated. Here a file becomes a `StockMapping` or one
+sentence per mistake, with file and line. Whether the names exist in a database is asked in
+`catalog.py`; what the mapping means as SQL is said in `engine/canonical.py`.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """A mapping as SQL: the relations that everything else is written against.
 
-Whatever an application calls its tables, `records`, `companies` and `default_locations` have the same columns. They are SQL text to be
-inlined, never views: a permanent view would keep the application from changing its own columns. Rules and their
-order are decided here, once, for the dry run, the gates and the chunks alike. Statements that write do not
-belong here.
+Whatever an application calls its tables, `records`, `companies` and `default_locations` have the
+same columns. They are SQL text to be inlined, never views: a permanent view would keep the
+application from changing its own columns. Rules and their order are decided here, once, for the dry
+run, the gates and the chunks alike. Statements that write do not belong here.
 
-The text returned is plain SQL; put it into `sqlalchemy.text` through `inventory_migration.database.escaped`.
+The text returned is plain SQL; put it into `sqlalchemy.text` through
+`inventory_migration.database.escaped`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from inventory_migration.catalog import (
 from inventory_migration.database import quoted
 
 LATE_RULE = "default_location_missing"
-"""The rule of a record whose company lost its default location, or got none yet; the sweep lifts it."""
+"""The rule of a record whose company has no default location now; the sweep lifts it."""
 
 _NUMBER = r"^[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]{1,3})?$"
 
@@ -57,7 +58,7 @@ def same_key(resolved: ResolvedMapping, left: str, right: str) -> str:
 
 
 def key_of_source(resolved: ResolvedMapping, other: str, alias: str = "s") -> str:
-    """The condition that a row of the source table is the record of a relation with canonical keys."""
+    """The condition that a source row is the record of a relation with canonical keys."""
     pairs = zip(resolved.key_columns, keys(resolved), strict=True)
     return " AND ".join(f"{alias}.{quoted(column.name)} = {other}.{key}" for column, key in pairs)
 
@@ -135,18 +136,21 @@ def defaults_by_company(resolved: ResolvedMapping) -> str:
 
 
 def planned_locations(resolved: ResolvedMapping, planned: str) -> str:
-    """The default locations a migration has planned with, as far as they still stand."""
+    """The default locations a migration has planned with; none for one that no longer stands."""
     locations = resolved.mapping.locations
+    # The company is compared beside the join: as a join condition it makes the planner expect a
+    # single row, and compare every record with every company.
+    stands = f"l.{quoted(locations.company)} = w.company_key"
     return f"""
-        SELECT w.company_key, w.location_key, 1::bigint AS default_locations
+        SELECT w.company_key,
+               CASE WHEN {stands} THEN w.location_key END AS location_key,
+               CASE WHEN {stands} THEN 1 ELSE 0 END::bigint AS default_locations
         FROM {planned} AS w
-        JOIN {resolved.locations_sql} AS l
-          ON l.{quoted(locations.key)} = w.location_key
-         AND l.{quoted(locations.company)} = w.company_key"""
+        JOIN {resolved.locations_sql} AS l ON l.{quoted(locations.key)} = w.location_key"""
 
 
 def companies(resolved: ResolvedMapping) -> str:
-    """One row per company: company_key, company_name, default_locations, location_key, stock_records."""
+    """One row per company: key, name, default_locations, location_key, stock_records."""
     company = resolved.mapping.company
     return f"""
         SELECT c.{quoted(company.key)} AS company_key,
@@ -301,7 +305,8 @@ def rule_conditions(resolved: ResolvedMapping) -> dict[str, str]:
         "quantity_not_a_number": "(quantity_state = 'not_a_number' "
         "OR reserved_state = 'not_a_number')",
         "negative_quantity": "quantity < 0",
-        "reserved_exceeds_quantity": "reserved > quantity",
+        # Less than nothing is a defect of its own, not one of what is reserved of it.
+        "reserved_exceeds_quantity": "quantity >= 0 AND reserved > quantity",
         "item_duplicate": "item_duplicate",
         "default_location_ambiguous": "default_locations > 1",
     }

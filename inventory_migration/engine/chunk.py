@@ -1,7 +1,8 @@
 """One chunk, one transaction: claim, lock, classify and write, read back, mark done.
 
-Locking is a statement of its own, so that the next one sees the records as they are locked: one statement for both mixes two
-moments. Every number stays in the server. What to do when a statement fails is decided in `worker.py`.
+Locking is a statement of its own, so that the next one sees the records as they are locked: one
+statement for both mixes two moments. Every number stays in the server. What to do when a statement
+fails is decided in `worker.py`.
 """
 
 from __future__ import annotations
@@ -121,7 +122,7 @@ class ChunkStatements:
         return list(found or [])
 
     def finish(self, connection: sa.Connection, chunks: Sequence[int]) -> None:
-        """Read the target back, mark the chunks done with their totals, and hold both against each other.
+        """Read the target back, mark the chunks done, and hold the totals against each other.
 
         Raises:
             ControlTotalsDiffer: The transaction must not commit.
@@ -137,7 +138,7 @@ class ChunkStatements:
                 differences={"chunks": (sorted(chunks), sorted(found))},
             )
         for row in rows:
-            self._assert_conserved(row._mapping)
+            self._assert_conserved(row._asdict())
 
     def _assert_conserved(self, row: Mapping[str, Any]) -> None:
         outcomes = sum(
@@ -186,7 +187,6 @@ def _write(resolved: ResolvedMapping, migration: Migration) -> str:
         f"(SELECT to_jsonb(s) FROM {resolved.source.sql} AS s "
         f"WHERE {canonical.key_of_source(resolved, 'c')})"
     )
-    planned = migration.planned_locations
     sql = f"""
         WITH found AS MATERIALIZED (
             SELECT * FROM ({records}) AS r WHERE r.chunk = ANY(:im_chunks)),
@@ -197,7 +197,8 @@ def _write(resolved: ResolvedMapping, migration: Migration) -> str:
         classified AS MATERIALIZED (
             SELECT p.position, p.chunk, {keys},
                    p.row_hash AS planned_hash, p.company_key AS planned_company,
-                   f.key_text, f.company_key, f.quantity, f.reserved, f.row_hash, f.default_location,
+                   f.key_text, f.company_key, f.quantity, f.reserved, f.row_hash,
+                   f.default_location,
                    f.position IS NOT NULL AS live, b.reason, b.state,
                    CASE WHEN b.position IS NOT NULL THEN 'quarantined'
                         WHEN f.position IS NOT NULL THEN f.outcome
@@ -213,7 +214,8 @@ def _write(resolved: ResolvedMapping, migration: Migration) -> str:
         moved AS ({shape_of(resolved).apply()}),
         put_aside AS (
             INSERT INTO {SCHEMA}.outcome AS o
-                (migration_id, position, chunk, key_text, outcome, rule, reason, sqlstate, state, record)
+                (migration_id, position, chunk, key_text, outcome, rule, reason, sqlstate, state,
+                 record)
             SELECT :im_migration_id, position, chunk,
                    COALESCE(key_text, concat_ws(', ', {keys.replace("p.", "c.")})), outcome, rule,
                    COALESCE(reason, CASE rule {reasons} END), state,
@@ -231,8 +233,7 @@ def _write(resolved: ResolvedMapping, migration: Migration) -> str:
             SELECT :im_migration_id, position, default_location::text, quantity, reserved, row_hash
             FROM classified
             WHERE outcome = 'migrated' AND row_hash IS DISTINCT FROM planned_hash
-               OR outcome = 'migrated' AND default_location IS DISTINCT FROM
-                  (SELECT w.location_key FROM {planned} AS w WHERE w.company_key = planned_company)
+               OR outcome = 'migrated' AND company_key IS DISTINCT FROM planned_company
             ON CONFLICT (migration_id, position) DO UPDATE
                 SET location_key = EXCLUDED.location_key, quantity = EXCLUDED.quantity,
                     reserved = EXCLUDED.reserved, row_hash = EXCLUDED.row_hash),
@@ -261,7 +262,7 @@ def _write(resolved: ResolvedMapping, migration: Migration) -> str:
 
 
 def _read_back(resolved: ResolvedMapping, migration: Migration) -> str:
-    """What the target says now, by a statement of its own: triggers may have had their say since the write."""
+    """What the target says now, in a statement of its own: triggers may have spoken since."""
     rows = canonical.source_rows(resolved, chunked=migration.snapshot)
     sql = f"""
         WITH back AS (

@@ -1,7 +1,8 @@
 """Who may work, and whether they should: the claim on a target, the desired state, and the barrier.
 
-The claim keeps two processes from driving one migration. The desired state is what workers read before every chunk. The
-barrier waits until no chunk can commit any more. What is written to stock does not belong here.
+The claim keeps two processes from driving one migration. The desired state is what workers read
+before every chunk. The barrier waits until no chunk can commit any more. What is written to stock
+does not belong here.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ BARRIER_SECONDS = 60.0
 class Claim:
     """A session's exclusive right to drive the migration of one target; ends with the session.
 
-    It is an advisory lock on a connection of its own, so a process that dies gives it up without anybody's help.
+    It is an advisory lock on a connection of its own, so a process that dies gives it up without
+    anybody's help.
     """
 
     def __init__(self, engine: sa.Engine) -> None:
@@ -105,7 +107,8 @@ def desired_state(connection: sa.Connection, migration_id: int) -> str:
 def enter(connection: sa.Connection, migration_id: int) -> str:
     """Begin a worker's transaction: hold the migration's row, then read the desired state.
 
-    Two statements on purpose: one statement would read the state as it was before it waited for the row.
+    Two statements on purpose: one statement would read the state as it was before it waited for the
+    row.
     """
     connection.execute(_HOLD_MIGRATION, {"migration_id": migration_id})
     return desired_state(connection, migration_id)
@@ -117,8 +120,8 @@ def exclusive(
 ) -> Iterator[sa.Connection]:
     """A transaction that no chunk commits beside: what pause, sweep, plan and finalize write in.
 
-    Waits in a loop of short lock timeouts, so that workers who come after are not queued behind it and can read
-    that they should stop.
+    Waits in a loop of short lock timeouts, so that workers who come after are not queued behind it
+    and can read that they should stop.
 
     Raises:
         LockNotObtained: A worker's transaction did not end in time.
@@ -150,8 +153,8 @@ def exclusive(
 def cancelled_on_interrupt(connection: sa.Connection) -> Iterator[None]:
     """Cancel at the server what is under way when the process is interrupted.
 
-    The driver does so for Ctrl-C only; an orchestrator that raises its own interrupt would leave the statement running, with its
-    locks, until it ends.
+    The driver does so for Ctrl-C only; an orchestrator that raises its own interrupt would leave
+    the statement running, with its locks, until it ends.
     """
     try:
         yield

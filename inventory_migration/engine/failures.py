@@ -23,7 +23,7 @@ class Action(enum.Enum):
 
 
 SUPPRESSED = "IM003"
-"""Our own state for a write that a trigger or rule of the application swallowed without an error."""
+"""Our own state for a write that a trigger of the application swallowed without an error."""
 
 _BY_STATE = {
     "40001": Action.RETRY,  # serialization failure

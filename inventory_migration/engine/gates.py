@@ -1,7 +1,8 @@
 """Verdicts of gates, kept where every writer must look.
 
-Dagster gates within one run only, so a verdict lives in the ledger with the mapping's hash and with what it judged. A writing
-step asks `require` and is refused unless the newest verdict lets it pass. How a suite is judged does not belong here.
+Dagster gates within one run only, so a verdict lives in the ledger with the mapping's hash and with
+what it judged. A writing step asks `require` and is refused unless the newest verdict lets it pass.
+How a suite is judged does not belong here.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ SUITES = ("audit_profile", "default_locations", "transformed_stock", "reconcilia
 def fingerprint(connection: sa.Connection, resolved: ResolvedMapping, suite: str) -> dict[str, Any]:
     """What a verdict of this suite rests on, so that a later step can see whether it still stands.
 
-    `audit_profile` judges a living table: only its age counts. `default_locations` rests on which location is whose
-    default; `transformed_stock` on the migration and the work that it has done.
+    `audit_profile` judges a living table: only its age counts. `default_locations` rests on which
+    location is whose default; `transformed_stock` on the migration and the work that it has done.
     """
     if suite == "default_locations":
         row = connection.execute(
@@ -102,8 +103,8 @@ def require(connection: sa.Connection, resolved: ResolvedMapping, suite: str) ->
     """Refuse unless the newest verdict of this suite lets the next step write.
 
     Raises:
-        GateRefused: There is no verdict, it failed, it is too old, it was given for another version of the mapping,
-            or what it judged has changed since.
+        GateRefused: There is no verdict, it failed, it is too old, it was given for another version
+            of the mapping, or what it judged has changed since.
     """
     mapping = resolved.mapping
     why = _objection(connection, resolved, suite) if ledger.installed(connection) else "never ran"

@@ -1,8 +1,9 @@
 """Finding the record that the server refuses, so that the others can go.
 
-A chunk whose write failed on a record's own fault is tried by halves under savepoints, all of which are undone; then the chunk is
-written once more at top level without the bad records, so that every record it writes carries the chunk's own
-transaction id. Which failures are a record's fault is decided in `failures.py`.
+A chunk whose write failed on a record's own fault is tried by halves under savepoints, all of which
+are undone; then the chunk is written once more at top level without the bad records, so that every
+record it writes carries the chunk's own transaction id. Which failures are a record's fault is
+decided in `failures.py`.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def _refusal(
     *,
     keep_if_good: bool = False,
 ) -> Bad | None:
-    """Why the server refuses a range of positions; None where it takes them. Leaves nothing behind."""
+    """Why the server refuses a range of positions; None where it takes them."""
     savepoint = connection.begin_nested()
     try:
         swallowed = statements.write(connection, [chunk], bad=bad, first=first, last=last)

@@ -1,8 +1,9 @@
-"""The tool's own tables: what a migration is, what became of each record, and which steps a state allows.
+"""The tool's own tables: migrations, what became of each record, which steps a state allows.
 
-The ledger lies in schema `inventory_migration` of the migrated database, so that state and data change in one transaction.
-Tables, transitions and the append-only trail are enforced by the database itself. Reading the ledger for people belongs in
-`summary.py`; deciding what a worker may do belongs in `control.py`.
+The ledger lies in schema `inventory_migration` of the migrated database, so that state and data
+change in one transaction. Tables, transitions and the append-only trail are enforced by the
+database itself. Reading the ledger for people belongs in `summary.py`; deciding what a worker may
+do belongs in `control.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Working a planned migration off: phase after phase, with checkpoints, thresholds and a place to stop.
+"""Working a planned migration off: phase after phase, with checkpoints and thresholds.
 
-What one worker does is in `worker.py`; here is decided whether the next phase may begin, and in which state a migration is left when
-something stops it.
+What one worker does is in `worker.py`; here is decided whether the next phase may begin, and in
+which state a migration is left when something stops it.
 """
 
 from __future__ import annotations
@@ -112,7 +112,6 @@ def transform_stock(
         engine,
         resolved,
         migration,
-        claim,
         stop_after=stop_after,
         workers=workers,
         watcher=watcher,
@@ -126,13 +125,15 @@ def work(
     engine: sa.Engine,
     resolved: ResolvedMapping,
     migration: Migration,
-    claim: control.Claim,
     *,
     stop_after: str | None = None,
     workers: int = 2,
     watcher: Watcher | None = None,
 ) -> None:
-    """Work all phases off, or leave the migration in a state that says why not."""
+    """Work all phases off, or leave the migration in a state that says why not.
+
+    The caller holds the claim on the target.
+    """
     try:
         plan.write_snapshot(engine, resolved, migration)
         _set_running(engine, migration)
@@ -140,7 +141,7 @@ def work(
             _work_one_phase(engine, resolved, migration, number, phase, workers, watcher)
             stop = _threshold(engine, resolved, migration)
             if stop is not None:
-                _act(engine, resolved, migration, claim, stop)
+                _act(engine, resolved, migration, stop)
             _stop_if_asked(engine, migration)
             _checkpoint(engine, resolved, migration, number)
             if phase == stop_after and _anything_pending(engine, migration):
@@ -266,7 +267,6 @@ def _act(
     engine: sa.Engine,
     resolved: ResolvedMapping,
     migration: Migration,
-    claim: control.Claim,
     stop: Stop,
 ) -> None:
     with engine.begin() as connection:

@@ -1,6 +1,7 @@
-"""From a mapping to a migration that can be worked off: who may start, default locations, snapshot, phases, chunks.
+"""From a mapping to a planned migration: who may start, locations, snapshot, phases, chunks.
 
-Each step is resumable and has a transaction of its own; what is there already is kept. Moving stock belongs in `chunk.py`.
+Each step is resumable and has a transaction of its own; what is there already is kept. Moving stock
+belongs in `chunk.py`.
 """
 
 from __future__ import annotations
@@ -128,7 +129,8 @@ def prepare_locations(
 
     Raises:
         GateRefused: The audit profile's gate has not passed.
-        DefaultLocationWrong: A company has two, or one belongs to no company, or one is missing and may not be created; lists all.
+        DefaultLocationWrong: A company has two, or one belongs to no company, or one is missing and
+            may not be created; lists all.
     """
     resolved = read_mapping(engine, mapping)
     claim.take(resolved.target)
@@ -146,7 +148,7 @@ def prepare_locations(
 
 
 def refuse_wrong_defaults(connection: sa.Connection, resolved: ResolvedMapping) -> None:
-    """Refuse companies with two default locations, defaults of no company, and companies that may get none."""
+    """Refuse two defaults of one company, defaults of none, and a lack that may not be filled."""
     name = resolved.mapping.name
     ambiguous = connection.execute(
         sa.text(
@@ -185,7 +187,7 @@ def refuse_wrong_defaults(connection: sa.Connection, resolved: ResolvedMapping) 
 def give_locations(
     connection: sa.Connection, resolved: ResolvedMapping, migration: Migration
 ) -> int:
-    """Create the default locations that are missing and note all of them; returns how many were created."""
+    """Create missing default locations, note all of them; returns how many were created."""
     may_create = resolved.mapping.locations.create is not None
     created: list[str] = []
     if may_create:
@@ -221,7 +223,7 @@ def give_locations(
 
 
 def write_snapshot(engine: sa.Engine, resolved: ResolvedMapping, migration: Migration) -> None:
-    """Write the work list: every record with its pre-image, in phases and chunks, with the baseline."""
+    """Write the work list: each record with its pre-image, in phases and chunks."""
     schema_change.wait_for_older_writers(engine, resolved)
     with control.exclusive(engine, migration.migration_id) as connection:
         if ledger.snapshot_exists(connection, migration):
@@ -288,7 +290,7 @@ def _take_up(
             )
             .values(run_ids=sa.func.array_append(ledger.migration.c.run_ids, start.run_id))
         )
-    # Whoever held the claim is gone, so what was asked of them is over; the operator's own wish stays.
+    # Whoever held the claim is gone; what an operator asked for stays.
     if start.resume or start.explicit or active.state == "failed":
         control.desire(connection, active.migration_id, "run", reason="taken up")
     elif control.desired_state(connection, active.migration_id) != "run":
@@ -403,8 +405,8 @@ def _snapshot(resolved: ResolvedMapping, migration: Migration, covered: list[str
                   FROM placed GROUP BY phase) AS counted)
         SELECT row_number() OVER (ORDER BY phase, {key_list}) AS position,
                (sizes.chunks_before + 1
-                + (row_number() OVER (PARTITION BY phase ORDER BY {key_list}) - 1) / {rows})::integer
-                   AS chunk,
+                + (row_number() OVER (PARTITION BY phase ORDER BY {key_list}) - 1) / {rows}
+               )::integer AS chunk,
                phase, {key_list}, company_key, item_key, quantity, reserved, skip_reason,
                row_hash, item_duplicate, {", ".join(before.values())}
         FROM placed JOIN sizes USING (phase)
@@ -483,7 +485,7 @@ def _note_baseline(
     counted = {
         "negative_quantity": "SELECT count(*) FROM {0} WHERE skip_reason IS NULL AND quantity < 0",
         "reserved_exceeds_quantity": "SELECT count(*) FROM {0} "
-        "WHERE skip_reason IS NULL AND reserved > quantity",
+        "WHERE skip_reason IS NULL AND quantity >= 0 AND reserved > quantity",
         "item_duplicate": "SELECT COALESCE(sum(copies), 0) FROM ("
         "SELECT count(*) AS copies FROM {0} WHERE skip_reason IS NULL AND item_key IS NOT NULL "
         "AND company_key IS NOT NULL GROUP BY company_key, item_key HAVING count(*) > 1) AS d",

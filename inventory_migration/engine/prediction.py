@@ -1,6 +1,7 @@
 """What a migration would do, asked of the live tables and writing nothing: what `test` shows.
 
-The rules are the very ones that the chunks apply (`canonical.py`). Whether the gates would let it run is judged in `verbs.py`.
+The rules are the very ones that the chunks apply (`canonical.py`). Whether the gates would let it
+run is judged in `verbs.py`.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ def predict(connection: sa.Connection, resolved: ResolvedMapping) -> dict[str, A
             SELECT company_key::text AS company_key, outcome, rule, count(*) AS records,
                    COALESCE(sum(quantity), 0) AS units, COALESCE(sum(reserved), 0) AS reserved,
                    count(*) FILTER (WHERE outcome <> 'skipped' AND quantity < 0) AS negative,
-                   count(*) FILTER (WHERE outcome <> 'skipped' AND reserved > quantity)
+                   count(*) FILTER (WHERE outcome <> 'skipped' AND quantity >= 0
+                                    AND reserved > quantity)
                        AS over_reserved
             FROM ({escaped(relation)}) AS r
             GROUP BY company_key, outcome, rule

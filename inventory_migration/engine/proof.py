@@ -1,8 +1,8 @@
-"""What the data says: the relations that prove a migration, and the two-way difference between snapshot and live table.
+"""What the data says: the two-way difference between snapshot and live table.
 
-A row that still carries its chunk's transaction id is ours and untouched, so it must equal the snapshot (or the after-image) in every
-column; a row that the application touched since is listed as explained. Nothing is written here; which
-difference fails a gate is decided in the suites.
+A row that still carries its chunk's transaction id is ours and untouched, so it must equal the
+snapshot (or the after-image) in every column; a row that the application touched since is listed as
+explained. Nothing is written here; which difference fails a gate is decided in the suites.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def differences(
 
 
 def moved(connection: sa.Connection, resolved: ResolvedMapping, migration: Migration | None) -> str:
-    """The relation `moved`: what became of every snapshot record, as the live table shows it now."""
+    """The relation `moved`: what became of every snapshot record, as it shows now."""
     if migration is None or not ledger.snapshot_exists(connection, migration):
         return f"""
             SELECT 0::bigint AS position, ''::text AS key_text,
@@ -141,7 +141,7 @@ def moved(connection: sa.Connection, resolved: ResolvedMapping, migration: Migra
 def balance(
     connection: sa.Connection, resolved: ResolvedMapping, migration: Migration | None
 ) -> str:
-    """The relation `balance`: available per company and item, before and after, and what the application changed."""
+    """The relation `balance`: available per company and item, before, after and explained."""
     if migration is None or not ledger.snapshot_exists(connection, migration):
         return (
             "SELECT NULL::text AS company_key, NULL::text AS item_key, 0::numeric AS "
@@ -168,7 +168,7 @@ def balance(
 
 
 def totals(resolved: ResolvedMapping, migration: Migration) -> str:
-    """Units and reserved that the snapshot's records hold now, and what the application changed of them.
+    """Units and reserved of the snapshot's records now, and what the application changed.
 
     Without a word from the application both changes are zero, and after equals before.
     """
@@ -231,7 +231,7 @@ def _compared(resolved: ResolvedMapping, migration: Migration, phase: int | None
 def _kind(resolved: ResolvedMapping) -> str:
     """The kind of difference of a compared record; NULL where there is none."""
     by_trigger = "'changed_by_trigger'" if resolved.source.triggers else "'row_changed'"
-    # A number that is computed from other tables changes without the record's own row being touched.
+    # A number computed from other tables changes without the record's row being touched.
     computed = isinstance(resolved.mapping.source.reserved, Expression)
     reserved_kind = "'reserved_changed_since'" if computed else "'units_changed'"
     return f"""

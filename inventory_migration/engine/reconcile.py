@@ -1,7 +1,7 @@
-"""The last step: sweep until nothing arrives late, then prove, and say whether the migration is verified.
+"""The last step: sweep until nothing arrives late, prove, and say whether it is verified.
 
-The sweep that finds nothing and the proof look at one moment. The verdict is "as of" that moment: without a guard trigger nothing
-closes what comes after it.
+The sweep that finds nothing and the proof look at one moment. The verdict is "as of" that moment:
+without a guard trigger nothing closes what comes after it.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def reconcile(
     for _ in range(MOST_SWEEPS):
         if sweep(engine, resolved, migration) == 0:
             break
-        phases.work(engine, resolved, migration, claim, workers=workers)
+        phases.work(engine, resolved, migration, workers=workers)
     with engine.begin() as connection:
         gates.open_gate(connection, resolved, "reconciliation_report", run_id=start.run_id)
     return Reconciled(migration, _close(engine, resolved, migration), True)

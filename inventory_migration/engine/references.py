@@ -1,6 +1,7 @@
-"""Foreign keys in and out of the touched tables, counted: references that a migration must leave as they are.
+"""Foreign keys in and out of the touched tables, counted: a migration must leave them alone.
 
-Counting happens once at the plan and again at the proof. What a difference means is decided by the suites.
+Counting happens once at the plan and again at the proof. What a difference means is decided by the
+suites.
 """
 
 from __future__ import annotations
@@ -47,6 +48,14 @@ def compared(connection: sa.Connection, resolved: ResolvedMapping, migration_id:
                b.orphans AS orphans_before, a.orphans AS orphans_after
         FROM (SELECT * FROM {SCHEMA}.reference WHERE migration_id = {migration_id}) AS b
         FULL JOIN ({foreign_keys(connection, resolved)}) AS a USING (name)"""
+
+
+def nothing() -> str:
+    """The relation `references` where nothing was ever migrated: no rows."""
+    return (
+        "SELECT NULL::text AS name, 0::bigint AS rows_before, 0::bigint AS rows_after, "
+        "0::bigint AS orphans_before, 0::bigint AS orphans_after WHERE false"
+    )
 
 
 def _count(row: sa.Row[Any]) -> str:

@@ -1,7 +1,8 @@
 """The way back: chunk after chunk under the same protocol, undoing only what is ours.
 
-A record that the application moved since is kept and listed; one that it merely touched is undone and listed. Default locations that
-we created and that nobody uses go too. Resumable: a rollback that was killed goes on where it was.
+A record that the application moved since is kept and listed; one that it merely touched is undone
+and listed. Default locations that we created and that nobody uses go too. Resumable: a rollback
+that was killed goes on where it was.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Owner steps: the few changes of the application's structure that a mapping asks for with `add: true`.
+"""Owner steps: the changes of the application's structure that `add: true` asks for.
 
-Each is one short transaction with a short lock timeout, tried again with a pause, so that the application's sessions never queue
-behind it for long. The same statements are what `test --sql` prints for a DBA. Data is not written here.
+Each is one short transaction with a short lock timeout, tried again with a pause, so that the
+application's sessions never queue behind it for long. The same statements are what `test --sql`
+prints for a DBA. Data is not written here.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from inventory_migration.database import escaped, quoted
 from inventory_migration.engine import canonical
 from inventory_migration.engine.failures import Action, action_for, sqlstate
 from inventory_migration.errors import LockNotObtained
-from inventory_migration.mapping import Expression
 
 LOCK_SECONDS = 30.0
 
@@ -56,11 +56,14 @@ def one_default_per_company(resolved: ResolvedMapping) -> str:
         f"{quoted(column)} IS NOT DISTINCT FROM {literal(value)}"
         for column, value in named.default.items()
     )
-    return f"CREATE UNIQUE INDEX ON {resolved.locations_sql} ({quoted(named.company)}) WHERE {condition}"
+    return (
+        f"CREATE UNIQUE INDEX ON {resolved.locations_sql} ({quoted(named.company)}) "
+        f"WHERE {condition}"
+    )
 
 
 def add_column(resolved: ResolvedMapping) -> str | None:
-    """The statement that adds the target column, nullable and without a constraint; None where it is there."""
+    """The statement that adds the target column, nullable; None where it is there."""
     if resolved.target_exists:
         return None
     return (
@@ -98,8 +101,8 @@ def wait_for_older_writers(
 ) -> None:
     """Return once every transaction that was writing to the source table has ended.
 
-    Without a guard trigger this closes the window before it: what such a writer did is visible to what comes next. New writers
-    are not held up.
+    Without a guard trigger this closes the window before it: what such a writer did is visible to
+    what comes next. New writers are not held up.
 
     Raises:
         LockNotObtained: One of them is still open.
@@ -120,7 +123,8 @@ def wait_for_older_writers(
 def create_locations(resolved: ResolvedMapping, *, keep_out: bool = True) -> list[str]:
     """The statements that give every company without a default location one.
 
-    The first keeps a second creator out; the last returns location_key and company_key of each location created.
+    The first keeps a second creator out; the last returns location_key and company_key of each
+    location created.
     """
     mapping = resolved.mapping
     named, company = mapping.locations, mapping.company
@@ -145,7 +149,8 @@ def create_locations(resolved: ResolvedMapping, *, keep_out: bool = True) -> lis
             SELECT FROM ({canonical.default_locations(resolved)}) AS d
             WHERE d.company_key = c.{quoted(company.key)})
         ORDER BY c.{quoted(company.key)}
-        RETURNING {quoted(named.key)}::text AS location_key, {quoted(named.company)}::text AS company_key"""
+        RETURNING {quoted(named.key)}::text AS location_key,
+                  {quoted(named.company)}::text AS company_key"""
     lock = f"LOCK TABLE {resolved.locations_sql} IN SHARE ROW EXCLUSIVE MODE"
     return [*([lock] if keep_out else []), escaped(insert)]
 
@@ -157,7 +162,7 @@ def _type_of(value: object) -> str:
         return "bigint"
     if isinstance(value, Decimal):
         return "numeric"
-    return "text" if not isinstance(value, Expression) else "text"
+    return "text"
 
 
 _WRITERS = sa.text("""

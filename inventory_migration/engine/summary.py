@@ -1,6 +1,7 @@
-"""The ledger as people and scripts read it: one migration's numbers, a list of migrations, one record's story.
+"""The ledger as people and scripts read it: a migration's numbers, a record's story.
 
-Every number is asked of the tables. These functions only read, and promise the keys that `--json` documents.
+Every number is asked of the tables. These functions only read, and promise the keys that `--json`
+documents.
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ def summarize(
             **{name: int(getattr(records, name)) for name in OUTCOMES},
             "pending": int(records.pending),
         },
-        "quarantined": {rule: count for rule, count in quarantined},
-        "warnings": {rule: count for rule, count in warnings},
+        "quarantined": dict(map(tuple, quarantined)),
+        "warnings": dict(map(tuple, warnings)),
         "units": {"before": exact(before), "after": exact(after)},
         "reserved": {"before": exact(reserved_before), "after": exact(reserved_after)},
         "available": {
@@ -109,9 +110,7 @@ def _nothing(mapping: str) -> dict[str, Any]:
     }
 
 
-def by_company(
-    connection: sa.Connection, resolved: ResolvedMapping, migration: Migration
-) -> list[dict[str, Any]]:
+def by_company(connection: sa.Connection, migration: Migration) -> list[dict[str, Any]]:
     """Outcomes and totals of each company, as planned: what adds up to the migration's own."""
     rows = connection.execute(
         sa.text(f"""
@@ -199,9 +198,9 @@ def show_record(connection: sa.Connection, resolved: ResolvedMapping, key: str) 
     )
     current = connection.execute(
         sa.text(
-            f"SELECT key_text, company_key::text, item_key, quantity, reserved, location_key::text, "
-            f"outcome AS prediction, rule FROM ({escaped(canonical.records(resolved))}) AS r "
-            f"WHERE {same}"
+            f"SELECT key_text, company_key::text, item_key, quantity, reserved, "
+            "location_key::text, outcome AS prediction, rule "
+            f"FROM ({escaped(canonical.records(resolved))}) AS r WHERE {same}"
         ),
         parameters,
     ).one_or_none()

@@ -1,7 +1,7 @@
-"""Late arrivals: records and companies that came, came back or lost their location while the chunks ran.
+"""Late arrivals: what came, came back or lost its location while the chunks ran.
 
-The sweep adds what it finds as one more phase, under the lock that no chunk commits beside, and the same workers work it off. It is
-decided from the data, never from the fact that a loop has ended.
+The sweep adds what it finds as one more phase, under the lock that no chunk commits beside, and the
+same workers work it off. It is decided from the data, never from the fact that a loop has ended.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SWEEP = "sweep"
 
 
 def sweep(engine: sa.Engine, resolved: ResolvedMapping, migration: Migration) -> int:
-    """Add late arrivals to the snapshot, as chunks of the phase `sweep`; returns how many records."""
+    """Add late arrivals to the snapshot as chunks of the phase `sweep`; returns how many."""
     schema_change.wait_for_older_writers(engine, resolved)
     number = phase_number(resolved)
     with control.exclusive(engine, migration.migration_id) as connection:
@@ -110,7 +110,8 @@ def _reopen(resolved: ResolvedMapping, migration: Migration, first: int) -> str:
             FROM (SELECT old_chunk, count(*) AS records FROM late GROUP BY 1) AS n
             WHERE k.migration_id = :im_migration_id AND k.number = n.old_chunk),
         given AS (
-            UPDATE {migration.snapshot} AS p SET chunk = late.new_chunk, phase = {phase_number(resolved)}
+            UPDATE {migration.snapshot} AS p
+            SET chunk = late.new_chunk, phase = {phase_number(resolved)}
             FROM late WHERE p.position = late.position RETURNING 1)
         SELECT count(*) FROM given"""
     return escaped(sql).replace(r"\:im_migration_id", ":im_migration_id")

@@ -1,8 +1,9 @@
 """The loop that works a phase off: claim, pace, retry, isolate; and the threads it runs in.
 
-Workers run in threads while the calling thread only waits, because an interrupt (Ctrl-C, Dagster's Terminate) reaches the
-main thread alone: it tells the workers to stop and cancels what they have under way at the server. Any number of
-processes may work on one migration; the claim by row lock keeps them apart.
+Workers run in threads while the calling thread only waits, because an interrupt (Ctrl-C, Dagster's
+Terminate) reaches the main thread alone: it tells the workers to stop and cancels what they have
+under way at the server. Any number of processes may work on one migration; the claim by row lock
+keeps them apart.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class _Suppressed(MigrationError):
 
 @dataclass
 class Pace:
-    """How many chunks one transaction takes, so that it lasts about as long as the mapping wants."""
+    """How many chunks one transaction takes, so that it lasts as long as the mapping wants."""
 
     target_seconds: float
     chunks: float = 1.0

@@ -1,7 +1,8 @@
 """The shape in which a stock record refers to its location: one UPDATE of one column.
 
-What was written can be derived from the record's company, so only records that the application changed between snapshot
-and chunk leave an after-image. Which records are written is decided in `canonical.py`, not here.
+What was written can be derived from the record's company, so only records that the application
+changed between snapshot and chunk leave an after-image. Which records are written is decided in
+`canonical.py`, not here.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class LocationColumn:
         return quoted(self.resolved.mapping.target.column)
 
     def apply(self) -> str:
-        """Write the default location of every record that is to be migrated; returns position and chunk."""
+        """Write the default location of each record to be migrated; returns position and chunk."""
         touched = "".join(
             f", {quoted(column)} = {literal(value)}"
             for column, value in self.resolved.mapping.touch.items()
@@ -39,10 +40,11 @@ class LocationColumn:
             RETURNING c.position, c.chunk"""
 
     def undo(self) -> str:
-        """Put back the pre-image wherever the record still holds what we wrote; returns its position.
+        """Put back the pre-image where the record still holds what we wrote; returns its position.
 
-        Works on a relation `mine` of snapshot rows that were migrated, with `written`, what we wrote, and `xid`, by whom. What
-        the application may have set since beside the location is left alone.
+        Works on a relation `mine` of snapshot rows that were migrated, with `written`, what we
+        wrote, and `xid`, by whom. What the application may have set since beside the location is
+        left alone.
         """
         before = canonical.before_columns(self.resolved)
         touched = "".join(
@@ -59,7 +61,7 @@ class LocationColumn:
             RETURNING m.position"""
 
     def written(self, planned: str, after_image: str = "i") -> str:
-        """What we wrote for a snapshot row `p`: by after-image, else by the company it had at the plan."""
+        """What we wrote for a snapshot row `p`: by after-image, else by its planned company."""
         return (
             f"COALESCE({after_image}.location_key::{self.resolved.location_key_type}, "
             f"(SELECT w.location_key FROM {planned} AS w WHERE w.company_key = p.company_key))"

@@ -1,0 +1,451 @@
+"""The steps of a migration and the verbs that people use, free of Dagster and of any terminal.
+
+Each function here joins the engine with profile, gates and report; `defs/` wraps them as assets,
+checks and jobs, `cli.py` as commands. How stock is moved, what a suite asserts and how a document
+looks belong further down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from psycopg.conninfo import make_conninfo
+
+from inventory_migration.catalog import ResolvedMapping, resolve
+from inventory_migration.database import (
+    connection_parameters,
+    create_engine,
+    escaped,
+    open_database,
+)
+from inventory_migration.engine import (
+    canonical,
+    control,
+    gates,
+    ledger,
+    phases,
+    plan,
+    prediction,
+    proof,
+    reconcile,
+    references,
+    rollback,
+    summary,
+)
+from inventory_migration.engine.ledger import Migration
+from inventory_migration.engine.plan import Start
+from inventory_migration.errors import GateRefused, MigrationFailed
+from inventory_migration.mapping import StockMapping, named_mapping
+
+if TYPE_CHECKING:
+    from inventory_migration.audit.profile import Profile
+    from inventory_migration.quality.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class Target:
+    """A database to work on: an engine that writes, one that cannot, and what both connect with."""
+
+    engine: sa.Engine
+    reader: sa.Engine
+    parameters: Mapping[str, str] = field(repr=False)
+
+
+def open_target(url: str | None = None) -> Target:
+    """Reach a database, or say in one sentence why not; see `database.open_database`."""
+    parameters = connection_parameters(url)
+    conninfo = make_conninfo(**parameters)
+    return Target(
+        engine=open_database(conninfo),
+        reader=create_engine(conninfo, read_only=True),
+        parameters=parameters,
+    )
+
+
+@contextmanager
+def one_moment(target: Target) -> Iterator[tuple[sa.Connection, str]]:
+    """A read-only transaction that sees one moment, and the snapshot that shares it."""
+    with target.reader.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
+        connection.execute(sa.text("SET LOCAL row_security = off"))
+        snapshot = connection.execute(sa.text("SELECT pg_export_snapshot()")).scalar_one()
+        with control.cancelled_on_interrupt(connection):
+            yield connection, snapshot
+
+
+def audit_profile(
+    target: Target, mapping: StockMapping, claim: control.Claim, *, run_id: str | None = None
+) -> Profile:
+    """Describe the inventory as it is; writes nothing but that its gate has yet to judge it."""
+    resolved = plan.read_mapping(target.engine, mapping)
+    claim.take(resolved.target)
+    with target.engine.begin() as connection:
+        ledger.install(connection)
+        gates.open_gate(connection, resolved, "audit_profile", run_id=run_id)
+    with one_moment(target) as (connection, _):
+        return _profile(connection, resolve(connection, mapping))
+
+
+def judge(
+    target: Target,
+    mapping: StockMapping,
+    suite: str,
+    *,
+    run_id: str | None = None,
+    keep: bool = True,
+) -> Verdict:
+    """Run a gate's suite on one moment of the data.
+
+    Args:
+        target: The database.
+        mapping: The mapping to judge under.
+        suite: One of `gates.SUITES`.
+        run_id: The Dagster run, kept with the verdict.
+        keep: Whether the verdict counts as the gate's; a validation only looks.
+    """
+    from inventory_migration.quality import suites, verdict
+
+    with one_moment(target) as (connection, snapshot):
+        resolved = resolve(connection, mapping)
+        judged = gates.fingerprint(connection, resolved, suite)
+        subject = _subject(connection, resolved, suite)
+        severities = {
+            rule: suites.severity_of(action) for rule, action in mapping.rules.actions().items()
+        }
+        loaded = suites.load_suite(
+            suite,
+            severities={**severities, "references_changed": "warning"},
+            relations=subject.relations,
+            keys=canonical.keys(resolved) if suite == "audit_profile" else ("key_text",),
+            without=["reserved_exceeds_quantity"] if mapping.quantity_basis == "net" else [],
+        )
+        found = verdict.judge(
+            loaded,
+            batch=subject.batch,
+            parameters=subject.parameters,
+            connection_parameters=target.parameters,
+            snapshot=snapshot,
+        )
+    if keep:
+        with target.engine.begin() as connection:
+            ledger.install(connection)
+            gates.record(
+                connection,
+                resolved,
+                suite,
+                passed=found.passed,
+                judged=judged,
+                verdict=found.to_json(),
+                run_id=run_id,
+            )
+    return found
+
+
+def default_locations(
+    target: Target, mapping: StockMapping, claim: control.Claim, start: Start
+) -> dict[str, Any]:
+    """Give every company exactly one default location; see `plan.prepare_locations`."""
+    migration = plan.prepare_locations(target.engine, mapping, claim, start)
+    return _summary(target, mapping, migration, changed=migration is not None)
+
+
+def transformed_stock(
+    target: Target,
+    mapping: StockMapping,
+    claim: control.Claim,
+    start: Start,
+    *,
+    stop_after: str | None = None,
+    workers: int = 2,
+    watcher: phases.Watcher | None = None,
+) -> dict[str, Any]:
+    """Give every stock record its default location; see `phases.transform_stock`."""
+    migration = phases.transform_stock(
+        target.engine,
+        mapping,
+        claim,
+        start,
+        stop_after=stop_after,
+        workers=workers,
+        watcher=watcher,
+    )
+    return _summary(target, mapping, migration, changed=migration is not None)
+
+
+def reconciliation_report(
+    target: Target, mapping: StockMapping, claim: control.Claim, start: Start, *, workers: int = 2
+) -> tuple[dict[str, Any], proof.Proof]:
+    """Sweep, prove and close; see `reconcile.reconcile`."""
+    found = reconcile.reconcile(target.engine, mapping, claim, start, workers=workers)
+    return _summary(target, mapping, found.migration, changed=found.changed), found.proof
+
+
+def run(
+    target: Target,
+    mapping: StockMapping,
+    start: Start | None = None,
+    *,
+    stop_after: str | None = None,
+    workers: int = 2,
+) -> dict[str, Any]:
+    """All four steps with their gates, in this process and without Dagster.
+
+    Raises:
+        GateRefused: A gate did not pass; names the expectation that failed.
+        MigrationFailed: The proof found a difference.
+    """
+    start = start or Start(explicit=True)
+    with control.Claim(target.engine) as claim:
+        audit_profile(target, mapping, claim, run_id=start.run_id)
+        _pass(target, mapping, "audit_profile", start)
+        default_locations(target, mapping, claim, start)
+        _pass(target, mapping, "default_locations", start)
+        transformed_stock(target, mapping, claim, start, stop_after=stop_after, workers=workers)
+        _pass(target, mapping, "transformed_stock", start)
+        found, proved = reconciliation_report(target, mapping, claim, start, workers=workers)
+        _pass(target, mapping, "reconciliation_report", start)
+    if not proved.passed:
+        raise MigrationFailed(
+            mapping=mapping.name,
+            migration_id=found["migration_id"],
+            reason=proof.unexplained_text(proved.unexplained),
+        )
+    return found
+
+
+def test(target: Target, mapping: StockMapping) -> dict[str, Any]:
+    """What a run would do and whether its first gate would let it; writes nothing at all."""
+    verdict = judge(target, mapping, "audit_profile", keep=False)
+    with one_moment(target) as (connection, _):
+        resolved = resolve(connection, mapping)
+        predicted = prediction.predict(connection, resolved)
+    predicted["gate"] = _gate(verdict)
+    if mapping.locations.create is None and predicted["companies_without_default_location"]:
+        predicted["gate"]["passed"] = False
+        predicted["gate"]["failed"].append(
+            {
+                "key": "default-location-present",
+                "observed": f"{len(predicted['companies_without_default_location'])} companies "
+                "without a default location, which the mapping may not create",
+                "sample": predicted["companies_without_default_location"][:20],
+            }
+        )
+    return predicted
+
+
+def validate(target: Target, mapping: StockMapping) -> dict[str, Any]:
+    """The gates of what was written and the two-way proof, as of now; writes nothing."""
+    with one_moment(target) as (connection, _):
+        resolved = resolve(connection, mapping)
+        migration = current_migration(connection, mapping.name)
+        proved = proof.prove(connection, resolved, migration)
+        as_of = proved.as_of.isoformat()
+    judged = {
+        suite: _gate(judge(target, mapping, suite, keep=False))
+        for suite in ("transformed_stock", "reconciliation_report")
+        if migration is not None
+    }
+    return {
+        "migration_id": migration.migration_id if migration else None,
+        "mapping": mapping.name,
+        "passed": proved.passed and all(gate["passed"] for gate in judged.values()),
+        "as_of": as_of,
+        "differences": [
+            {
+                "kind": difference.kind,
+                "explained": difference.explained,
+                "records": difference.records,
+                "sample": difference.sample,
+            }
+            for difference in proved.differences
+        ],
+        "gates": judged,
+    }
+
+
+def roll_back(
+    target: Target,
+    mapping: StockMapping,
+    *,
+    migration_id: int | None = None,
+    reason: str = "asked to",
+) -> dict[str, Any]:
+    """Undo a mapping's migrations, newest first, or one by id; see `rollback.roll_back`."""
+    with control.Claim(target.engine) as claim:
+        undone = rollback.roll_back(
+            target.engine, mapping, claim, migration_id=migration_id, reason=reason
+        )
+    return _summary(target, mapping, undone[-1] if undone else None, changed=bool(undone))
+
+
+def current_migration(connection: sa.Connection, mapping: str) -> Migration | None:
+    """The migration that stands: the active one, else the last verified one."""
+    if not ledger.installed(connection):
+        return None
+    return ledger.find(connection, mapping=mapping, states=(*ledger.ACTIVE, "verified"))
+
+
+def migrate_existing_stock_to_default_location(
+    mapping: str | StockMapping = "stock_items", *, database_url: str | None = None
+) -> dict[str, Any]:
+    """Move all existing stock of each company to its default location, gated and proved.
+
+    Args:
+        mapping: A mapping or the name of one.
+        database_url: Any libpq URL; by default `$INVENTORY_DATABASE_URL` or the embedded server.
+
+    Returns:
+        The summary that `inventory-migration run --json` prints.
+
+    Raises:
+        MigrationError: See its subclasses; nothing uncommitted is left behind.
+    """
+    return run(open_target(database_url), _mapping(mapping))
+
+
+def create_default_warehouse_per_company(
+    mapping: str | StockMapping = "stock_items", *, database_url: str | None = None
+) -> list[dict[str, Any]]:
+    """Give every company exactly one default warehouse, and stop before any stock is moved.
+
+    Args:
+        mapping: A mapping or the name of one.
+        database_url: Any libpq URL; by default `$INVENTORY_DATABASE_URL` or the embedded server.
+
+    Returns:
+        One entry per company: company_key, company_name, location_key, created.
+    """
+    target, found = open_target(database_url), _mapping(mapping)
+    start = Start(explicit=True)
+    with control.Claim(target.engine) as claim:
+        audit_profile(target, found, claim)
+        _pass(target, found, "audit_profile", start)
+        default_locations(target, found, claim, start)
+    with target.reader.connect() as connection:
+        migration = current_migration(connection, found.name)
+        rows = connection.execute(
+            sa.select(
+                ledger.company_location.c.company_key,
+                ledger.company_location.c.company_name,
+                ledger.company_location.c.location_key,
+                ledger.company_location.c.created,
+            )
+            .where(
+                ledger.company_location.c.migration_id
+                == (migration.migration_id if migration else None)
+            )
+            .order_by(ledger.company_location.c.company_name)
+        )
+        return [dict(row._mapping) for row in rows]
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """What a suite is held against: its batch, the relations that it names, its numbers."""
+
+    batch: str
+    relations: dict[str, str]
+    parameters: dict[str, Any]
+
+
+def _subject(connection: sa.Connection, resolved: ResolvedMapping, suite: str) -> _Subject:
+    mapping = resolved.mapping
+    companies = canonical.companies(resolved)
+    defaults = canonical.default_locations(resolved)
+    if suite == "audit_profile":
+        limits = mapping.thresholds
+        return _Subject(
+            batch=canonical.records(resolved),
+            relations={"companies": companies, "default_locations": defaults},
+            parameters={
+                "expected_rows": _count(connection, f"SELECT FROM {resolved.source.sql}"),
+                "quarantined_percent": 100
+                if limits.action == "continue"
+                else limits.quarantined_percent,
+                "after_records": limits.after_records,
+            },
+        )
+    if suite == "default_locations":
+        return _Subject(
+            batch=companies,
+            relations={"default_locations": defaults},
+            parameters={
+                "expected_companies": _count(connection, f"SELECT FROM {resolved.company.sql}")
+            },
+        )
+    migration = current_migration(connection, mapping.name)
+    moved = proof.moved(connection, resolved, migration)
+    if suite == "transformed_stock":
+        rows = 0
+        if migration is not None and ledger.snapshot_exists(connection, migration):
+            rows = _count(connection, f"SELECT FROM {migration.snapshot}")
+        return _Subject(batch=moved, relations={}, parameters={"expected_rows": rows})
+    differences = proof.differences(connection, resolved, migration)
+    balance = proof.balance(connection, resolved, migration)
+    compared = (
+        references.compared(connection, resolved, migration.migration_id)
+        if migration is not None
+        else references.nothing()
+    )
+    return _Subject(
+        batch=differences,
+        relations={"balance": balance, "references": compared, "moved": moved},
+        parameters={
+            "expected_differences": _count(connection, differences),
+            "expected_balances": _count(connection, balance),
+        },
+    )
+
+
+def _count(connection: sa.Connection, select: str) -> int:
+    return int(
+        connection.execute(
+            sa.text(f"SELECT count(*) FROM ({escaped(select)}) AS counted")
+        ).scalar_one()
+    )
+
+
+def _profile(connection: sa.Connection, resolved: ResolvedMapping) -> Profile:
+    from inventory_migration.audit.profile import profile
+
+    return profile(
+        connection,
+        canonical.records(resolved),
+        canonical.companies(resolved),
+        resolved.source,
+        net=resolved.mapping.quantity_basis == "net",
+    )
+
+
+def _pass(target: Target, mapping: StockMapping, suite: str, start: Start) -> None:
+    verdict = judge(target, mapping, suite, run_id=start.run_id)
+    if not verdict.passed:
+        raise GateRefused(mapping=mapping.name, gate=suite, why=f"refused: {verdict.summary()}")
+
+
+def _gate(verdict: Verdict) -> dict[str, Any]:
+    said = verdict.to_json()
+    failed = [e for e in said["expectations"] if not e["success"]]
+    return {
+        "passed": verdict.passed,
+        "failed": [e for e in failed if e["severity"] == "critical" or e["error"]],
+        "warnings": [e for e in failed if e["severity"] != "critical" and not e["error"]],
+    }
+
+
+def _summary(
+    target: Target, mapping: StockMapping, migration: Migration | None, *, changed: bool
+) -> dict[str, Any]:
+    with target.reader.connect() as connection:
+        if migration is None:
+            migration = current_migration(connection, mapping.name)
+        else:
+            migration = ledger.find(connection, migration_id=migration.migration_id)
+        return summary.summarize(connection, migration, mapping=mapping.name, changed=changed)
+
+
+def _mapping(mapping: str | StockMapping) -> StockMapping:
+    return named_mapping(mapping) if isinstance(mapping, str) else mapping
