@@ -26,15 +26,18 @@ help: ## Say what there is
 
 setup: $(VENV)/.installed ## Make the environment alone, in .venv, with pinned versions
 
-# The stamp comes last, so that an interrupted installation is done again. Debian splits ensurepip
-# off its Python; pip can then install into the environment from outside.
+# The stamp comes last, so that an interrupted installation is done again. An environment that is
+# there keeps its Python: made over with another one, its compiled modules would not load. Debian
+# splits ensurepip off its Python; pip can then install into the environment from outside.
 $(VENV)/.installed: pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else \
-	"Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0] + "; say: make PYTHON=python3.12")'
 	echo "Setting up $(VENV): once, a minute or a few"
-	$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { $(PYTHON) -m venv --clear --without-pip $(VENV) \
-	    && $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
+	    $(PYTHON) -c 'import sys; v = sys.version_info; (3, 11) <= v < (3, 14) or sys.exit( \
+	        f"Python 3.11 to 3.13 is needed, this is {v[0]}.{v[1]}: make PYTHON=python3.12")' && \
+	    { $(PYTHON) -m venv --clear $(VENV) >/dev/null 2>&1 || { \
+	        $(PYTHON) -m venv --clear --without-pip $(VENV) && \
+	        $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }; }; }
+	$(BIN)/python -m pip install --quiet --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 # The demo is for the embedded server alone, never for a database of the user's own.

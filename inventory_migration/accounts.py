@@ -70,7 +70,7 @@ def require_own(folder: Path) -> None:
 def make_folder(folder: Path, account: Account | None, *, mark: str) -> None:
     """Make a folder that the caller owns and the account may pass through, marked as ours.
 
-    A folder that is there keeps its permissions, and is refused unless it has the mark.
+    A folder that is there keeps its permissions, and is refused unless it is empty or has the mark.
     """
     marked = folder / mark
     try:
@@ -84,6 +84,9 @@ def make_folder(folder: Path, account: Account | None, *, mark: str) -> None:
                 f"{folder} holds files that this tool did not make",
                 advice="move them away, or set INVENTORY_HOME to another folder",
             ) from None
+        # What is left of an interrupted start; made anew, its permissions are ours to give.
+        folder.rmdir()
+        folder.mkdir(mode=0o700)
     if account is not None:
         os.chown(folder, -1, account.gid)
         folder.chmod(0o710)
