@@ -172,7 +172,7 @@ def source_rows(resolved: ResolvedMapping, *, chunked: str | None = None, extra:
 
     Args:
         resolved: The mapping and its types.
-        chunked: Quoted snapshot table (alias `p`) that the source is joined to; adds `position`,
+        chunked: Quoted snapshot table that the source is joined to; adds `position`,
             `chunk` and the snapshot's own columns to each record. None reads the whole table.
         extra: Further columns over the alias `s`.
     """
@@ -193,9 +193,9 @@ def source_rows(resolved: ResolvedMapping, *, chunked: str | None = None, extra:
     )
     quantity = column_sql(mapping.source.quantity)
     reserved = column_sql(mapping.source.reserved) if mapping.source.reserved else None
-    snapshot_columns = "p.position, p.chunk, p.item_duplicate," if chunked else ""
+    snapshot_columns = "im_p.position, im_p.chunk, im_p.item_duplicate," if chunked else ""
     table = (
-        f"{chunked} AS p JOIN {resolved.source.sql} AS s ON {key_of_source(resolved, 'p')}"
+        f"{chunked} AS im_p JOIN {resolved.source.sql} AS s ON {key_of_source(resolved, 'im_p')}"
         if chunked
         else f"{resolved.source.sql} AS s"
     )

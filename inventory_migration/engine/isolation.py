@@ -63,7 +63,7 @@ def _one_by_one(
 ) -> list[Bad]:
     """Add record after record and keep those that are refused beside the ones before them."""
     bad = list(known)
-    outer = connection.begin_nested()
+    connection.execute(_SAVEPOINT)
     try:
         for position in range(first, last + 1):
             if any(record.position == position for record in known):
@@ -74,7 +74,7 @@ def _one_by_one(
             if refusal is not None:
                 bad.append(refusal)
     finally:
-        outer.rollback()
+        _forget(connection)
     return bad
 
 
@@ -89,18 +89,18 @@ def _refusal(
     keep_if_good: bool = False,
 ) -> Bad | None:
     """Why the server refuses a range of positions; None where it takes them."""
-    savepoint = connection.begin_nested()
+    connection.execute(_SAVEPOINT)
     try:
         swallowed = statements.write(connection, [chunk], bad=bad, first=first, last=last)
         connection.execute(sa.text("SET CONSTRAINTS ALL IMMEDIATE"))
     except sa.exc.DBAPIError as error:
-        savepoint.rollback()
+        _forget(connection)
         state = sqlstate(error)
         if action_for(state) is not Action.ISOLATE:
             raise
         return Bad(first, "refused_by_server", message(error), state)
     if swallowed:
-        savepoint.rollback()
+        _forget(connection)
         return Bad(
             swallowed[0],
             "write_suppressed",
@@ -108,7 +108,22 @@ def _refusal(
             SUPPRESSED,
         )
     if keep_if_good:
-        savepoint.commit()
+        connection.execute(_RELEASE)
     else:
-        savepoint.rollback()
+        _forget(connection)
     return None
+
+
+def _forget(connection: sa.Connection) -> None:
+    """Undo to the savepoint and leave it.
+
+    Rolling back alone stays inside a subtransaction, whose id the rows written next would carry
+    in place of the chunk's.
+    """
+    connection.execute(_BACK)
+    connection.execute(_RELEASE)
+
+
+_SAVEPOINT = sa.text("SAVEPOINT im_probe")
+_BACK = sa.text("ROLLBACK TO SAVEPOINT im_probe")
+_RELEASE = sa.text("RELEASE SAVEPOINT im_probe")

@@ -21,6 +21,7 @@ from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.plan import Start
 from inventory_migration.engine.worker import work_phase
 from inventory_migration.errors import (
+    ControlTotalsDiffer,
     MappingInvalid,
     MigrationError,
     MigrationFailed,
@@ -146,6 +147,9 @@ def work(
             _checkpoint(engine, resolved, migration, number)
             if phase == stop_after and _anything_pending(engine, migration):
                 _pause(engine, migration, f"stopped after phase {phase}")
+    except ControlTotalsDiffer as error:
+        _fail(engine, migration, str(error))
+        raise
     except MigrationError:
         raise
     except sa.exc.DBAPIError as error:

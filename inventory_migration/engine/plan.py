@@ -12,7 +12,14 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping, resolve
 from inventory_migration.database import escaped, quoted
-from inventory_migration.engine import canonical, control, gates, ledger, schema_change
+from inventory_migration.engine import (
+    canonical,
+    control,
+    coverage,
+    gates,
+    ledger,
+    schema_change,
+)
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.references import count_references
 from inventory_migration.errors import (
@@ -73,48 +80,9 @@ def open_migration(engine: sa.Engine, resolved: ResolvedMapping, start: Start) -
                 why=f"was {last.state.replace('_', ' ')}, and only an explicit run follows that",
                 command=f"run {last.mapping}",
             )
-        if not has_work(connection, resolved):
+        if not coverage.has_work(connection, resolved):
             return None
         return _insert(connection, resolved, start)
-
-
-def has_work(connection: sa.Connection, resolved: ResolvedMapping) -> bool:
-    """Whether a migration would do anything: the first always, later ones only for what is new."""
-    covered = verified_snapshots(connection, resolved)
-    if not covered:
-        return True
-    found = connection.execute(
-        sa.text(
-            "SELECT EXISTS ("
-            f"SELECT FROM ({escaped(canonical.companies(resolved))}) AS c "
-            "WHERE c.default_locations <> 1) "
-            f"OR EXISTS (SELECT FROM ({escaped(uncovered(resolved, covered))}) AS u)"
-        )
-    ).scalar_one()
-    return bool(found)
-
-
-def verified_snapshots(connection: sa.Connection, resolved: ResolvedMapping) -> list[str]:
-    """The quoted snapshot tables of the target's verified migrations."""
-    if not ledger.installed(connection):
-        return []
-    ids = connection.execute(
-        sa.select(ledger.migration.c.migration_id)
-        .where(ledger.migration.c.target == resolved.target, ledger.migration.c.state == "verified")
-        .order_by(ledger.migration.c.migration_id)
-    ).scalars()
-    return [quoted(SCHEMA, f"snapshot_{migration_id}") for migration_id in ids]
-
-
-def uncovered(resolved: ResolvedMapping, covered: list[str]) -> str:
-    """The records that no verified migration has dealt with, or that could be migrated now."""
-    never_seen = " AND ".join(
-        f"NOT EXISTS (SELECT FROM {table} AS p WHERE {canonical.same_key(resolved, 'p', 'r')})"
-        for table in covered
-    )
-    return f"""
-        SELECT r.* FROM ({canonical.records(resolved)}) AS r
-        WHERE r.outcome = 'migrated'{f" OR ({never_seen})" if covered else ""}"""
 
 
 def prepare_locations(
@@ -228,7 +196,7 @@ def write_snapshot(engine: sa.Engine, resolved: ResolvedMapping, migration: Migr
     with control.exclusive(engine, migration.migration_id) as connection:
         if ledger.snapshot_exists(connection, migration):
             return
-        covered = verified_snapshots(connection, resolved)
+        covered = coverage.verified(connection, resolved)
         connection.execute(
             sa.text(f"""
                 CREATE TABLE {migration.planned_locations} AS
@@ -357,7 +325,7 @@ def _expand(engine: sa.Engine, resolved: ResolvedMapping, migration: Migration) 
     return read_mapping(engine, resolved.mapping)
 
 
-def _snapshot(resolved: ResolvedMapping, migration: Migration, covered: list[str]) -> str:
+def _snapshot(resolved: ResolvedMapping, migration: Migration, covered: list[Migration]) -> str:
     """The statement that writes the snapshot: position and chunk in key order within each phase."""
     keys = canonical.keys(resolved)
     key_list = ", ".join(keys)
@@ -370,7 +338,8 @@ def _snapshot(resolved: ResolvedMapping, migration: Migration, covered: list[str
             "AND count(*) OVER (PARTITION BY company_key, item_key, skip_reason) > 1"
         )
     only = (
-        f"JOIN ({uncovered(resolved, covered)}) AS u ON {canonical.same_key(resolved, 'u', 'r')}"
+        f"JOIN ({coverage.uncovered(resolved, covered)}) AS u "
+        f"ON {canonical.same_key(resolved, 'u', 'r')}"
         if covered
         else ""
     )

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped
-from inventory_migration.engine import canonical, ledger, plan
+from inventory_migration.engine import canonical, coverage, ledger
 from inventory_migration.engine.summary import OUTCOMES, exact
 
 RECORDS_PER_SECOND = 50_000
@@ -112,8 +112,8 @@ def predict(connection: sa.Connection, resolved: ResolvedMapping) -> dict[str, A
 
 def _relation(connection: sa.Connection, resolved: ResolvedMapping) -> str:
     """Every record before the first migration; after a verified one, what a new one would take."""
-    covered = plan.verified_snapshots(connection, resolved)
-    return plan.uncovered(resolved, covered) if covered else canonical.records(resolved)
+    covered = coverage.verified(connection, resolved)
+    return coverage.uncovered(resolved, covered) if covered else canonical.records(resolved)
 
 
 def _speed(connection: sa.Connection) -> float:

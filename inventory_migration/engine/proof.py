@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped, quoted
-from inventory_migration.engine import canonical, ledger, plan
+from inventory_migration.engine import canonical, coverage, ledger
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.shapes import shape_of
 from inventory_migration.mapping import Expression
@@ -94,7 +94,7 @@ def differences(
     phase: int | None = None,
 ) -> str:
     """The relation `differences`: kind, key_text, explained, detail."""
-    covered = plan.verified_snapshots(connection, resolved)
+    covered = coverage.verified(connection, resolved)
     if migration is None or not ledger.snapshot_exists(connection, migration):
         return _not_migrated(resolved, covered)
     changed = (
@@ -109,8 +109,8 @@ def differences(
         WHERE kind IS NOT NULL"""
     if phase is not None:
         return ours
-    everything = [table for table in covered if table != migration.snapshot]
-    return f"{ours}\nUNION ALL\n{_not_migrated(resolved, [*everything, migration.snapshot])}"
+    others = [other for other in covered if other.migration_id != migration.migration_id]
+    return f"{ours}\nUNION ALL\n{_not_migrated(resolved, [*others, migration])}"
 
 
 def moved(connection: sa.Connection, resolved: ResolvedMapping, migration: Migration | None) -> str:
@@ -253,18 +253,15 @@ def _kind(resolved: ResolvedMapping) -> str:
         END"""
 
 
-def _not_migrated(resolved: ResolvedMapping, covered: list[str]) -> str:
+def _not_migrated(resolved: ResolvedMapping, covered: list[Migration]) -> str:
     """Live records that no migration has dealt with."""
     return f"""
         SELECT CASE WHEN outcome = 'already' THEN 'arrived_with_location' ELSE 'not_migrated' END
                    AS kind,
                key_text, outcome = 'already' AS explained,
                format('would be %s', outcome) AS detail
-        FROM ({plan.uncovered(resolved, covered) if covered else _unmigrated(resolved)}) AS u"""
-
-
-def _unmigrated(resolved: ResolvedMapping) -> str:
-    return f"SELECT * FROM ({canonical.records(resolved)}) AS r"
+        FROM ({canonical.records(resolved)}) AS r
+        WHERE {coverage.never_seen(resolved, covered)}"""
 
 
 def unexplained_text(found: list[Difference]) -> str:

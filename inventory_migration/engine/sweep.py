@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped, quoted
-from inventory_migration.engine import canonical, control, ledger, plan, schema_change
+from inventory_migration.engine import canonical, control, coverage, ledger, plan, schema_change
 from inventory_migration.engine.ledger import SCHEMA, Migration
 
 SWEEP = "sweep"
@@ -124,15 +124,13 @@ def _add(
     keys = ", ".join(canonical.keys(resolved))
     before = canonical.before_columns(resolved)
     pre_images = ", ".join(f"s.{quoted(column)} AS {name}" for column, name in before.items())
-    covered = [
-        *(t for t in plan.verified_snapshots(connection, resolved) if t != migration.snapshot),
-        migration.snapshot,
+    others = [
+        other
+        for other in coverage.verified(connection, resolved)
+        if other.migration_id != migration.migration_id
     ]
+    never = coverage.never_seen(resolved, [*others, migration])
     rows = resolved.mapping.chunk.rows
-    never = " AND ".join(
-        f"NOT EXISTS (SELECT FROM {table} AS p WHERE {canonical.same_key(resolved, 'p', 'r')})"
-        for table in covered
-    )
     last = f"(SELECT COALESCE(max(position), 0) FROM {migration.snapshot})"
     next_chunk = f"(SELECT GREATEST(max(chunk) + 1, {first}) FROM {migration.snapshot})"
     return escaped(f"""

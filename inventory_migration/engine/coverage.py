@@ -1,0 +1,71 @@
+"""Which records earlier migrations have dealt with, and what a new one would find to do.
+
+The first migration of a mapping takes every record; a later one those that no verified migration
+has seen, and those that could go now, because somebody mended or emptied them.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from inventory_migration.catalog import ResolvedMapping
+from inventory_migration.database import escaped
+from inventory_migration.engine import canonical, ledger
+from inventory_migration.engine.ledger import SCHEMA, Migration
+
+REFUSED_RULES = ("refused_by_server", "write_suppressed")
+"""Rules that no expression foresees: such a record looks good until it is retried."""
+
+
+def verified(connection: sa.Connection, resolved: ResolvedMapping) -> list[Migration]:
+    """The target's verified migrations, whose snapshots say which records were dealt with."""
+    if not ledger.installed(connection):
+        return []
+    ids = connection.execute(
+        sa.select(ledger.migration.c.migration_id)
+        .where(ledger.migration.c.target == resolved.target, ledger.migration.c.state == "verified")
+        .order_by(ledger.migration.c.migration_id)
+    ).scalars()
+    found = [ledger.find(connection, migration_id=migration_id) for migration_id in ids]
+    return [migration for migration in found if migration is not None]
+
+
+def never_seen(resolved: ResolvedMapping, covered: list[Migration]) -> str:
+    """The condition that no snapshot of these migrations holds a record `r`."""
+    conditions = [
+        f"NOT EXISTS (SELECT FROM {migration.snapshot} AS p "
+        f"WHERE {canonical.same_key(resolved, 'p', 'r')})"
+        for migration in covered
+    ]
+    return " AND ".join(conditions) if conditions else "true"
+
+
+def uncovered(resolved: ResolvedMapping, covered: list[Migration]) -> str:
+    """The records that a new migration would take: never seen, or able to go now."""
+    rules = ", ".join(f"'{rule}'" for rule in REFUSED_RULES)
+    still_refused = "".join(
+        f" AND NOT EXISTS (SELECT FROM {SCHEMA}.outcome AS o JOIN {migration.snapshot} AS p "
+        f"ON p.position = o.position WHERE o.migration_id = {migration.migration_id} "
+        f"AND o.state = 'open' AND o.rule IN ({rules}) "
+        f"AND {canonical.same_key(resolved, 'p', 'r')})"
+        for migration in covered
+    )
+    return f"""
+        SELECT r.* FROM ({canonical.records(resolved)}) AS r
+        WHERE ({never_seen(resolved, covered)}) OR (r.outcome = 'migrated'{still_refused})"""
+
+
+def has_work(connection: sa.Connection, resolved: ResolvedMapping) -> bool:
+    """Whether a migration would do anything: the first always, later ones only for what is new."""
+    covered = verified(connection, resolved)
+    if not covered:
+        return True
+    found = connection.execute(
+        sa.text(
+            "SELECT EXISTS ("
+            f"SELECT FROM ({escaped(canonical.companies(resolved))}) AS c "
+            "WHERE c.default_locations <> 1) "
+            f"OR EXISTS (SELECT FROM ({escaped(uncovered(resolved, covered))}) AS u)"
+        )
+    ).scalar_one()
+    return bool(found)
