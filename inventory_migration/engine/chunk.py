@@ -55,8 +55,8 @@ class ChunkStatements:
         self.migration = migration
         self.migration_id = migration.migration_id
         self._lock = sa.text(lock_statement(resolved, migration))
-        self._write = sa.text(_write(resolved, migration))
-        self._read_back = sa.text(_read_back(resolved, migration))
+        self._write = sa.text(write_statement(resolved, migration))
+        self._read_back = sa.text(read_back_statement(resolved, migration))
 
     def begin(self, connection: sa.Connection) -> None:
         """Limit what this transaction may wait for; everything ends with it."""
@@ -171,7 +171,8 @@ def lock_statement(resolved: ResolvedMapping, migration: Migration) -> str:
     return parametrised(sql)
 
 
-def _write(resolved: ResolvedMapping, migration: Migration) -> str:
+def write_statement(resolved: ResolvedMapping, migration: Migration) -> str:
+    """Give each locked record its one outcome, and write those that are to be migrated."""
     keys = ", ".join(f"p.{key}" for key in canonical.keys(resolved))
     records = canonical.records(
         resolved, chunked=migration.snapshot, planned=migration.planned_locations
@@ -261,7 +262,7 @@ def _write(resolved: ResolvedMapping, migration: Migration) -> str:
     return parametrised(sql)
 
 
-def _read_back(resolved: ResolvedMapping, migration: Migration) -> str:
+def read_back_statement(resolved: ResolvedMapping, migration: Migration) -> str:
     """What the target says now, in a statement of its own: triggers may have spoken since."""
     rows = canonical.source_rows(resolved, chunked=migration.snapshot)
     sql = f"""

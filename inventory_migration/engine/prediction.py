@@ -15,6 +15,7 @@ from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped
 from inventory_migration.engine import canonical, coverage, ledger
 from inventory_migration.engine.summary import OUTCOMES, exact
+from inventory_migration.engine.triggers import fired_triggers
 
 RECORDS_PER_SECOND = 50_000
 """What a small machine does; only used where the ledger holds no figure of this database."""
@@ -99,10 +100,7 @@ def predict(connection: sa.Connection, resolved: ResolvedMapping) -> dict[str, A
         if len(companies) <= 1000
         else [],
         "fires": {
-            "triggers": [
-                {"name": trigger.name, "definition": trigger.definition}
-                for trigger in resolved.source.triggers
-            ],
+            "triggers": fired_triggers(connection, resolved),
             "publications": list(resolved.source.publications),
             "columns_written": canonical.written_columns(resolved),
         },

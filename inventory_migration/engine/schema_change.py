@@ -128,17 +128,7 @@ def create_locations(resolved: ResolvedMapping, *, keep_out: bool = True) -> lis
     """
     mapping = resolved.mapping
     named, company = mapping.locations, mapping.company
-    values = {
-        **{name: literal(value) for name, value in named.default.items()},
-        **{name: literal(value) for name, value in (named.create or {}).items()},
-    }
-    if (
-        resolved.locations is not None
-        and named.key not in values
-        and not resolved.locations.columns[named.key].has_default
-        and resolved.location_key_type == "uuid"
-    ):
-        values[named.key] = "gen_random_uuid()"
+    values = _location_values(resolved)
     names = ", ".join(quoted(name) for name in [named.company, *values])
     selected = ", ".join([f"c.{quoted(company.key)}", *values.values()])
     insert = f"""
@@ -153,6 +143,28 @@ def create_locations(resolved: ResolvedMapping, *, keep_out: bool = True) -> lis
                   {quoted(named.company)}::text AS company_key"""
     lock = f"LOCK TABLE {resolved.locations_sql} IN SHARE ROW EXCLUSIVE MODE"
     return [*([lock] if keep_out else []), escaped(insert)]
+
+
+def inserted_columns(resolved: ResolvedMapping) -> list[str]:
+    """The columns that `create_locations` sets, which is what a role must be allowed to insert."""
+    return [resolved.mapping.locations.company, *_location_values(resolved)]
+
+
+def _location_values(resolved: ResolvedMapping) -> dict[str, str]:
+    """What a created location has in each column but its company's, as SQL."""
+    named = resolved.mapping.locations
+    values = {
+        **{name: literal(value) for name, value in named.default.items()},
+        **{name: literal(value) for name, value in (named.create or {}).items()},
+    }
+    if (
+        resolved.locations is not None
+        and named.key not in values
+        and not resolved.locations.columns[named.key].has_default
+        and resolved.location_key_type == "uuid"
+    ):
+        values[named.key] = "gen_random_uuid()"
+    return values
 
 
 def _type_of(value: object) -> str:

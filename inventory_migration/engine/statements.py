@@ -1,0 +1,263 @@
+"""The statements of a migration as text, for those who must agree to them: `test --sql`.
+
+Three groups, apart from each other: what the tables' owner does once, what the worker's role needs,
+and what the engine then writes. They are made by the very functions that execute them. Nothing is
+executed here but EXPLAIN.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import sqlalchemy as sa
+
+from inventory_migration.catalog import Column, Relation, ResolvedMapping
+from inventory_migration.database import escaped, quoted
+from inventory_migration.engine import (
+    canonical,
+    chunk,
+    ledger,
+    references,
+    schema_change,
+)
+from inventory_migration.engine.ledger import SCHEMA, Migration
+from inventory_migration.mapping import Expression
+
+WORKER = "inventory_worker"
+"""The role's name where nobody said another and the one at hand is not fit to be a worker."""
+
+
+@dataclass(frozen=True)
+class Statements:
+    """What is executed, by whom.
+
+    Attributes:
+        role: The role that the grants are for.
+        owner: Steps that need the tables' owner; empty where all is there.
+        grants: The least that the role needs to migrate, validate and roll back.
+        writes: What the engine executes as that role, with `:im_…` for bound parameters.
+    """
+
+    role: str
+    owner: list[str]
+    grants: list[str]
+    writes: list[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as plain JSON values."""
+        return asdict(self)
+
+    def script(self) -> str:
+        """Return one script for psql; what the engine writes by itself stands in comments."""
+        parts = ["-- 1. Owner's steps: once, by the owner of the tables."]
+        parts += [f"{s};" for s in self.owner] or ["-- Nothing is missing."]
+        parts.append(f"\n-- 2. What the role {self.role} needs, and no more.")
+        parts += [f"{s};" for s in self.grants]
+        parts.append("\n-- 3. What a migration then writes; for reading, it executes these itself.")
+        for statement in self.writes:
+            parts.append(textwrap.indent(f"{statement};\n", "-- ", lambda _: True).rstrip("- \n"))
+        return "\n".join(parts) + "\n"
+
+
+def statements(
+    connection: sa.Connection, resolved: ResolvedMapping, *, role: str | None = None
+) -> Statements:
+    """The statements of a mapping against this database.
+
+    Args:
+        connection: A connection; only read from.
+        resolved: The mapping and its types.
+        role: The worker's role; by default the one connected, unless it owns the tables.
+    """
+    facts = connection.execute(
+        _FACTS, {"source": resolved.source.oid, "schema": SCHEMA, "role": role}
+    ).one()
+    worker = role or (WORKER if facts.is_owner or resolved.is_superuser else resolved.role)
+    exists = facts.role_exists if role else worker != WORKER or facts.worker_exists
+    return Statements(
+        role=worker,
+        owner=list(_owner_steps(resolved)),
+        grants=list(_grants(connection, resolved, facts, worker, exists=exists)),
+        writes=[_tidy(statement) for statement in _writes(connection, resolved)],
+    )
+
+
+def tables_read(connection: sa.Connection, resolved: ResolvedMapping) -> list[tuple[str, str]]:
+    """Every table that a migration reads, as schema and name: its own, joined, referenced."""
+    found = {(resolved.source.schema, resolved.source.name)}
+    found.add((resolved.company.schema, resolved.company.name))
+    if resolved.locations is not None:
+        found.add((resolved.locations.schema, resolved.locations.name))
+    for query in (
+        canonical.records(resolved),
+        references.foreign_keys(connection, resolved),
+    ):
+        plan = connection.execute(
+            sa.text(f"EXPLAIN (VERBOSE, FORMAT JSON) {escaped(query)}")
+        ).scalar_one()
+        found |= set(_relations(plan))
+    # A join that the planner can leave out needs its privilege all the same.
+    words = set(re.findall(r"[\w$]+", " ".join(_fragments(resolved))))
+    found |= {
+        (row.schema, row.name)
+        for row in connection.execute(_NAMED, {"names": sorted(words | {w.lower() for w in words})})
+    }
+    return sorted(found)
+
+
+def _owner_steps(resolved: ResolvedMapping) -> Iterator[str]:
+    table, column = schema_change.add_locations(resolved), schema_change.add_column(resolved)
+    if table:
+        yield table
+        yield schema_change.one_default_per_company(resolved)
+    if column:
+        yield column
+
+
+def _grants(
+    connection: sa.Connection,
+    resolved: ResolvedMapping,
+    facts: sa.Row[Any],
+    worker: str,
+    *,
+    exists: bool,
+) -> Iterator[str]:
+    role, mapping = quoted(worker), resolved.mapping
+    if not exists:
+        yield f"CREATE ROLE {role} LOGIN"
+    yield f"GRANT CONNECT ON DATABASE {quoted(facts.database)} TO {role}"
+    if facts.ledger_exists:
+        if facts.ledger_owner != worker:
+            yield f"GRANT USAGE, CREATE ON SCHEMA {SCHEMA} TO {role}"
+            yield (
+                f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {SCHEMA} TO {role}"
+            )
+    else:
+        # Made for the role, so that it needs no right to create schemas.
+        yield f"CREATE SCHEMA {SCHEMA} AUTHORIZATION {role}"
+    tables = tables_read(connection, resolved)
+    for schema in sorted({schema for schema, _ in tables}):
+        yield f"GRANT USAGE ON SCHEMA {quoted(schema)} TO {role}"
+    read = [quoted(*table) for table in tables]
+    if resolved.locations is None:
+        read.append(resolved.locations_sql)
+    yield f"GRANT SELECT ON {', '.join(read)} TO {role}"
+    written = ", ".join(quoted(name) for name in canonical.written_columns(resolved))
+    yield f"GRANT UPDATE ({written}) ON {resolved.source.sql} TO {role}"
+    if mapping.locations.create is not None:
+        named = ", ".join(quoted(name) for name in schema_change.inserted_columns(resolved))
+        yield f"GRANT INSERT ({named}), DELETE ON {resolved.locations_sql} TO {role}"
+        oid = resolved.locations.oid if resolved.locations else None
+        for row in connection.execute(_SEQUENCES, {"oid": oid}):
+            yield f"GRANT USAGE ON SEQUENCE {quoted(row.schema, row.name)} TO {role}"
+
+
+def _writes(connection: sa.Connection, resolved: ResolvedMapping) -> Iterator[str]:
+    resolved = _expanded(resolved)
+    migration = _next_migration(connection, resolved)
+    if resolved.mapping.locations.create is not None:
+        yield from (_unescaped(s) for s in schema_change.create_locations(resolved))
+    yield _unescaped(chunk.lock_statement(resolved, migration))
+    yield _unescaped(chunk.write_statement(resolved, migration))
+
+
+def _expanded(resolved: ResolvedMapping) -> ResolvedMapping:
+    """The mapping as it will be resolved once the owner's steps are done."""
+    locations = resolved.locations
+    if locations is None:
+        named = resolved.mapping.locations
+        key = Column(named.key, resolved.location_key_type, True, True, False)
+        table = named.table
+        locations = Relation(
+            oid=0,
+            schema=table.schema_ or resolved.source.schema,
+            name=table.name,
+            columns={named.key: key},
+            unique_keys=((named.key,),),
+            triggers=(),
+            publications=(),
+            estimated_rows=0,
+        )
+    return replace(resolved, target_exists=True, locations=locations)
+
+
+def _next_migration(connection: sa.Connection, resolved: ResolvedMapping) -> Migration:
+    last = None
+    if ledger.installed(connection):
+        last = connection.execute(sa.select(sa.func.max(ledger.migration.c.migration_id))).scalar()
+    return Migration(
+        migration_id=(last or 0) + 1,
+        mapping=resolved.mapping.name,
+        mapping_hash=resolved.mapping.hash,
+        target=resolved.target,
+        state="planned",
+        reason=None,
+        column_added=False,
+    )
+
+
+def _fragments(resolved: ResolvedMapping) -> Iterator[str]:
+    """All SQL that the mapping brought along."""
+    source = resolved.mapping.source
+    yield source.joins
+    parts: list[object] = [source.company, source.item, source.quantity, source.reserved]
+    parts += [*source.skip.values(), *resolved.mapping.touch.values()]
+    for part in parts:
+        if isinstance(part, Expression):
+            yield part.sql
+
+
+def _relations(plan: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(plan, list):
+        for part in plan:
+            yield from _relations(part)
+    elif isinstance(plan, dict):
+        if "Relation Name" in plan:
+            yield plan["Schema"], plan["Relation Name"]
+        for part in plan.values():
+            yield from _relations(part)
+
+
+def _unescaped(sql: str) -> str:
+    return sql.replace(r"\:", ":")
+
+
+def _tidy(sql: str) -> str:
+    lines = [line.rstrip() for line in sql.strip("\n").splitlines() if line.strip()]
+    first, rest = lines[0].strip(), textwrap.dedent("\n".join(lines[1:]))
+    return f"{first}\n{textwrap.indent(rest, '    ')}" if rest else first
+
+
+_FACTS = sa.text("""
+    SELECT current_database() AS database,
+           pg_has_role(current_user, c.relowner, 'USAGE') AS is_owner,
+           to_regnamespace(:schema) IS NOT NULL AS ledger_exists,
+           (SELECT r.rolname FROM pg_namespace n JOIN pg_roles r ON r.oid = n.nspowner
+             WHERE n.nspname = :schema) AS ledger_owner,
+           EXISTS (SELECT FROM pg_roles WHERE rolname = :role) AS role_exists,
+           EXISTS (SELECT FROM pg_roles WHERE rolname = 'inventory_worker') AS worker_exists
+    FROM pg_class c
+    WHERE c.oid = :source
+""")
+
+_NAMED = sa.text("""
+    SELECT n.nspname AS schema, c.relname AS name
+    FROM pg_class c
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relname = ANY(:names) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+      AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND pg_table_is_visible(c.oid)
+""")
+
+_SEQUENCES = sa.text("""
+    SELECT n.nspname AS schema, q.relname AS name
+    FROM pg_attrdef f
+    JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid
+    JOIN pg_class q ON q.oid = d.refobjid AND q.relkind = 'S'
+    JOIN pg_namespace n ON n.oid = q.relnamespace
+    WHERE f.adrelid = CAST(:oid AS oid) AND d.refclassid = 'pg_class'::regclass
+    ORDER BY 1, 2
+""")

@@ -1,0 +1,165 @@
+"""Log records on their way out: as text or JSON, to the console or a file, without passwords.
+
+What is worth a record is decided where it happens; a record says in its `extra` fields which
+migration, phase, chunk and company it is about. How a terminal shows progress belongs in `cli/`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote, unquote, urlsplit
+
+Form = Literal["text", "json"]
+
+SUBJECTS = ("migration_id", "phase", "chunk", "company")
+"""What a record may be about, as attributes that `extra` gives it."""
+
+_PACKAGE = "inventory_migration"
+_HIDDEN = "***"
+
+_PATTERNS = (
+    # Greedy up to the last "@": people forget to percent-encode the one in their password.
+    (re.compile(r"(\w+://[^\s:/@'\"]*:)[^\s'\"]+@"), rf"\1{_HIDDEN}@"),
+    (
+        re.compile(r"(?i)(\b(?:ssl|pg)?password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&'\",;)]+)"),
+        rf"\1{_HIDDEN}",
+    ),
+    (re.compile(r"(?i)(\bpassword['\"]\s*:\s*)(['\"])(?:(?!\2).)*\2"), rf"\1\2{_HIDDEN}\2"),
+)
+
+
+def hide_passwords(text: str, *, secrets: tuple[str, ...] | None = None) -> str:
+    """Return a text without the passwords of connection URLs and settings, however they got in.
+
+    Args:
+        text: What is about to be shown.
+        secrets: Passwords to hide wherever they stand; by default those of the environment.
+    """
+    for pattern, replacement in _PATTERNS:
+        text = pattern.sub(replacement, text)
+    for secret in known_secrets() if secrets is None else secrets:
+        text = text.replace(secret, _HIDDEN)
+    return text
+
+
+def known_secrets(*urls: str) -> tuple[str, ...]:
+    """Return the passwords of these URLs and of the environment, as written and decoded.
+
+    Very short ones are left out: hiding every "a" would hide the message.
+    """
+    found = {os.environ.get("PGPASSWORD", "")}
+    for url in (*urls, os.environ.get("INVENTORY_DATABASE_URL", "")):
+        try:
+            password = urlsplit(url).password or ""
+        except ValueError:
+            continue
+        found |= {password, unquote(password), quote(unquote(password), safe="")}
+    return tuple(sorted((s for s in found if len(s) >= 6), key=len, reverse=True))
+
+
+class HidePasswords(logging.Filter):
+    """Takes passwords out of a record: of its message, its arguments and its traceback."""
+
+    def __init__(self, secrets: tuple[str, ...] | None = None) -> None:
+        """Hide these wherever they stand, by default the environment's; and what looks like one."""
+        super().__init__()
+        self._secrets = secrets
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Change the record in place; it is never dropped."""
+        record.msg = hide_passwords(record.getMessage(), secrets=self._secrets)
+        record.args = None
+        if record.exc_info and record.exc_info[0] is not None:
+            record.exc_text = logging.Formatter().formatException(record.exc_info)
+        if record.exc_text:
+            record.exc_text = hide_passwords(record.exc_text, secrets=self._secrets)
+        return True
+
+
+class TextFormatter(logging.Formatter):
+    """One line a record: when, how grave, about what, the message."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line; a traceback follows on lines of its own."""
+        when = datetime.fromtimestamp(record.created).astimezone().isoformat(" ", "seconds")
+        about = " ".join(f"{name} {value}" for name, value in subjects(record).items())
+        about = about.replace("migration_id", "migration")
+        level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
+        line = f"{when}  {f'[{about}] ' if about else ''}{level}{record.getMessage()}"
+        return f"{line}\n{record.exc_text}" if record.exc_text else line
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line, for machines."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the object: time, level, logger, message, and what it is about."""
+        said = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **subjects(record),
+        }
+        if record.exc_text:
+            said["traceback"] = record.exc_text
+        return json.dumps(said, default=str)
+
+
+def subjects(record: logging.LogRecord) -> dict[str, object]:
+    """Return what a record is about, as far as it says so."""
+    return {name: value for name in SUBJECTS if (value := getattr(record, name, None)) is not None}
+
+
+class Logging:
+    """Where the records of one command go; give it up with `close`.
+
+    Args:
+        form: How the console shows records; None is plain lines, unless `interactive` is given.
+        file: A file that gets every record as well.
+        interactive: What shows records to a person who watches.
+        secrets: Passwords to hide wherever they stand; by default the environment's.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+
+    def __init__(
+        self,
+        *,
+        form: Form | None = None,
+        file: Path | None = None,
+        interactive: logging.Handler | None = None,
+        secrets: tuple[str, ...] | None = None,
+    ) -> None:
+        hide = HidePasswords(secrets)
+        formatter = JsonFormatter() if form == "json" else TextFormatter()
+        console = interactive if interactive and form is None else logging.StreamHandler(sys.stderr)
+        self.handlers: list[logging.Handler] = [console]
+        if file is not None:
+            self.handlers.append(logging.FileHandler(file, encoding="utf-8"))
+        for handler in self.handlers:
+            handler.addFilter(hide)
+            handler.setFormatter(formatter)
+            logging.getLogger().addHandler(handler)
+        # Other libraries' warnings are of interest, what they say all day is not.
+        self._levels = {
+            logger: logger.level for logger in (logging.getLogger(), logging.getLogger(_PACKAGE))
+        }
+        logging.getLogger().setLevel(logging.WARNING)
+        logging.getLogger(_PACKAGE).setLevel(logging.INFO)
+
+    def close(self) -> None:
+        """Put logging back to what it was."""
+        for handler in self.handlers:
+            logging.getLogger().removeHandler(handler)
+            handler.close()
+        for logger, level in self._levels.items():
+            logger.setLevel(level)
