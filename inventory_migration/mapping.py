@@ -21,6 +21,9 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    StrictBool,
+    StrictInt,
+    StrictStr,
     ValidationError,
     field_validator,
     model_validator,
@@ -31,7 +34,8 @@ from inventory_migration.project import listing
 
 MARKER = "SYSTEM_MIGRATION"
 
-Scalar = bool | int | Decimal | str | None
+# Strict, so that 1.0 stays a number and does not become true.
+Scalar = StrictBool | StrictInt | Annotated[Decimal, Field(allow_inf_nan=False)] | StrictStr | None
 Action = Literal["quarantine", "warn", "fail"]
 
 
@@ -138,12 +142,12 @@ class Rules(_Part):
             "quantity_not_a_number",
             "default_location_ambiguous",
         )
-        for rule in unwritable:
-            if getattr(self, rule) == "warn":
-                raise ValueError(
-                    f"{rule} cannot be 'warn': such a record has nowhere to go; "
-                    "say 'quarantine' or 'fail'"
-                )
+        warned = [rule for rule in unwritable if getattr(self, rule) == "warn"]
+        if warned:
+            raise ValueError(
+                f"{', '.join(warned)} cannot be 'warn': such a record has nowhere to go; "
+                "say 'quarantine' or 'fail'"
+            )
         return self
 
     def actions(self) -> dict[str, Action]:
@@ -155,15 +159,17 @@ class Phase(_Part):
     """A group of companies that goes together; without a size, all that are left."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
-    companies: int | list[int | str] | None = None
+    companies: (
+        Annotated[StrictInt, Field(ge=1)]
+        | Annotated[list[StrictInt | StrictStr], Field(min_length=1)]
+        | None
+    ) = None
     percent: float | None = Field(default=None, gt=0, le=100)
 
     @model_validator(mode="after")
     def _one_size(self) -> Phase:
         if self.companies is not None and self.percent is not None:
             raise ValueError("give either companies or percent, not both")
-        if isinstance(self.companies, int) and self.companies < 1:
-            raise ValueError("companies must be at least 1")
         return self
 
 
@@ -227,14 +233,29 @@ class StockMapping(_Part):
         sized = [p for p in value[:-1] if p.companies is not None or p.percent is not None]
         if len(sized) < len(value) - 1:
             raise ValueError("every phase but the last needs companies or percent")
+        listed = [str(k) for p in value if isinstance(p.companies, list) for k in p.companies]
+        twice = sorted({key for key in listed if listed.count(key) > 1})
+        if twice:
+            raise ValueError(f"two phases name company {', '.join(twice)}")
         return value
 
     @model_validator(mode="after")
-    def _target_is_written_by_the_shape_alone(self) -> StockMapping:
-        if self.target.column in self.touch:
-            raise ValueError(f"touch cannot set {self.target.column}: it is the target column")
-        if set(self.touch) & set(self.source.key):
-            raise ValueError("touch cannot set a key column")
+    def _nothing_is_written_that_stock_rests_on(self) -> StockMapping:
+        source = self.source
+        named = (*source.key, source.company, source.item, source.quantity, source.reserved)
+        read = {column for column in named if isinstance(column, str)}
+        wrong = []
+        if self.target.column in read:
+            wrong.append(
+                f"the target column cannot be {self.target.column}: the record is read from it"
+            )
+        for column in self.touch:
+            if column == self.target.column:
+                wrong.append(f"touch cannot set {column}: it is the target column")
+            elif column in read:
+                wrong.append(f"touch cannot set {column}: the record is read from it")
+        if wrong:
+            raise ValueError("; ".join(wrong))
         return self
 
     @property
@@ -260,8 +281,19 @@ def parse_mapping(text: str, origin: str) -> StockMapping:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else None
-        problem = f"no YAML: {getattr(error, 'problem', None) or 'cannot be read'}"
-        raise MappingInvalid(origin=origin, problems=[_at(origin, line, problem)]) from None
+        problem = getattr(error, "problem", None) or getattr(error, "reason", "cannot be read")
+        raise MappingInvalid(
+            origin=origin, problems=[_at(origin, line, f"no YAML: {problem}")]
+        ) from None
+    except (ValueError, ArithmeticError, LookupError, AttributeError) as error:
+        # The reader lets the errors of dates, numbers and tags that it converts escape.
+        raise MappingInvalid(
+            origin=origin, problems=[_at(origin, None, f"no YAML: {_one_line(error)}")]
+        ) from None
+    except RecursionError:
+        raise MappingInvalid(
+            origin=origin, problems=[_at(origin, None, "no YAML: nested too deeply")]
+        ) from None
     if not isinstance(raw, dict):
         raise MappingInvalid(origin=origin, problems=[f"{origin}: a mapping is a set of keys"])
     repeated = [_at(origin, line, f"{key} is given twice") for key, line in _repeated_keys(node)]
@@ -270,11 +302,7 @@ def parse_mapping(text: str, origin: str) -> StockMapping:
     try:
         return StockMapping.model_validate(raw)
     except ValidationError as error:
-        problems = [
-            _at(origin, _line_of(node, detail["loc"]), _sentence(detail))
-            for detail in error.errors()
-        ]
-        raise MappingInvalid(origin=origin, problems=list(dict.fromkeys(problems))) from None
+        raise MappingInvalid(origin=origin, problems=_problems(origin, node, error)) from None
 
 
 def load_mapping(path: Path) -> StockMapping:
@@ -298,33 +326,61 @@ def named_mapping(name: str) -> StockMapping:
 
     Raises:
         MappingNotFound: No mapping of that name is known; names those that are.
+        MappingInvalid: Its file is no valid mapping.
     """
     known = listing("mappings", ".yaml")
     if name not in known:
         raise MappingNotFound(name=name, known=sorted(known))
-    return parse_mapping(known[name].read_text(encoding="utf-8"), str(known[name]))
+    return load_mapping(known[name])
+
+
+def _one_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _at(origin: str, line: int | None, problem: str) -> str:
     return f"{origin}, line {line}: {problem}" if line else f"{origin}: {problem}"
 
 
-def _sentence(detail: Mapping[str, Any]) -> str:
-    # A union's branch ("Expression", "str") is the model's business; a user sees only keys.
-    path = ".".join(str(part) for part in _keys_of(detail["loc"]))
-    message = detail["msg"].removeprefix("Value error, ")
-    if detail["type"] == "extra_forbidden":
-        message = "unknown key"
-    elif detail["type"] == "missing":
-        message = "missing"
-    return f"{path}: {message}" if path else message
+def _problems(origin: str, node: yaml.Node | None, error: ValidationError) -> list[str]:
+    """One sentence for each key that is wrong, however many ways to be right it missed."""
+    found: dict[tuple[str, int | None], list[str]] = {}
+    for detail in error.errors():
+        path = ".".join(str(part) for part in _keys_of(detail["loc"]))
+        found.setdefault((path, _line_of(node, detail["loc"])), []).append(_message(detail))
+    sentences = []
+    for (path, line), messages in found.items():
+        messages = list(dict.fromkeys(messages))
+        text = "; ".join(messages)
+        if all(message.startswith(_SHOULD_BE) for message in messages):
+            text = "should be " + " or ".join(m.removeprefix(_SHOULD_BE) for m in messages)
+        sentences.append(_at(origin, line, f"{path}: {text}" if path else text))
+    return sentences
+
+
+_SHOULD_BE = "Input should be "
+
+
+def _message(detail: Mapping[str, Any]) -> str:
+    known = {
+        "extra_forbidden": "unknown key",
+        "missing": "missing",
+        "decimal_type": "Input should be a valid number",
+        "dict_type": "Input should be a set of keys",
+        "model_type": "Input should be a set of keys",
+    }
+    if detail["type"] == "model_type" and detail["ctx"]["class_name"] == Expression.__name__:
+        return "Input should be {sql: ...}"
+    return known.get(detail["type"], str(detail["msg"]).removeprefix("Value error, "))
 
 
 def _keys_of(loc: Sequence[int | str]) -> Iterator[int | str]:
     branches = {"Expression", "str", "int", "bool", "decimal", "none", "TableName"}
+    # A union's branch is the model's business; a user sees only keys.
+    wrapped = ("function-", "list[", "nullable[", "constrained-")
     for part in loc:
         name = str(part)
-        if name not in branches and not name.startswith(("function-", "list[", "nullable[")):
+        if name not in branches and not name.startswith(wrapped):
             yield part
 
 
@@ -343,14 +399,20 @@ def _line_of(node: yaml.Node | None, loc: Sequence[int | str]) -> int | None:
     return line
 
 
-def _repeated_keys(node: yaml.Node | None) -> Iterator[tuple[str, int]]:
+def _repeated_keys(
+    node: yaml.Node | None, within: frozenset[int] = frozenset()
+) -> Iterator[tuple[str, int]]:
+    if id(node) in within:
+        # An alias of what it stands in; the model refuses it.
+        return
+    within |= {id(node)}
     if isinstance(node, yaml.SequenceNode):
         for child in node.value:
-            yield from _repeated_keys(child)
+            yield from _repeated_keys(child, within)
     if isinstance(node, yaml.MappingNode):
         seen: set[Hashable] = set()
         for key, value in node.value:
             if key.value in seen:
                 yield key.value, key.start_mark.line + 1
             seen.add(key.value)
-            yield from _repeated_keys(value)
+            yield from _repeated_keys(value, within)
