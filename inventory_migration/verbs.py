@@ -394,8 +394,11 @@ def _subject(connection: sa.Connection, resolved: ResolvedMapping, suite: str) -
         batch=differences,
         relations={"balance": balance, "references": compared, "moved": moved},
         parameters={
-            "expected_differences": _count(connection, differences),
-            "expected_balances": _count(connection, balance),
+            "expected_differences": sum(
+                difference.records
+                for difference in proof.prove(connection, resolved, migration).differences
+            ),
+            "expected_balances": proof.count_balances(connection, resolved, migration),
         },
     )
 

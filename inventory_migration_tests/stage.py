@@ -1,6 +1,7 @@
 """A small application to migrate, and its migration step by step with gates that always pass.
 
-Tests of the engine need no verdict of a suite, only that there is one; how suites judge is tested in `test_verdict.py`.
+Tests of the engine need no verdict of a suite, only that there is one; how suites judge is tested
+in `test_verdict.py`.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ MAPPING = mapping()
 
 
 def shop(database: Database, companies: int = 3, items: int = 30) -> None:
-    """Create the application: items go round the companies, item n holds n units and n / 4 reserved."""
+    """Create the application: item n holds n units, n / 4 reserved, and companies take turns."""
     database.psql(
         f"""{SHOP}
         INSERT INTO companies (name) SELECT 'Company ' || n FROM generate_series(1, {companies}) n;
@@ -135,4 +136,4 @@ def outcomes(database: Database, migration_id: int = 1) -> dict[str, int]:
 def table(database: Database, name: str, without: tuple[str, ...] = ()) -> str:
     """Every row of a table as JSON in key order, to compare before and after."""
     dropped = "".join(f" - '{column}'" for column in without)
-    return database.psql(f"SELECT to_jsonb(t){dropped} FROM {name} t ORDER BY id")  # noqa: S608
+    return database.psql(f"SELECT to_jsonb(t){dropped} FROM {name} t ORDER BY id")

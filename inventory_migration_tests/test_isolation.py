@@ -44,7 +44,8 @@ def test_a4_isolated_chunks_carry_their_own_transaction_id(database: Database) -
     stage.migrate(database, LENIENT)
     assert (
         database.psql(
-            "SELECT count(*) FROM stock_items s, inventory_migration.chunk k WHERE s.xmin::text = k.xid"
+            "SELECT count(*) FROM stock_items s, inventory_migration.chunk k "
+            "WHERE s.xmin::text = k.xid"
         )
         == "4"
     )

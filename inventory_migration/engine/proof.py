@@ -182,6 +182,24 @@ def totals(resolved: ResolvedMapping, migration: Migration) -> str:
         FROM ({_compared(resolved, migration, None)}) AS c"""
 
 
+def count_balances(
+    connection: sa.Connection, resolved: ResolvedMapping, migration: Migration | None
+) -> int:
+    """How many rows `balance` must have, counted from the snapshot and the live table."""
+    if migration is None or not ledger.snapshot_exists(connection, migration):
+        return 0
+    return int(
+        connection.execute(
+            sa.text(
+                f"SELECT count(*) FROM (SELECT company_key, item_key FROM {migration.snapshot} "
+                "UNION SELECT l.company_key, l.item_key "
+                f"FROM ({escaped(canonical.source_rows(resolved))}) AS l "
+                f"JOIN {migration.snapshot} AS p ON {canonical.same_key(resolved, 'l', 'p')}) AS b"
+            )
+        ).scalar_one()
+    )
+
+
 def _compared(resolved: ResolvedMapping, migration: Migration, phase: int | None) -> str:
     """Every snapshot row beside its live row, its outcome and what its chunk must have left."""
     locations = resolved.mapping.locations

@@ -35,7 +35,13 @@ def foreign_keys(connection: sa.Connection, resolved: ResolvedMapping) -> str:
     oids = [resolved.source.oid]
     if resolved.locations is not None:
         oids.append(resolved.locations.oid)
-    counted = [_count(row) for row in connection.execute(_FOREIGN_KEYS, {"oids": oids})]
+    # A foreign key of the target column itself is what the migration fills.
+    counted = [
+        _count(row)
+        for row in connection.execute(_FOREIGN_KEYS, {"oids": oids})
+        if (row.child_oid, row.child_columns)
+        != (resolved.source.oid, [resolved.mapping.target.column])
+    ]
     empty = "SELECT NULL::text AS name, 0::bigint AS records, 0::bigint AS orphans WHERE false"
     return "\nUNION ALL\n".join([empty, *counted])
 
@@ -74,7 +80,7 @@ def _count(row: sa.Row[Any]) -> str:
 
 
 _FOREIGN_KEYS = sa.text("""
-    SELECT format('%s.%s', child.relname, k.conname) AS name,
+    SELECT format('%s.%s', child.relname, k.conname) AS name, child.oid::bigint AS child_oid,
            cn.nspname AS child_schema, child.relname AS child,
            pn.nspname AS parent_schema, parent.relname AS parent,
            (SELECT array_agg(a.attname::text ORDER BY u.place)

@@ -1,0 +1,104 @@
+"""Inventories that other people published, through their own mappings, there and back.
+
+The data is not part of the project: it is looked for beside it, or where INVENTORY_TEST_DATA says.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from inventory_migration import verbs
+from inventory_migration.mapping import StockMapping, load_mapping
+from inventory_migration.project import project_folder
+from inventory_migration_tests.conftest import Database, run_psql
+
+HERE = Path(__file__).parent
+DATA = Path(os.environ.get("INVENTORY_TEST_DATA", project_folder().parent / "shared" / "data"))
+
+needs_data = pytest.mark.skipif(
+    not DATA.is_dir(),
+    reason="needs the published inventories: put northwind/ and saleor/ into a folder and name it "
+    "in INVENTORY_TEST_DATA",
+)
+
+
+def northwind(database: Database) -> StockMapping:
+    database.psql((DATA / "northwind" / "northwind.sql").read_text())
+    return load_mapping(HERE / "mappings" / "northwind.yaml")
+
+
+def saleor(database: Database) -> StockMapping:
+    folder = DATA / "saleor"
+    script = (folder / "load.sql").read_text()
+    for name in sorted(folder.glob("*.csv")):
+        script = script.replace(f"FROM '{name.name}'", f"FROM '{name}'")
+    run_psql(database.server, database.url, script)
+    return load_mapping(HERE / "mappings" / "saleor.yaml")
+
+
+@needs_data
+def test_northwind_moves_to_one_warehouse_per_supplier_and_back(database: Database) -> None:
+    mapping = northwind(database)
+    target = verbs.open_target(database.url)
+    untouched = "SELECT to_jsonb(p) - 'warehouse_id' FROM products p ORDER BY product_id"
+    before = database.psql(untouched)
+
+    predicted = verbs.test(target, mapping)
+    assert predicted["gate"]["passed"]
+    assert predicted["warnings"] == {"reserved_exceeds_quantity": 17}
+
+    found = verbs.run(target, mapping)
+    assert found["companies"] == found["locations_created"] == 29
+    assert found["records"]["snapshot"] == found["records"]["migrated"] == 77
+    assert found["units"] == {"before": "3119", "after": "3119"}
+    assert found["reserved"] == {"before": "1198", "after": "1198"}
+    assert found["warnings"] == predicted["warnings"]
+    assert database.psql(untouched) == before
+    assert (
+        database.psql(
+            "SELECT count(*), sum(units_in_stock), count(DISTINCT w.supplier_id) FROM products p "
+            "JOIN warehouses w ON w.id = p.warehouse_id AND w.supplier_id = p.supplier_id"
+        )
+        == "77|3119|29"
+    )
+    assert verbs.validate(target, mapping)["passed"]
+    assert verbs.run(target, mapping)["changed"] is False
+
+    back = verbs.roll_back(target, mapping)
+    assert back["undone"] == {"records": 77, "kept": 0, "locations": 29}
+    assert database.psql(untouched) == before
+    assert database.psql("SELECT count(warehouse_id) FROM products") == "0"
+
+
+@needs_data
+def test_saleor_moves_by_product_type_one_join_away_and_back(database: Database) -> None:
+    mapping = saleor(database)
+    target = verbs.open_target(database.url)
+    untouched = "SELECT to_jsonb(v) - 'warehouse_id' FROM product_productvariant v ORDER BY id"
+    before = database.psql(untouched)
+
+    found = verbs.run(target, mapping)
+    assert found["companies"] == found["locations_created"] == 8
+    assert found["records"]["snapshot"] == found["records"]["migrated"] == 124
+    assert found["units"] == {"before": "1292802", "after": "1292802"}
+    assert found["reserved"] == {"before": "1297", "after": "1297"}
+    assert found["available"] == {"before": "1291505", "after": "1291505"}
+    assert database.psql(untouched) == before
+    assert (
+        database.psql(
+            "SELECT count(*), sum(v.quantity), count(DISTINCT w.product_type_id) "
+            "FROM product_productvariant v JOIN product_product p ON p.id = v.product_id "
+            "JOIN warehouse_warehouse w ON w.id = v.warehouse_id "
+            "AND w.product_type_id = p.product_type_id"
+        )
+        == "124|1292802|7"
+    )
+    assert verbs.validate(target, mapping)["passed"]
+
+    back = verbs.roll_back(target, mapping)
+    assert back["undone"] == {"records": 124, "kept": 0, "locations": 8}
+    assert database.psql(untouched) == before
+    assert database.psql("SELECT count(*) FROM warehouse_warehouse") == "0"

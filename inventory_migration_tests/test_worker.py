@@ -1,0 +1,198 @@
+"""The loop under pressure: pace, several workers, pauses, kills and lost connections."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import pytest
+import sqlalchemy as sa
+
+from inventory_migration.engine import control, ledger
+from inventory_migration.engine.plan import Start
+from inventory_migration.engine.worker import MOST_CHUNKS, Pace
+from inventory_migration.errors import MigrationPaused
+from inventory_migration_tests import stage
+from inventory_migration_tests.conftest import Database
+
+SLOW = """
+    CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        PERFORM pg_sleep(0.02); RETURN NEW;
+    END $$;
+    CREATE TRIGGER slow BEFORE UPDATE ON stock_items FOR EACH ROW EXECUTE FUNCTION slow();
+"""
+
+
+def test_the_pace_grows_by_half_at_most_and_falls_at_once() -> None:
+    pace = Pace(target_seconds=0.5)
+    pace.took(1, 0.001)
+    assert pace.chunks == 1.5
+    for _ in range(30):
+        pace.took(pace.limit, 0.001)
+    assert pace.limit == MOST_CHUNKS
+    pace.took(MOST_CHUNKS, 5.0)
+    assert pace.limit == 5
+    pace.shrink()
+    pace.shrink()
+    pace.shrink()
+    assert pace.limit == 1
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_any_number_of_workers_takes_each_record_once(database: Database, workers: int) -> None:
+    stage.shop(database, companies=7, items=500)
+    stage.locations(database)
+    stage.transform(database, workers=workers)
+    assert stage.outcomes(database) == {"migrated": 500}
+    assert database.psql("SELECT sum(migrated) FROM inventory_migration.chunk") == "500"
+    assert stage.close(database).proof.differences == []
+
+
+def test_when_pause_returns_nothing_more_commits(database: Database) -> None:
+    stage.shop(database, items=200)
+    stage.locations(database)
+    database.psql(SLOW)
+    paused: list[str] = []
+
+    def pause() -> None:
+        time.sleep(0.5)
+        control.pause(database.engine, 1, reason="lunch")
+        paused.append(database.psql("SELECT count(location_id) FROM stock_items"))
+
+    thread = threading.Thread(target=pause)
+    thread.start()
+    with pytest.raises(MigrationPaused, match="lunch"):
+        stage.transform(database)
+    thread.join()
+    assert paused == [database.psql("SELECT count(location_id) FROM stock_items")]
+    assert 0 < int(paused[0]) < 200
+    assert database.psql("SELECT state FROM inventory_migration.migration") == "paused"
+    with pytest.raises(MigrationPaused):
+        stage.locations(database, start=Start())
+    database.psql("DROP TRIGGER slow ON stock_items")
+    stage.locations(database, start=Start(resume=True))
+    stage.transform(database, start=Start(resume=True))
+    assert stage.close(database).proof.passed
+    assert stage.outcomes(database) == {"migrated": 200}
+
+
+KILLED = """
+    from inventory_migration.database import create_engine
+    from inventory_migration.engine import chunk, control, phases
+    from inventory_migration.engine.plan import Start
+    from inventory_migration_tests import stage
+    engine = create_engine({url!r})
+    phases.transform_stock(engine, stage.MAPPING, control.Claim(engine), Start(explicit=True))
+"""
+
+
+def started(database: Database) -> subprocess.Popen[bytes]:
+    """Another process that is in the middle of its chunks."""
+    program = textwrap.dedent(KILLED.format(url=database.url))
+    process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if int(database.psql("SELECT count(location_id) FROM stock_items")) > 10:
+            return process
+        time.sleep(0.05)
+    process.kill()
+    raise AssertionError("the other process never began")
+
+
+def test_a_killed_migration_is_taken_up_under_the_same_id_and_ends_alike(
+    database: Database,
+) -> None:
+    stage.shop(database, items=300)
+    stage.locations(database)
+    database.psql(SLOW)
+    process = started(database)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    database.psql("DROP TRIGGER slow ON stock_items")
+    assert database.psql("SELECT state FROM inventory_migration.migration") == "running"
+    assert 0 < int(database.psql("SELECT count(location_id) FROM stock_items")) < 300
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            found = stage.migrate(database, start=Start())
+            break
+        except control.MigrationBusy:
+            time.sleep(0.2)  # until the server has noticed that the client is gone
+    assert found.migration is not None
+    assert found.migration.migration_id == 1
+    assert found.proof.differences == []
+    assert stage.outcomes(database) == {"migrated": 300}
+
+
+def test_an_interrupt_leaves_it_paused_without_a_lock_or_a_statement(database: Database) -> None:
+    stage.shop(database, items=300)
+    stage.locations(database)
+    database.psql(SLOW)
+    process = started(database)
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    process.wait(timeout=20)
+    assert time.monotonic() - began < 10
+    assert database.psql("SELECT state, reason FROM inventory_migration.migration") == (
+        "paused|interrupted"
+    )
+    assert (
+        database.psql(
+            "SELECT count(*) FROM pg_locks k JOIN pg_stat_activity a USING (pid) "
+            "WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()"
+        )
+        == "0"
+    )
+
+
+def test_a_terminated_backend_is_replaced_and_the_chunk_comes_again(database: Database) -> None:
+    stage.shop(database, items=100)
+    stage.locations(database)
+    database.psql(SLOW)
+
+    def terminate() -> None:
+        time.sleep(0.6)
+        database.psql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND query LIKE '%classified%' "
+            "AND pid <> pg_backend_pid()"
+        )
+
+    thread = threading.Thread(target=terminate)
+    thread.start()
+    stage.transform(database)
+    thread.join()
+    assert stage.close(database).proof.passed
+    assert stage.outcomes(database) == {"migrated": 100}
+
+
+def test_b1_a_role_whose_default_is_repeatable_read_changes_nothing(database: Database) -> None:
+    stage.shop(database, items=50)
+    database.psql(
+        "ALTER DATABASE "
+        + database.name
+        + " SET default_transaction_isolation = 'repeatable read';"
+        "ALTER DATABASE " + database.name + " SET default_transaction_read_only = on"
+    )
+    with database.engine.connect() as connection:
+        assert (
+            connection.execute(sa.text("SHOW transaction_isolation")).scalar() == "read committed"
+        )
+        assert connection.execute(sa.text("SHOW transaction_read_only")).scalar() == "off"
+    assert stage.migrate(database).proof.passed
+
+
+def test_two_processes_share_nothing_but_one_of_them_says_so(database: Database) -> None:
+    stage.shop(database, items=10)
+    stage.locations(database)
+    with control.Claim(database.engine) as claim:
+        claim.take("public.stock_items.location_id")
+        with pytest.raises(control.MigrationBusy, match=r"process .* of postgres"):
+            stage.transform(database)
+    assert stage.transform(database) is not None
+    with database.engine.connect() as connection:
+        assert ledger.find(connection, mapping="shop") is not None
