@@ -196,8 +196,10 @@ def run(
     Raises:
         GateRefused: A gate did not pass; names the expectation that failed.
         MigrationFailed: The proof found a difference.
+        MappingInvalid: The mapping does not fit the database, or has no phase `stop_after`.
     """
     start = start or Start(explicit=True)
+    phases.require_phase(mapping, stop_after)
     with control.Claim(target.engine) as claim:
         audit_profile(target, mapping, claim, run_id=start.run_id)
         _pass(target, mapping, "audit_profile", start)

@@ -122,6 +122,18 @@ def transform_stock(
     return migration
 
 
+def require_phase(mapping: StockMapping, name: str | None) -> None:
+    """Refuse a phase that the mapping does not have; None stands for no stop at all.
+
+    Raises:
+        MappingInvalid: There is no such phase; names those that there are.
+    """
+    names = [phase.name for phase in mapping.phases]
+    if name is not None and name not in names:
+        problem = f"{mapping.name}: there is no phase {name}; its phases are {', '.join(names)}"
+        raise MappingInvalid(origin=mapping.name, problems=[problem])
+
+
 def work(
     engine: sa.Engine,
     resolved: ResolvedMapping,
@@ -254,7 +266,7 @@ def _threshold(engine: sa.Engine, resolved: ResolvedMapping, migration: Migratio
     with engine.connect() as connection:
         rows = connection.execute(_QUARANTINED, {"migration_id": migration.migration_id}).all()
     for row in rows:
-        if row.processed == 0 or row.processed < limits.after_records:
+        if not row.processed or row.processed < limits.after_records:
             continue
         percent = 100 * row.quarantined / row.processed
         if percent > limits.quarantined_percent:
