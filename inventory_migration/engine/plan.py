@@ -18,6 +18,7 @@ from inventory_migration.engine import (
     coverage,
     gates,
     ledger,
+    record_view,
     schema_change,
 )
 from inventory_migration.engine.ledger import SCHEMA, Migration
@@ -215,6 +216,7 @@ def write_snapshot(engine: sa.Engine, resolved: ResolvedMapping, migration: Migr
         _note_work(connection, resolved, migration)
         count_references(connection, resolved, migration.migration_id)
         _note_baseline(connection, resolved, migration)
+        record_view.refresh(connection, resolved)
         ledger.set_state(connection, migration.migration_id, "running")
 
 

@@ -81,6 +81,8 @@ def summarize(
             "kept": int(records.kept),
             "locations": row.locations_removed,
         },
+        "started_at": row.started_at.isoformat(),
+        "finished_at": row.finished_at.isoformat() if row.finished_at else None,
         "elapsed_seconds": round(float(row.elapsed_seconds), 3),
         "report": {"html": None, "markdown": None, "json": None},
     }
@@ -105,6 +107,8 @@ def _nothing(mapping: str) -> dict[str, Any]:
         "available": zero,
         "changed_by_application": {"units": "0", "reserved": "0"},
         "undone": {"records": 0, "kept": 0, "locations": 0},
+        "started_at": None,
+        "finished_at": None,
         "elapsed_seconds": 0.0,
         "report": {"html": None, "markdown": None, "json": None},
     }
@@ -258,7 +262,8 @@ def record_status(resolved: ResolvedMapping, migration: Migration) -> str:
     """What a migration did to each of its records: outcome, chunk, location before and after."""
     keys = ", ".join(f"p.{key}" for key in canonical.keys(resolved))
     return f"""
-        SELECT {migration.migration_id}::bigint AS migration_id, {keys}, p.position, p.chunk,
+        SELECT {migration.migration_id}::bigint AS migration_id,
+               concat_ws(', ', {keys}) AS key_text, {keys}, p.position, p.chunk,
                k.state AS chunk_state,
                CASE WHEN k.xid IS NULL THEN 'pending'
                     ELSE COALESCE(o.outcome, 'migrated') END AS outcome,
