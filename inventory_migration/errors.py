@@ -151,6 +151,18 @@ class MigrationHeld(MigrationFailed):
     retryable = True
 
 
+class ServerRestarted(MigrationError):
+    """The server was restarted under a migration; what it had acknowledged is to be checked."""
+
+    exit_code = 4
+    retryable = True
+
+    def __init__(self, *, since: str) -> None:
+        """Say since when the server runs."""
+        self.since = since
+        super().__init__(f"the server was restarted at {since}")
+
+
 class DefaultLocationWrong(MigrationError):
     """Companies that would not have exactly one default location."""
 
@@ -462,4 +474,46 @@ class SuiteParametersMissing(MigrationError):
         super().__init__(
             f"{origin}: needs a number for {', '.join(names)}; "
             "a suite of your own may only use the parameters of the one that ships."
+        )
+
+
+class SuiteChanged(MigrationError):
+    """A suite's file was changed while the definitions made from it were in use."""
+
+    exit_code = 3
+    retryable = True
+
+    def __init__(self, *, suite: str) -> None:
+        """Name the suite."""
+        self.suite = suite
+        super().__init__(
+            f"the suite {suite} expects something else than when Dagster loaded it; reload the "
+            "code location and judge it again"
+        )
+
+
+class RunFailed(MigrationError):
+    """A Dagster run ended with an error that has no condition of its own."""
+
+    def __init__(self, *, run_id: str, step: str | None, reason: str) -> None:
+        """Name the run, the step, and what its error said."""
+        self.run_id, self.step, self.reason = run_id, step, reason
+        where = f" in step {step}" if step else ""
+        super().__init__(
+            f"run {run_id} failed{where}: {reason}; "
+            "see it in the Dagster UI, and what it left with 'inventory-migration status'"
+        )
+
+
+class ValidationFailed(MigrationError):
+    """The data does not show what a verified migration leaves."""
+
+    exit_code = 3
+
+    def __init__(self, *, mapping: str, differences: Sequence[str]) -> None:
+        """List what differs."""
+        self.mapping, self.differences = mapping, tuple(differences)
+        super().__init__(
+            f"{mapping}: {'; '.join(self.differences)}; "
+            f"see 'inventory-migration validate {mapping}' and 'report {mapping}'"
         )

@@ -8,14 +8,16 @@ import sys
 import textwrap
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
+from inventory_migration.embedded import EmbeddedServer
 from inventory_migration.engine import control, ledger
 from inventory_migration.engine.plan import Start
 from inventory_migration.engine.worker import MOST_CHUNKS, Pace
-from inventory_migration.errors import MigrationPaused
+from inventory_migration.errors import MigrationHeld, MigrationPaused
 from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database
 
@@ -168,6 +170,39 @@ def test_a_terminated_backend_is_replaced_and_the_chunk_comes_again(database: Da
     thread.join()
     assert stage.close(database).proof.passed
     assert stage.outcomes(database) == {"migrated": 100}
+
+
+def test_b4_a_restarted_server_holds_the_migration_until_it_is_resumed(
+    database: Database, folder: Path
+) -> None:
+    own = EmbeddedServer(folder / "restarted", binaries=database.server.binaries)
+    own.start()
+    other = Database("inventory", own.url, own)
+    try:
+        stage.shop(other, items=300)
+        stage.locations(other)
+        other.psql(SLOW)
+
+        def restart() -> None:
+            time.sleep(0.8)
+            own.stop()
+            own.start()
+
+        thread = threading.Thread(target=restart)
+        thread.start()
+        with pytest.raises(MigrationHeld):
+            stage.transform(other)
+        thread.join()
+        other.psql("DROP TRIGGER slow ON stock_items")
+        assert other.psql("SELECT state FROM inventory_migration.migration") == "held"
+        with pytest.raises(MigrationPaused):
+            stage.locations(other, start=Start())
+        stage.transform(other, start=Start(resume=True))
+        assert stage.close(other).proof.passed
+        assert stage.outcomes(other) == {"migrated": 300}
+    finally:
+        other.engine.dispose()
+        own.reset()
 
 
 def test_b1_a_role_whose_default_is_repeatable_read_changes_nothing(database: Database) -> None:

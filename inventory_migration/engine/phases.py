@@ -28,6 +28,7 @@ from inventory_migration.errors import (
     MigrationHeld,
     MigrationPaused,
     MigrationRolledBack,
+    ServerRestarted,
 )
 from inventory_migration.mapping import StockMapping
 
@@ -162,6 +163,11 @@ def work(
     except ControlTotalsDiffer as error:
         _fail(engine, migration, str(error))
         raise
+    except ServerRestarted as error:
+        _set_stopped(engine, migration, "held", str(error))
+        raise MigrationHeld(
+            mapping=migration.mapping, migration_id=migration.migration_id, reason=str(error)
+        ) from error
     except MigrationError:
         raise
     except sa.exc.DBAPIError as error:
@@ -180,6 +186,11 @@ def _set_running(engine: sa.Engine, migration: Migration) -> None:
         found = ledger.find(connection, migration_id=migration.migration_id)
         if found and found.state != "running":
             ledger.set_state(connection, migration.migration_id, "running")
+        connection.execute(
+            sa.update(ledger.migration)
+            .where(ledger.migration.c.migration_id == migration.migration_id)
+            .values(server_started_at=sa.func.pg_postmaster_start_time())
+        )
 
 
 def _phases(engine: sa.Engine, migration: Migration) -> list[tuple[int, str]]:

@@ -24,7 +24,7 @@ from inventory_migration.engine.chunk import ChunkStatements, Claimed
 from inventory_migration.engine.failures import SUPPRESSED, Action, action_for, message, sqlstate
 from inventory_migration.engine.isolation import write_without_bad
 from inventory_migration.engine.ledger import Migration
-from inventory_migration.errors import ControlTotalsDiffer, MigrationError
+from inventory_migration.errors import ControlTotalsDiffer, MigrationError, ServerRestarted
 
 logger = logging.getLogger(__name__)
 
@@ -139,6 +139,8 @@ def _work(engine: sa.Engine, statements: ChunkStatements, phase: int, shared: _S
     while not shared.stop.is_set():
         try:
             with engine.connect() as connection:
+                if attempts:
+                    _require_same_server(connection, statements.migration_id)
                 with shared.lock:
                     shared.connections[threading.get_ident()] = connection
                 try:
@@ -163,6 +165,23 @@ def _work(engine: sa.Engine, statements: ChunkStatements, phase: int, shared: _S
         except BaseException as error:
             shared.fail(error)
             return
+
+
+def _require_same_server(connection: sa.Connection, migration_id: int) -> None:
+    """After a lost connection: go on only if the server is the one that the work began on.
+
+    One that was restarted, or taken over by a standby, may have lost what it acknowledged last.
+    """
+    started_at = ledger.migration.c.server_started_at
+    same, since = connection.execute(
+        sa.select(
+            sa.func.pg_postmaster_start_time() == started_at,
+            sa.cast(sa.func.pg_postmaster_start_time(), sa.Text),
+        ).where(ledger.migration.c.migration_id == migration_id)
+    ).one()
+    connection.rollback()
+    if not same:
+        raise ServerRestarted(since=since)
 
 
 def _turn(
