@@ -297,9 +297,11 @@ def _insert(connection: sa.Connection, resolved: ResolvedMapping, start: Start) 
 
 
 def _refuse_superuser(resolved: ResolvedMapping, start: Start) -> None:
+    written = [resolved.source, *([resolved.locations] if resolved.locations else [])]
     lent = [
         trigger.name
-        for trigger in resolved.source.triggers
+        for relation in written
+        for trigger in relation.triggers
         if not trigger.function_owner_is_superuser
     ]
     if resolved.is_superuser and lent and not start.as_superuser:

@@ -1,126 +1,31 @@
-"""Reading a live catalog: which names exist, what types they have, what hangs on them.
-
-`resolve` holds a mapping against a database and reports every problem at once, each with the
-nearest existing name. It only reads. What is written to the database, and the SELECTs that a
-mapping yields, do not belong here.
-"""
+"""Holding a mapping against a database: every problem at once, with the nearest existing name."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
 
-from inventory_migration.database import escaped, quoted
-from inventory_migration.errors import MappingInvalid
-from inventory_migration.mapping import (
-    ColumnOrExpression,
-    Expression,
-    StockMapping,
-    TableName,
-    ValueOrExpression,
+from inventory_migration.catalog.resolved import ResolvedMapping, column_sql, literal
+from inventory_migration.catalog.tables import (
+    DELETE,
+    FLOATS,
+    INSERT,
+    INTEGERS,
+    TEXTS,
+    UPDATE,
+    VARIABLE_TEXTS,
+    Column,
+    Relation,
+    base_type,
+    find_table,
+    schema_exists,
+    table_names,
 )
-
-INTEGERS = {"smallint", "integer", "bigint"}
-FLOATS = {"real", "double precision"}
-TEXTS = {"text", "character varying", "character"}
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column as the catalog has it."""
-
-    name: str
-    type: str
-    not_null: bool
-    has_default: bool
-    generated: bool
-
-    @property
-    def base_type(self) -> str:
-        """The type without its modifier: `character varying(40)` is `character varying`."""
-        return self.type.partition("(")[0]
-
-
-@dataclass(frozen=True)
-class Trigger:
-    """A user's trigger that our writes will fire."""
-
-    name: str
-    definition: str
-    function_owner_is_superuser: bool
-
-
-@dataclass(frozen=True)
-class Relation:
-    """A table as the catalog has it."""
-
-    oid: int
-    schema: str
-    name: str
-    columns: dict[str, Column]
-    unique_keys: tuple[tuple[str, ...], ...]
-    triggers: tuple[Trigger, ...]
-    publications: tuple[str, ...]
-    estimated_rows: int
-
-    @property
-    def sql(self) -> str:
-        """The quoted name."""
-        return quoted(self.schema, self.name)
-
-
-@dataclass(frozen=True)
-class ResolvedMapping:
-    """A mapping whose every name was found, with the types that its SQL needs."""
-
-    mapping: StockMapping
-    source: Relation
-    company: Relation
-    locations: Relation | None
-    locations_sql: str
-    location_key_type: str
-    company_key_type: str
-    source_company_type: str
-    quantity_type: str
-    reserved_type: str | None
-    target_exists: bool
-    role: str
-    is_superuser: bool
-    value_types: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def key_columns(self) -> tuple[Column, ...]:
-        """The key of a stock record, in the mapping's order."""
-        return tuple(self.source.columns[name] for name in self.mapping.source.key)
-
-    @property
-    def target(self) -> str:
-        """What a migration writes, by name: one active migration per target."""
-        return f"{self.source.schema}.{self.source.name}.{self.mapping.target.column}"
-
-
-def column_sql(column: ColumnOrExpression, alias: str = "s") -> str:
-    """The SQL of a column or expression of the source."""
-    if isinstance(column, Expression):
-        return f"({column.sql})"
-    return f"{quoted(alias)}.{quoted(column)}"
-
-
-def literal(value: ValueOrExpression) -> str:
-    """The SQL of a constant, or of an expression as it stands."""
-    if isinstance(value, Expression):
-        return f"({value.sql})"
-    if value is None:
-        return "NULL"
-    if isinstance(value, bool):
-        return "TRUE" if value else "FALSE"
-    if isinstance(value, str):
-        # Under E'' a backslash means the same whatever standard_conforming_strings says.
-        return "E'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
-    return str(value)
+from inventory_migration.database import escaped, explain, quoted
+from inventory_migration.errors import MappingInvalid
+from inventory_migration.mapping import ColumnOrExpression, StockMapping, TableName
 
 
 def resolve(connection: sa.Connection, mapping: StockMapping) -> ResolvedMapping:
@@ -146,11 +51,14 @@ class _Resolver:
 
     def resolve(self) -> ResolvedMapping:
         mapping = self.mapping
-        source = self._relation("source.table", mapping.source.table)
-        company = self._relation("company.table", mapping.company.table)
-        locations = self._relation(
-            "locations.table", mapping.locations.table, may_be_added=mapping.locations.add
+        source = self._relation(
+            "source.table",
+            mapping.source.table,
+            fired_by=UPDATE,
+            written=[mapping.target.column, *mapping.touch],
         )
+        company = self._relation("company.table", mapping.company.table)
+        locations = self._locations(source)
         if source:
             self._check_source(source)
         if company:
@@ -171,6 +79,23 @@ class _Resolver:
     def _problem(self, where: str, what: str) -> None:
         self.problems.append(f"{self.mapping.name}: {where}: {what}")
 
+    def _locations(self, source: Relation | None) -> Relation | None:
+        """The table of locations; None where it is missing and may be added."""
+        named = self.mapping.locations
+        events = INSERT | DELETE if named.create is not None else 0
+        if not named.add:
+            return self._relation("locations.table", named.table, fired_by=events)
+        found = self._relation("locations.table", named.table, fired_by=events, required=False)
+        if found is not None or source is None or self.problems:
+            return found
+        if named.table.schema_ is None:
+            # It is added beside the source, where the search path need not find it afterwards.
+            beside = TableName(schema=source.schema, name=named.table.name)
+            return self._relation("locations.table", beside, fired_by=events, required=False)
+        if not schema_exists(self.connection, named.table.schema_):
+            self._problem("locations.table", f"there is no schema {named.table.schema_} to add to")
+        return None
+
     def _typed(
         self, source: Relation, company: Relation, locations: Relation | None
     ) -> ResolvedMapping:
@@ -183,6 +108,7 @@ class _Resolver:
             location_key_type = "bigint"
             schema = mapping.locations.table.schema_ or source.schema
             locations_sql = quoted(schema, mapping.locations.table.name)
+        self._check_joins(source)
         types = {
             where: self._expression_type(where, source, column)
             for where, column in {
@@ -196,13 +122,16 @@ class _Resolver:
             kind = self._expression_type(f"source.skip.{name}", source, condition)
             if kind not in {None, "boolean"}:
                 self._problem(f"source.skip.{name}", f"is {kind}, not a condition")
-        touched = {
-            name: self._expression_type(f"touch.{name}", source, value)
-            for name, value in mapping.touch.items()
-            if isinstance(value, Expression)
-        }
+        for touched, value in mapping.touch.items():
+            self._probe(
+                f"touch.{touched}",
+                f"EXPLAIN UPDATE {source.sql} AS s "  # noqa: S608
+                f"SET {quoted(touched)} = {literal(value)}",
+            )
+        if locations:
+            self._check_values(locations, company)
         for where in ("source.quantity", "source.reserved"):
-            kind = (types.get(where) or "numeric").partition("(")[0]
+            kind = base_type(types.get(where) or "numeric")
             if kind not in INTEGERS | FLOATS | TEXTS | {"numeric"}:
                 self._problem(where, f"is {kind}; a quantity is a number or text that holds one")
         self._check_comparable(
@@ -231,12 +160,11 @@ class _Resolver:
             location_key_type=location_key_type,
             company_key_type=company_key_type,
             source_company_type=types["source.company"] or company_key_type,
-            quantity_type=(types["source.quantity"] or "numeric").partition("(")[0],
-            reserved_type=(types.get("source.reserved") or "").partition("(")[0] or None,
+            quantity_type=base_type(types["source.quantity"] or "numeric"),
+            reserved_type=base_type(types.get("source.reserved") or "") or None,
             target_exists=existing is not None,
             role=role,
             is_superuser=is_superuser,
-            value_types={name: kind for name, kind in touched.items() if kind},
         )
 
     def _check_source(self, source: Relation) -> None:
@@ -289,12 +217,47 @@ class _Resolver:
     def _check_target(self, column: Column, location_key_type: str) -> None:
         if column.generated:
             self._problem("target.column", f"{column.name} is generated and cannot be written")
-        same = column.type == location_key_type
-        if not same and not {column.type, location_key_type} <= INTEGERS:
+        both = {base_type(column.type), base_type(location_key_type)}
+        alike = both <= INTEGERS or both <= VARIABLE_TEXTS
+        if column.type != location_key_type and not alike:
             self._problem(
                 "target.column",
                 f"{column.name} is {column.type}, but locations.key is {location_key_type}",
             )
+
+    def _check_values(self, locations: Relation, company: Relation) -> None:
+        """Ask the server whether constants and expressions fit the columns of the locations."""
+        named = self.mapping.locations
+        for name, value in named.default.items():
+            self._probe(
+                f"locations.default.{name}",
+                f"SELECT FROM {locations.sql} AS l "  # noqa: S608
+                f"WHERE l.{quoted(name)} IS NOT DISTINCT FROM {literal(value)} LIMIT 0",
+            )
+        for name, given in (named.create or {}).items():
+            self._probe(
+                f"locations.create.{name}",
+                f"EXPLAIN INSERT INTO {locations.sql} ({quoted(name)}) "  # noqa: S608
+                f"SELECT {literal(given)} FROM {company.sql} AS c",
+            )
+
+    def _check_joins(self, source: Relation) -> None:
+        joins = self.mapping.source.joins
+        if joins:
+            self._probe("source.joins", f"SELECT FROM {source.sql} AS s {joins} LIMIT 0")
+            self._stop_if_any()
+
+    def _probe(self, where: str, query: str) -> None:
+        """Have the server plan a statement, which changes nothing, and note what it objects to."""
+        nested = self.connection.begin_nested()
+        try:
+            self.connection.execute(sa.text(escaped(query)))
+        except sa.exc.DBAPIError as error:
+            # What the role may do is a matter of grants: the one at hand may only want to look.
+            if getattr(error.orig, "sqlstate", None) != "42501":
+                self._problem(where, f"the server refuses it: {_first_line(error)}")
+        finally:
+            nested.rollback()
 
     def _check_comparable(self, where: str, kind: str | None, other: str, other_kind: str) -> None:
         if kind is None:
@@ -326,8 +289,9 @@ class _Resolver:
                 ).scalar_one()
             )
         except sa.exc.DBAPIError as error:
-            first = str(error.orig).strip().partition("\n")[0]
-            self._problem(where, f"the server refuses it: {first}")
+            if getattr(error.orig, "sqlstate", None) == "42501":
+                raise explain(error, self.connection.engine) from None
+            self._problem(where, f"the server refuses it: {_first_line(error)}")
             return None
         finally:
             nested.rollback()
@@ -353,104 +317,30 @@ class _Resolver:
             )
 
     def _relation(
-        self, where: str, name: TableName, *, may_be_added: bool = False
+        self,
+        where: str,
+        name: TableName,
+        *,
+        required: bool = True,
+        fired_by: int = 0,
+        written: Sequence[str] = (),
     ) -> Relation | None:
-        found = self.connection.execute(
-            _TABLE, {"name": name.name, "schema": name.schema_}
-        ).one_or_none()
+        found = find_table(self.connection, name, fired_by=fired_by, written=written)
         if found is None:
-            if not may_be_added:
-                tables = self.connection.execute(_TABLE_NAMES).scalars().all()
-                self._problem(where, f"there is no table {name}{_nearest(str(name), tables)}")
+            if required:
+                hint = _nearest(str(name), table_names(self.connection))
+                self._problem(where, f"there is no table {name}{hint}")
             return None
-        if found.relkind not in {"r", "p"}:
-            kinds = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
-            what = kinds.get(found.relkind, "no table")
-            self._problem(where, f"{name} is {what}; name the table behind it")
-            return None
-        if found.rules:
-            self._problem(
-                where, f"{name} has rewrite rules ({found.rules}); writes would go astray"
-            )
-        if found.row_security:
-            self._problem(where, f"row level security hides rows of {name} from this role")
-        rows = self.connection.execute(_COLUMNS, {"oid": found.oid}).all()
-        return Relation(
-            oid=found.oid,
-            schema=found.nspname,
-            name=found.relname,
-            columns={r.attname: Column(*r) for r in rows},
-            unique_keys=tuple(
-                tuple(r.columns) for r in self.connection.execute(_UNIQUE, {"oid": found.oid})
-            ),
-            triggers=tuple(
-                Trigger(*r) for r in self.connection.execute(_TRIGGERS, {"oid": found.oid})
-            ),
-            publications=tuple(
-                self.connection.execute(
-                    _PUBLICATIONS, {"schema": found.nspname, "name": found.relname}
-                ).scalars()
-            ),
-            estimated_rows=max(0, int(found.reltuples)),
-        )
+        for objection in found.objections:
+            self._problem(where, objection)
+        return found.relation
+
+
+def _first_line(error: sa.exc.DBAPIError) -> str:
+    return str(error.orig).strip().partition("\n")[0]
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
     lowered = {other.lower(): other for other in known}
     close = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.6)
     return f"; did you mean {lowered[close[0]]}?" if close else ""
-
-
-_TABLE = sa.text("""
-    SELECT c.oid::bigint AS oid, n.nspname, c.relname, c.relkind::text AS relkind, c.reltuples,
-           row_security_active(c.oid) AS row_security,
-           (SELECT string_agg(r.rulename, ', ') FROM pg_rewrite r
-             WHERE r.ev_class = c.oid AND c.relkind IN ('r', 'p')) AS rules
-    FROM pg_class c
-    JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relname = :name
-      AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
-      AND CASE WHEN CAST(:schema AS text) IS NULL THEN pg_table_is_visible(c.oid)
-               ELSE n.nspname = :schema END
-""")
-
-_TABLE_NAMES = sa.text(r"""
-    SELECT CASE WHEN pg_table_is_visible(c.oid) THEN c.relname
-                ELSE n.nspname || '.' || c.relname END
-    FROM pg_class c
-    JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^(pg_|information_schema)'
-""")
-
-_COLUMNS = sa.text("""
-    SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
-           a.atthasdef OR a.attidentity <> '', a.attgenerated <> ''
-    FROM pg_attribute a
-    WHERE a.attrelid = :oid AND a.attnum > 0 AND NOT a.attisdropped
-    ORDER BY a.attnum
-""")
-
-_UNIQUE = sa.text("""
-    SELECT array_agg(a.attname::text ORDER BY k.place) AS columns
-    FROM pg_index i
-    CROSS JOIN LATERAL unnest(i.indkey[0:i.indnkeyatts - 1]) WITH ORDINALITY AS k(attnum, place)
-    LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
-    WHERE i.indrelid = :oid AND i.indisunique AND i.indisvalid AND i.indimmediate
-      AND i.indpred IS NULL AND i.indexprs IS NULL
-    GROUP BY i.indexrelid
-""")
-
-_TRIGGERS = sa.text("""
-    SELECT t.tgname, pg_get_triggerdef(t.oid), r.rolsuper
-    FROM pg_trigger t
-    JOIN pg_proc f ON f.oid = t.tgfoid
-    JOIN pg_roles r ON r.oid = f.proowner
-    WHERE t.tgrelid = :oid AND NOT t.tgisinternal AND t.tgenabled <> 'D'
-    ORDER BY t.tgname
-""")
-
-_PUBLICATIONS = sa.text("""
-    SELECT pubname FROM pg_publication_tables
-    WHERE schemaname = :schema AND tablename = :name
-    ORDER BY pubname
-""")

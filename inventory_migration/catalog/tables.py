@@ -1,0 +1,210 @@
+"""Tables as the catalog has them: columns, keys, triggers, publications.
+
+What a mapping wants of a table is judged in `resolution.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from inventory_migration.database import quoted
+from inventory_migration.mapping import TableName
+
+INTEGERS = {"smallint", "integer", "bigint"}
+FLOATS = {"real", "double precision"}
+VARIABLE_TEXTS = {"text", "character varying"}
+TEXTS = VARIABLE_TEXTS | {"character"}
+
+# As pg_trigger.tgtype has them.
+INSERT, DELETE, UPDATE = 4, 8, 16
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column as the catalog has it."""
+
+    name: str
+    type: str
+    not_null: bool
+    has_default: bool
+    generated: bool
+
+    @property
+    def base_type(self) -> str:
+        """The type without its modifier: `timestamp(3) with time zone` has one in its middle."""
+        return base_type(self.type)
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """A trigger that our writes will fire."""
+
+    name: str
+    definition: str
+    function_owner_is_superuser: bool
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A table as the catalog has it."""
+
+    oid: int
+    schema: str
+    name: str
+    columns: dict[str, Column]
+    unique_keys: tuple[tuple[str, ...], ...]
+    triggers: tuple[Trigger, ...]
+    publications: tuple[str, ...]
+    estimated_rows: int
+
+    @property
+    def sql(self) -> str:
+        """The quoted name."""
+        return quoted(self.schema, self.name)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A table of that name, and what makes it unfit to be read or written."""
+
+    relation: Relation | None
+    objections: tuple[str, ...] = ()
+
+
+def find_table(
+    connection: sa.Connection,
+    name: TableName,
+    *,
+    fired_by: int = 0,
+    written: Sequence[str] = (),
+) -> Found | None:
+    """Read a table from the catalog; None where there is nothing of that name.
+
+    Args:
+        connection: A connection; only read from.
+        name: The table.
+        fired_by: Which events of ours fire its triggers: INSERT, DELETE, UPDATE, added up.
+        written: The columns that an UPDATE of ours sets.
+    """
+    row = connection.execute(_TABLE, {"name": name.name, "schema": name.schema_}).one_or_none()
+    if row is None:
+        return None
+    if row.relkind not in {"r", "p"}:
+        kinds = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
+        what = kinds.get(row.relkind, "no table")
+        return Found(None, (f"{name} is {what}; name the table behind it",))
+    objections = []
+    if row.rules:
+        objections.append(f"{name} has rewrite rules ({row.rules}); writes would go astray")
+    if row.inherited:
+        objections.append(
+            f"{name} has tables that inherit from it, in which its keys can come again"
+        )
+    if row.row_security:
+        objections.append(f"row level security hides rows of {name} from this role")
+    oid = {"oid": row.oid}
+    columns = connection.execute(_COLUMNS, oid).all()
+    triggers = connection.execute(
+        _TRIGGERS, {**oid, "events": fired_by, "written": list(written)}
+    ).all()
+    publications = connection.execute(
+        _PUBLICATIONS, {"schema": row.nspname, "name": row.relname}
+    ).scalars()
+    relation = Relation(
+        oid=row.oid,
+        schema=row.nspname,
+        name=row.relname,
+        columns={column.attname: Column(*column) for column in columns},
+        unique_keys=tuple(tuple(r.columns) for r in connection.execute(_UNIQUE, oid)),
+        triggers=tuple(Trigger(*trigger) for trigger in triggers),
+        publications=tuple(publications),
+        estimated_rows=max(0, int(row.reltuples)),
+    )
+    return Found(relation, tuple(objections))
+
+
+def table_names(connection: sa.Connection) -> list[str]:
+    """Every table that could have been meant, as a mapping would spell it."""
+    return list(connection.execute(_TABLE_NAMES).scalars())
+
+
+def schema_exists(connection: sa.Connection, name: str) -> bool:
+    """Whether the database has a schema of that name."""
+    return bool(connection.execute(_SCHEMA_EXISTS, {"schema": name}).scalar_one())
+
+
+def base_type(kind: str) -> str:
+    """A type without its modifier."""
+    return re.sub(r"\(.*?\)", "", kind)
+
+
+_TABLE = sa.text("""
+    SELECT c.oid::bigint AS oid, n.nspname, c.relname, c.relkind::text AS relkind, c.reltuples,
+           row_security_active(c.oid) AS row_security,
+           c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid)
+               AS inherited,
+           (SELECT string_agg(r.rulename, ', ') FROM pg_rewrite r
+             WHERE r.ev_class = c.oid AND c.relkind IN ('r', 'p')) AS rules
+    FROM pg_class c
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relname = :name
+      AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+      AND CASE WHEN CAST(:schema AS text) IS NULL THEN pg_table_is_visible(c.oid)
+               ELSE n.nspname = :schema END
+""")
+
+_COLUMNS = sa.text("""
+    SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
+           a.atthasdef OR a.attidentity <> '', a.attgenerated <> ''
+    FROM pg_attribute a
+    WHERE a.attrelid = :oid AND a.attnum > 0 AND NOT a.attisdropped
+    ORDER BY a.attnum
+""")
+
+_UNIQUE = sa.text("""
+    SELECT array_agg(a.attname::text ORDER BY k.place) AS columns
+    FROM pg_index i
+    CROSS JOIN LATERAL unnest(i.indkey[0:i.indnkeyatts - 1]) WITH ORDINALITY AS k(attnum, place)
+    LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+    WHERE i.indrelid = :oid AND i.indisunique AND i.indisvalid AND i.indimmediate
+      AND i.indpred IS NULL AND i.indexprs IS NULL
+    GROUP BY i.indexrelid
+""")
+
+_TRIGGERS = sa.text("""
+    SELECT t.tgname, pg_get_triggerdef(t.oid), r.rolsuper
+    FROM pg_trigger t
+    JOIN pg_proc f ON f.oid = t.tgfoid
+    JOIN pg_roles r ON r.oid = f.proowner
+    WHERE NOT t.tgisinternal AND t.tgparentid = 0 AND t.tgenabled IN ('O', 'A')
+      AND t.tgrelid IN (SELECT CAST(:oid AS oid)
+                        UNION SELECT relid FROM pg_partition_tree(CAST(:oid AS oid)))
+      AND (t.tgtype & CAST(:events AS integer) & ~16 <> 0
+           OR t.tgtype & CAST(:events AS integer) & 16 <> 0
+              AND (cardinality(t.tgattr::smallint[]) = 0
+                   OR EXISTS (SELECT FROM pg_attribute a
+                              WHERE a.attrelid = t.tgrelid
+                                AND a.attnum = ANY(t.tgattr::smallint[])
+                                AND a.attname = ANY(CAST(:written AS text[])))))
+    ORDER BY t.tgname
+""")
+
+_PUBLICATIONS = sa.text("""
+    SELECT pubname FROM pg_publication_tables
+    WHERE schemaname = :schema AND tablename = :name
+    ORDER BY pubname
+""")
+
+_TABLE_NAMES = sa.text(r"""
+    SELECT CASE WHEN pg_table_is_visible(c.oid) THEN c.relname
+                ELSE n.nspname || '.' || c.relname END
+    FROM pg_class c
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^(pg_|information_schema)'
+""")
+
+_SCHEMA_EXISTS = sa.text("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = :schema)")
