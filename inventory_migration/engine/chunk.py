@@ -255,10 +255,13 @@ def write_statement(resolved: ResolvedMapping, migration: Migration) -> str:
                          count(*) FILTER (WHERE live AND quantity IS NULL) AS not_numbers
                   FROM classified GROUP BY chunk) AS n
             WHERE k.migration_id = :im_migration_id AND k.number = n.chunk)
-        SELECT array_agg(c.position ORDER BY c.position)
-        FROM classified AS c
-        WHERE c.outcome = 'migrated'
-          AND NOT EXISTS (SELECT FROM moved AS m WHERE m.position = c.position)"""
+        -- Looked for only where there are any: the planner cannot know how many rows a CTE has, and
+        -- would compare each with each.
+        SELECT CASE WHEN (SELECT count(*) FROM classified WHERE outcome = 'migrated')
+                         <> (SELECT count(*) FROM moved)
+                    THEN (SELECT array_agg(position ORDER BY position)
+                          FROM (SELECT position FROM classified WHERE outcome = 'migrated'
+                                EXCEPT SELECT position FROM moved) AS swallowed) END"""
     return parametrised(sql)
 
 
