@@ -142,7 +142,7 @@ def create_locations(resolved: ResolvedMapping, *, keep_out: bool = True) -> lis
         RETURNING {quoted(named.key)}::text AS location_key,
                   {quoted(named.company)}::text AS company_key"""
     lock = f"LOCK TABLE {resolved.locations_sql} IN SHARE ROW EXCLUSIVE MODE"
-    return [*([lock] if keep_out else []), escaped(insert)]
+    return [escaped(statement) for statement in ([lock, insert] if keep_out else [insert])]
 
 
 def inserted_columns(resolved: ResolvedMapping) -> list[str]:

@@ -75,7 +75,7 @@ def _locations_of_new_companies(
             WHERE c.default_locations = 1
             ON CONFLICT (company_key) DO UPDATE SET location_key = EXCLUDED.location_key
                 WHERE NOT EXISTS (
-                    SELECT FROM {resolved.locations_sql} AS l
+                    SELECT FROM {escaped(resolved.locations_sql)} AS l
                     WHERE l.{escaped(quoted(resolved.mapping.locations.key))} = w.location_key)
         """)
     )
