@@ -517,3 +517,31 @@ class ValidationFailed(MigrationError):
             f"{mapping}: {'; '.join(self.differences)}; "
             f"see 'inventory-migration validate {mapping}' and 'report {mapping}'"
         )
+
+
+class ReportNotWritten(MigrationError):
+    """The folder for the report can not be written."""
+
+    exit_code = 2
+
+    def __init__(self, *, folder: str, why: str) -> None:
+        """Name the folder and what is wrong with it."""
+        self.folder, self.why = folder, why
+        super().__init__(
+            f"the report can not be written to {folder}: {why.lower()}; name another folder with "
+            "'inventory-migration report --out DIR', or set INVENTORY_HOME"
+        )
+
+
+class NothingMigrated(MigrationError):
+    """A question about a mapping's migration, and there is none."""
+
+    exit_code = 2
+
+    def __init__(self, *, mapping: str) -> None:
+        """Name the mapping and how a migration begins."""
+        self.mapping = mapping
+        super().__init__(
+            f"nothing was ever migrated with {mapping} in this database; "
+            f"look first with 'inventory-migration test {mapping}', then 'run {mapping}'"
+        )

@@ -21,7 +21,7 @@ LAYERS = [
     {"engine"},
     {"mapping", "catalog", "demo"},
     {"database", "embedded", "binaries", "accounts"},
-    {"project"},
+    {"project", "logs"},
     {"errors"},
 ]
 HEIGHT = {name: -number for number, layer in enumerate(LAYERS) for name in layer}

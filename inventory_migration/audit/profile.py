@@ -19,6 +19,7 @@ from inventory_migration.audit import queries
 from inventory_migration.audit.queries import ForeignKey
 from inventory_migration.catalog import TEXTS, Relation
 from inventory_migration.database import escaped, quoted
+from inventory_migration.report.markdown import cell, table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,9 +111,9 @@ class Profile:
             {"figure": name.replace("_", " "), "value": _plain(value)}
             for name, value in self.totals.items()
         ]
-        parts = [f"## Profile of {_cell(self.table)}", _table(totals)]
+        parts = [f"## Profile of {cell(self.table)}", table(totals)]
         for name, title in _TITLES.items():
-            parts += [f"### {title}", _table(_rows(getattr(self, name)))]
+            parts += [f"### {title}", table(_rows(getattr(self, name)))]
         return "\n\n".join(parts) + "\n"
 
     def _outcomes(self) -> dict[str, list[dict[str, Any]]]:
@@ -279,21 +280,3 @@ def _plain(value: Any) -> Any:
 
 def _sum(column: pd.Series[Any]) -> int:
     return sum(int(value) for value in column if value is not None)
-
-
-def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    if not rows:
-        return "None."
-    names = list(rows[0])
-    lines = [
-        " | ".join(names),
-        " | ".join("---" for _ in names),
-        *(" | ".join(_cell(row[name]) for name in names) for row in rows),
-    ]
-    return "\n".join(f"| {line} |" for line in lines)
-
-
-def _cell(value: object) -> str:
-    """A value as it stands in a Markdown table: one line, in which nothing is markup."""
-    text = "" if value is None else " ".join(str(value).split())
-    return re.sub(r"([\\`*_|<>\[\]&])", r"\\\1", text)

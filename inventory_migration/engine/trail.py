@@ -1,0 +1,150 @@
+"""What a migration leaves for its report: phases, records put aside, conflicts, gates, events.
+
+Read from the ledger and from nowhere else, so it can be told long after the tables have changed. A
+migration's totals are in `summary.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from inventory_migration.engine import gates, ledger
+from inventory_migration.engine.ledger import SCHEMA
+
+
+def origin(connection: sa.Connection, migration_id: int) -> dict[str, Any]:
+    """Who started a migration, with which mapping, in which Dagster runs, and what it added."""
+    row = connection.execute(
+        sa.select(
+            ledger.migration.c.mapping_hash,
+            ledger.migration.c.definition,
+            ledger.migration.c.target,
+            ledger.migration.c.started_by,
+            ledger.migration.c.run_ids,
+            ledger.migration.c.column_added,
+            ledger.migration.c.table_added,
+        ).where(ledger.migration.c.migration_id == migration_id)
+    ).one()
+    return dict(row._mapping)
+
+
+def phases(connection: sa.Connection, migration_id: int) -> list[dict[str, Any]]:
+    """Each phase with its size, how far it came, and how long its chunks took."""
+    return _rows(connection, _PHASES, migration_id)
+
+
+def outcomes_by_rule(connection: sa.Connection, migration_id: int) -> list[dict[str, Any]]:
+    """Records that were not simply migrated, by outcome, rule and reason, with a few keys."""
+    return _rows(connection, _BY_RULE, migration_id)
+
+
+def quarantined(
+    connection: sa.Connection, migration_id: int, *, limit: int
+) -> list[dict[str, Any]]:
+    """The quarantined records themselves, by rule and in key order; the source rows stay behind."""
+    return _rows(connection, _QUARANTINED, migration_id, limit=limit)
+
+
+def conflicts(connection: sa.Connection, migration_id: int, *, limit: int) -> dict[str, Any]:
+    """Records that a rollback found changed by the application: how many, and which."""
+    return {
+        "by_kind": {
+            row["kind"]: row["records"] for row in _rows(connection, _CONFLICT_KINDS, migration_id)
+        },
+        "records": _rows(connection, _CONFLICTS, migration_id, limit=limit),
+    }
+
+
+def events(connection: sa.Connection, migration_id: int) -> list[dict[str, Any]]:
+    """The audit trail: who did what, when and why."""
+    return _rows(connection, _EVENTS, migration_id)
+
+
+def verdicts(connection: sa.Connection, mapping: str) -> list[dict[str, Any]]:
+    """The newest verdict of each gate of a mapping, with the expectations that failed."""
+    rows = {row.suite: row for row in connection.execute(_VERDICTS, {"mapping": mapping})}
+    found = []
+    for row in (rows[suite] for suite in gates.SUITES if suite in rows):
+        expectations = (row.verdict or {}).get("expectations", [])
+        found.append(
+            {
+                "suite": row.suite,
+                "passed": row.passed,
+                "judged_at": row.judged_at,
+                "mapping_hash": row.mapping_hash,
+                "run_id": row.run_id,
+                "expectations": len(expectations),
+                "failed": [
+                    {
+                        name: expectation.get(name)
+                        for name in ("key", "rule", "severity", "observed", "sample", "error")
+                    }
+                    for expectation in expectations
+                    if not expectation.get("success")
+                ],
+            }
+        )
+    return found
+
+
+def _rows(
+    connection: sa.Connection, query: sa.TextClause, migration_id: int, **parameters: int
+) -> list[dict[str, Any]]:
+    rows = connection.execute(query, {"migration_id": migration_id, **parameters})
+    return [dict(row._mapping) for row in rows]
+
+
+_PHASES = sa.text(f"""
+    SELECT p.number, p.name, p.companies, p.records, count(k.number) AS chunks,
+           count(k.number) FILTER (WHERE k.xid IS NOT NULL) AS chunks_written,
+           COALESCE(sum(k.attempts), 0)::bigint AS failed_attempts,
+           min(k.started_at) AS started_at, max(k.finished_at) AS finished_at,
+           EXTRACT(EPOCH FROM max(k.finished_at) - min(k.started_at)) AS elapsed_seconds,
+           p.reconciled_at
+    FROM {SCHEMA}.phase AS p
+    LEFT JOIN {SCHEMA}.chunk AS k ON k.migration_id = p.migration_id AND k.phase = p.number
+    WHERE p.migration_id = :migration_id
+    GROUP BY p.migration_id, p.number
+    ORDER BY p.number
+""")
+
+_BY_RULE = sa.text(f"""
+    SELECT outcome, rule, reason, count(*) AS records,
+           (array_agg(key_text ORDER BY position))[1:5] AS sample
+    FROM {SCHEMA}.outcome
+    WHERE migration_id = :migration_id
+    GROUP BY outcome, rule, reason
+    ORDER BY outcome, records DESC, rule, reason
+""")
+
+_QUARANTINED = sa.text(f"""
+    SELECT key_text AS key, rule, reason, sqlstate, state, chunk
+    FROM {SCHEMA}.outcome
+    WHERE migration_id = :migration_id AND outcome = 'quarantined'
+    ORDER BY rule, position
+    LIMIT :limit
+""")
+
+_CONFLICT_KINDS = sa.text(f"""
+    SELECT kind, count(*) AS records FROM {SCHEMA}.conflict
+    WHERE migration_id = :migration_id GROUP BY kind ORDER BY kind
+""")
+
+_CONFLICTS = sa.text(f"""
+    SELECT key_text AS key, kind, ours, found FROM {SCHEMA}.conflict
+    WHERE migration_id = :migration_id ORDER BY kind, position LIMIT :limit
+""")
+
+_EVENTS = sa.text(f"""
+    SELECT at, who, kind, detail FROM {SCHEMA}.event
+    WHERE migration_id = :migration_id ORDER BY event_id
+""")
+
+_VERDICTS = sa.text(f"""
+    SELECT DISTINCT ON (suite) suite, passed, judged_at, mapping_hash, run_id, verdict
+    FROM {SCHEMA}.gate
+    WHERE mapping = :mapping AND passed IS NOT NULL
+    ORDER BY suite, gate_id DESC
+""")

@@ -1,0 +1,287 @@
+"""The report says what the tables say, in both forms, whatever names the data brings along."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inventory_migration import verbs
+from inventory_migration.demo import create_demo
+from inventory_migration.errors import MigrationPaused, MigrationRolledBack, ReportNotWritten
+from inventory_migration.mapping import StockMapping, named_mapping
+from inventory_migration.report import facts, page
+from inventory_migration.report.documents import write_report
+from inventory_migration.report.markdown import cell, table
+from inventory_migration_tests.conftest import Database
+
+HOSTILE = "<script>alert(1)</script> | [x](javascript:1) `rm` *b* _u_ $x$ ~s~ \\ \x1b[31m\n# head"
+
+
+@pytest.fixture
+def mapping() -> StockMapping:
+    return named_mapping("stock_items")
+
+
+@pytest.fixture
+def target(database: Database) -> verbs.Target:
+    create_demo(database.engine, companies=6, items=400, dirty=0.005)
+    return verbs.open_target(database.url)
+
+
+def written(
+    target: verbs.Target, mapping: StockMapping, folder: Path
+) -> tuple[dict[str, Any], str]:
+    paths = write_report(target, mapping, folder)
+    assert paths["html"] is None
+    assert paths["json"] is not None
+    assert paths["markdown"] is not None
+    found: dict[str, Any] = json.loads(Path(paths["json"]).read_text())
+    return found, Path(paths["markdown"]).read_text()
+
+
+def figure(markdown: str, name: str) -> list[str]:
+    """Return the cells of a table's row by its first one."""
+    row = re.search(rf"^\| {re.escape(name)} \|(.*)\|$", markdown, flags=re.MULTILINE)
+    assert row is not None, name
+    return [cell.strip() for cell in row[1].split(" | ")]
+
+
+def test_a_verified_migration_is_told_in_numbers_from_the_tables(
+    database: Database, target: verbs.Target, mapping: StockMapping, tmp_path: Path
+) -> None:
+    done = verbs.run(target, mapping)
+    told, markdown = written(target, mapping, tmp_path)
+    assert told["verdict"] == {
+        "state": "verified",
+        "passed": True,
+        "text": "Verified: every record is accounted for and not one unit was lost.",
+        "reason": None,
+    }
+    units = database.psql("SELECT sum(quantity) FROM stock_items")
+    assert told["summary"]["units"] == {"before": units, "after": units}
+    assert told["summary"]["records"] == done["records"]
+    assert figure(markdown, "units") == [units, units]
+    # By company, the parts add up to the whole.
+    for name in ("snapshot", "migrated", "skipped", "quarantined"):
+        assert sum(company[name] for company in told["companies"]) == done["records"][name]
+    assert sum(int(company["units"]) for company in told["companies"]) == int(units)
+    assert all(c["available_before"] == c["available_after"] for c in told["companies"])
+    assert told["differences"] == []
+    assert [gate["suite"] for gate in told["gates"]] == [
+        "audit_profile",
+        "default_locations",
+        "transformed_stock",
+        "reconciliation_report",
+    ]
+    assert [phase["name"] for phase in told["phases"]] == ["pilot", "early", "rest"]
+    assert sum(phase["records"] for phase in told["phases"]) == done["records"]["snapshot"]
+    assert told["events"][0]["kind"] == "planned"
+    assert told["events"][-1]["kind"] == "state_verified"
+    assert told["origin"]["mapping_hash"] == mapping.hash
+    assert told["origin"]["definition"]["source"]["table"]["name"] == "stock_items"
+    assert told["database"]["name"] == database.name
+    assert told["versions"]["server"] == database.psql("SHOW server_version")
+    assert len(told["rests_on"]) == 5
+    assert told["not_checked"]
+
+
+def test_every_quarantined_record_is_listed_with_rule_and_reason(
+    database: Database, target: verbs.Target, mapping: StockMapping, tmp_path: Path
+) -> None:
+    database.psql("UPDATE stock_items SET quantity = NULL WHERE id IN (3, 5)")
+    limits = mapping.thresholds.model_copy(update={"action": "continue"})
+    verbs.run(target, mapping.model_copy(update={"thresholds": limits}))
+    told, markdown = written(target, mapping, tmp_path)
+    missing = [row for row in told["quarantine"] if row["rule"] == "quantity_missing"]
+    assert {"3", "5"} <= {row["key"] for row in missing}
+    assert {row["reason"] for row in missing} == {"the quantity is NULL"}
+    assert len(told["quarantine"]) == told["summary"]["records"]["quarantined"]
+    by_rule = {row["rule"]: row["records"] for row in told["put_aside"]}
+    assert by_rule["quantity_missing"] == len(missing)
+    assert figure(markdown, "3")[:2] == [r"quantity\_missing", "the quantity is NULL"]
+    assert "record" not in told["quarantine"][0], "whole rows stay in the database"
+
+
+def test_the_page_shows_a_hundred_rows_and_says_that_there_are_more(
+    database: Database, target: verbs.Target, mapping: StockMapping, tmp_path: Path
+) -> None:
+    database.psql("UPDATE stock_items SET quantity = NULL WHERE id <= 150")
+    limits = mapping.thresholds.model_copy(update={"action": "continue"})
+    verbs.run(target, mapping.model_copy(update={"thresholds": limits}))
+    told, markdown = written(target, mapping, tmp_path)
+    total = told["summary"]["records"]["quarantined"]
+    assert len(told["quarantine"]) == total >= 150
+    quarantine = markdown.partition("### Quarantine")[2].partition("\n## ")[0]
+    assert len(re.findall(r"^\| ", quarantine, flags=re.MULTILINE)) == 102
+    assert f"The first 100 of {total}" in quarantine
+
+
+def test_a_rollback_tells_what_was_kept(
+    database: Database, target: verbs.Target, mapping: StockMapping, tmp_path: Path
+) -> None:
+    verbs.run(target, mapping)
+    database.psql("""
+        INSERT INTO locations (company_id, name, code) SELECT company_id, 'Annex', 'ANNEX'
+            FROM stock_items WHERE id = 9;
+        UPDATE stock_items SET location_id = (SELECT max(id) FROM locations) WHERE id = 9;
+        UPDATE stock_items SET quantity = quantity + 1 WHERE id = 10;
+    """)
+    before, _ = written(target, mapping, tmp_path)
+    touched = {d["kind"]: d for d in before["differences"]}["touched_since"]
+    assert (touched["records"], touched["explained"], touched["sample"]) == (2, True, ["10", "9"])
+    verbs.roll_back(target, mapping, reason="a test")
+    told, markdown = written(target, mapping, tmp_path)
+    assert told["verdict"]["state"] == "rolled_back"
+    assert told["verdict"]["passed"] is None
+    assert told["differences"] is None
+    assert told["conflicts"]["by_kind"] == {"moved_since": 1, "touched_since": 1}
+    assert "Records kept, since the application has moved them: 1" in markdown
+    assert "Reason: a test." in markdown
+    assert figure(markdown, "9")[0] == r"moved\_since"
+
+
+def test_a_unit_lost_after_the_verdict_is_a_difference_that_nobody_explains(
+    database: Database, target: verbs.Target, mapping: StockMapping, tmp_path: Path
+) -> None:
+    verbs.run(target, mapping)
+    database.psql("UPDATE stock_items SET location_id = NULL WHERE id = 11")
+    told, markdown = written(target, mapping, tmp_path)
+    assert told["verdict"]["passed"] is False
+    lost = {d["kind"]: d for d in told["differences"]}["location_lost"]
+    assert (lost["explained"], lost["sample"]) == (False, ["11"])
+    assert figure(markdown, "location lost") == ["**no**", "1", "11"]
+
+
+def test_an_unfinished_and_an_automatically_undone_migration_have_reports_too(
+    database: Database, target: verbs.Target, mapping: StockMapping, tmp_path: Path
+) -> None:
+    with pytest.raises(MigrationPaused):
+        verbs.run(target, mapping, stop_after="pilot")
+    told, markdown = written(target, mapping, tmp_path)
+    assert told["verdict"]["text"] == "Not finished: paused."
+    assert told["summary"]["records"]["pending"] > 0
+    assert "stopped after phase pilot" in markdown
+    verbs.roll_back(target, mapping)
+    limits = {"quarantined_percent": 0, "after_records": 0}
+    strict = mapping.model_copy(update={"thresholds": mapping.thresholds.model_copy(update=limits)})
+    database.psql("""
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN IF NEW.id = 20 THEN RAISE EXCEPTION 'not this one'; END IF; RETURN NEW; END $$;
+        CREATE TRIGGER refuse BEFORE UPDATE ON stock_items FOR EACH ROW EXECUTE FUNCTION refuse();
+        UPDATE stock_items SET deleted_at = now() WHERE quantity IS NULL OR company_id IS NULL
+            OR company_id NOT IN (SELECT id FROM companies);
+    """)
+    with pytest.raises(MigrationRolledBack):
+        verbs.run(target, strict)
+    told, markdown = written(target, mapping, tmp_path)
+    assert told["verdict"]["state"] == "rolled_back"
+    assert "were quarantined" in told["verdict"]["reason"]
+    assert [row["reason"] for row in told["quarantine"]] == ["not this one"]
+    assert told["triggers"][0]["name"] == "refuse"
+    assert "refuse" in markdown.partition("## What the writes set off")[2]
+
+
+def test_a_report_outlives_the_tables_that_it_is_about(
+    database: Database, target: verbs.Target, mapping: StockMapping, tmp_path: Path
+) -> None:
+    verbs.run(target, mapping)
+    database.psql("DROP TABLE order_lines; DROP TABLE stock_items")
+    told, markdown = written(target, mapping, tmp_path)
+    assert "there is no table stock_items" in told["not_comparable"]
+    assert told["summary"]["records"]["migrated"] > 0
+    assert "no longer fits" in markdown
+
+
+def test_names_from_the_database_are_text_and_never_markup(
+    database: Database, target: verbs.Target, mapping: StockMapping, tmp_path: Path
+) -> None:
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE companies SET name = %s WHERE id = 1", (HOSTILE,))
+    verbs.run(target, mapping)
+    told, markdown = written(target, mapping, tmp_path)
+    assert HOSTILE in {company["company_name"] for company in told["companies"]}
+    assert "\x1b" not in markdown
+    assert not re.search(r"(?<!\\)<script", markdown)
+    row = next(line for line in markdown.splitlines() if "alert" in line)
+    # As many columns as every other row: a bar in a name does not start a new one.
+    title = markdown.partition("## Companies\n\n")[2].splitlines()[0]
+    assert len(re.findall(r"(?<!\\)\|", row)) == len(re.findall(r"(?<!\\)\|", title))
+
+
+def test_nothing_is_written_where_nothing_was_migrated(
+    target: verbs.Target, mapping: StockMapping, tmp_path: Path
+) -> None:
+    folder = tmp_path / "none"
+    assert set(write_report(target, mapping, folder).values()) == {None}
+    assert not folder.exists()
+
+
+def test_an_empty_inventory_has_a_report(
+    database: Database, target: verbs.Target, mapping: StockMapping, tmp_path: Path
+) -> None:
+    database.psql("TRUNCATE order_lines, stock_items")
+    verbs.run(target, mapping)
+    told, markdown = written(target, mapping, tmp_path)
+    assert told["verdict"]["passed"] is True
+    assert figure(markdown, "snapshot") == ["0"]
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(
+    target: verbs.Target, mapping: StockMapping, tmp_path: Path
+) -> None:
+    with pytest.raises(MigrationPaused):
+        verbs.run(target, mapping, stop_after="pilot")
+    occupied = tmp_path / "file"
+    occupied.write_text("")
+    with pytest.raises(ReportNotWritten, match="--out DIR"):
+        write_report(target, mapping, occupied / "reports")
+
+
+def test_a_report_is_replaced_as_a_whole(
+    target: verbs.Target, mapping: StockMapping, tmp_path: Path
+) -> None:
+    with pytest.raises(MigrationPaused):
+        verbs.run(target, mapping, stop_after="pilot")
+    first, _ = written(target, mapping, tmp_path)
+    verbs.roll_back(target, mapping)
+    second, _ = written(target, mapping, tmp_path)
+    assert (first["verdict"]["state"], second["verdict"]["state"]) == ("paused", "rolled_back")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "stock_items-1.json",
+        "stock_items-1.md",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (None, ""),
+        ("a\nb\tc", "a b c"),
+        ("a|b", r"a\|b"),
+        ("\x00\x1b", "\N{REPLACEMENT CHARACTER}" * 2),
+        ("x" * 300, "x" * 199 + "…"),
+        ("Ünïcode 倉庫", "Ünïcode 倉庫"),
+    ],
+)
+def test_a_cell_is_one_line_of_plain_text(value: object, shown: str) -> None:
+    assert cell(value) == shown
+
+
+def test_a_table_has_a_title_for_every_column() -> None:
+    assert table([{"a": 1, "b": None}]) == "| a | b |\n| --- | --- |\n| 1 |  |"
+    assert table([]) == "None."
+
+
+def test_page_and_facts_come_from_the_same_reading(
+    target: verbs.Target, mapping: StockMapping
+) -> None:
+    with pytest.raises(MigrationPaused):
+        verbs.run(target, mapping, stop_after="pilot")
+    found = facts.collect(target.reader, mapping)
+    assert found is not None
+    # Whatever the page shows is in the JSON document: it can be made again from that alone.
+    assert page.page(json.loads(json.dumps(found))) == page.page(found)
