@@ -1,0 +1,214 @@
+"""The verbs as jobs of one mapping: migrate, validate, dry run, rollback.
+
+Only what Dagster needs to call a verb and to show what it said. `migrate_` is the four assets with
+their checks; the others are single steps, of which only `rollback_` writes.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+
+from inventory_migration import verbs
+from inventory_migration.defs import metadata
+from inventory_migration.defs.assets import step_key
+from inventory_migration.defs.failures import reported
+from inventory_migration.defs.options import (
+    RollbackOptions,
+    RunOptions,
+    StartOptions,
+    WorkOptions,
+)
+from inventory_migration.defs.resources import Database
+from inventory_migration.engine import gates
+from inventory_migration.errors import GateRefused, ValidationFailed
+from inventory_migration.mapping import StockMapping
+
+Job = dg.JobDefinition
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """The jobs of one mapping."""
+
+    migrate: Any
+    validate: Job
+    dry_run: Job
+    rollback: Job
+
+    def all(self) -> list[Any]:
+        """Return them in the order in which they are used."""
+        return [self.dry_run, self.migrate, self.validate, self.rollback]
+
+
+def build_jobs(mapping: StockMapping) -> Jobs:
+    """Return the jobs of one mapping."""
+    return Jobs(
+        migrate=_migrate(mapping),
+        validate=_validate(mapping),
+        dry_run=_dry_run(mapping),
+        rollback=_rollback(mapping),
+    )
+
+
+def _migrate(mapping: StockMapping) -> Any:
+    @dg.config_mapping
+    def options_of_each_step(options: RunOptions) -> dg.RunConfig:
+        """Give each step of the run the options that it has a use for."""
+        chosen = options.model_dump()
+        return dg.RunConfig(
+            ops={
+                f"{mapping.name}__{step}": kind(
+                    **{name: chosen[name] for name in kind.model_fields}
+                )
+                for step, kind in (
+                    ("default_locations", StartOptions),
+                    ("transformed_stock", RunOptions),
+                    ("reconciliation_report", WorkOptions),
+                )
+            }
+        )
+
+    return dg.define_asset_job(
+        f"migrate_{mapping.name}",
+        selection=dg.AssetSelection.assets(*(step_key(mapping, step) for step in gates.SUITES)),
+        config=options_of_each_step,
+        description=f"Move all stock of {mapping.name} to each company's default location, gated "
+        "and proved. Run again, it moves what is new, and changes nothing where nothing is.",
+        tags={"mapping": mapping.name},
+    )
+
+
+def _validate(mapping: StockMapping) -> Job:
+    description = (
+        f"Prove once more, from the data as it is now, that the stock of {mapping.name} is where "
+        "it belongs and that no unit was lost. Writes nothing; fails on any difference that "
+        "nobody accounts for."
+    )
+
+    @dg.op(name=f"validate_{mapping.name}_now", description=description, tags=_tags(mapping))
+    def validate(context: dg.OpExecutionContext, database: dg.ResourceParam[Database]) -> None:
+        with reported(database, mapping):
+            found = verbs.validate(database.target, mapping)
+            said = _validation(found)
+            context.log_event(
+                dg.AssetObservation(
+                    step_key(mapping, "reconciliation_report"),
+                    description="Validated: "
+                    + ("no difference." if found["passed"] else "there are differences."),
+                    metadata=said,
+                )
+            )
+            context.add_output_metadata(said)
+            if not found["passed"]:
+                raise ValidationFailed(mapping=mapping.name, differences=_differences(found))
+
+    return _single(f"validate_{mapping.name}", validate, description, mapping)
+
+
+def _dry_run(mapping: StockMapping) -> Job:
+    description = (
+        f"Say what migrate_{mapping.name} would do to the inventory as it is now, and whether its "
+        "first gate would let it. Writes nothing; fails where the gate would refuse."
+    )
+
+    @dg.op(name=f"dry_run_{mapping.name}_now", description=description, tags=_tags(mapping))
+    def dry_run(context: dg.OpExecutionContext, database: dg.ResourceParam[Database]) -> None:
+        with reported(database, mapping):
+            found = verbs.test(database.target, mapping)
+            context.add_output_metadata({"prediction": dg.MetadataValue.json(_plain(found))})
+            gate = found["gate"]
+            if not gate["passed"]:
+                named = "; ".join(f"{e['key']}: {e['observed']}" for e in gate["failed"])
+                raise GateRefused(
+                    mapping=mapping.name, gate="audit_profile", why=f"would refuse ({named})"
+                )
+
+    return _single(f"dry_run_{mapping.name}", dry_run, description, mapping)
+
+
+def _rollback(mapping: StockMapping) -> Job:
+    description = (
+        f"Undo what migrations wrote to the stock of {mapping.name}: every column back to what it "
+        "was. A record that the application moved since is kept and listed."
+    )
+
+    @dg.op(name=f"roll_back_{mapping.name}", description=description, tags=_tags(mapping))
+    def roll_back(
+        context: dg.OpExecutionContext,
+        config: RollbackOptions,
+        database: dg.ResourceParam[Database],
+    ) -> None:
+        with reported(database, mapping):
+            done = verbs.roll_back(
+                database.target,
+                mapping,
+                migration_id=config.migration_id,
+                reason=config.reason,
+            )
+            database.summaries["rollback"] = done
+            context.add_output_metadata(
+                {
+                    **metadata.of_summary(done),
+                    "records_undone": done["undone"]["records"],
+                    "records_kept": done["undone"]["kept"],
+                    "locations_removed": done["undone"]["locations"],
+                }
+            )
+
+    return _single(f"rollback_{mapping.name}", roll_back, description, mapping)
+
+
+def _single(name: str, step: dg.OpDefinition, description: str, mapping: StockMapping) -> Job:
+    @dg.job(name=name, description=description, tags=_tags(mapping))
+    def single() -> None:
+        step()
+
+    return single
+
+
+def _tags(mapping: StockMapping) -> dict[str, str]:
+    return {"mapping": mapping.name}
+
+
+def _validation(found: Mapping[str, Any]) -> metadata.Metadata:
+    return {
+        "passed": found["passed"],
+        "as_of": dg.MetadataValue.text(found["as_of"]),
+        "differences_unexplained": sum(
+            d["records"] for d in found["differences"] if not d["explained"]
+        ),
+        "differences_explained": sum(d["records"] for d in found["differences"] if d["explained"]),
+        "differences": metadata.table(
+            ["kind", "explained", "records", "sample"],
+            [
+                [d["kind"], "yes" if d["explained"] else "no", d["records"], ", ".join(d["sample"])]
+                for d in found["differences"]
+            ],
+        ),
+        "expectations_failed": dg.MetadataValue.json(
+            {suite: [e["key"] for e in gate["failed"]] for suite, gate in found["gates"].items()}
+        ),
+    }
+
+
+def _differences(found: Mapping[str, Any]) -> list[str]:
+    """What a validation found wrong, a clause each."""
+    unexplained = [
+        f"{d['kind'].replace('_', ' ')}: {d['records']} (such as {', '.join(d['sample'][:3])})"
+        for d in found["differences"]
+        if not d["explained"]
+    ]
+    failed = [
+        f"{suite}: {e['key']}, observed {e['observed']}"
+        for suite, gate in found["gates"].items()
+        for e in gate["failed"]
+    ]
+    return [*unexplained, *failed]
+
+
+def _plain(found: Mapping[str, Any]) -> Any:
+    """A prediction as plain JSON values."""
+    return json.loads(json.dumps(found, default=str))

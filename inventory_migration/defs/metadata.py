@@ -1,0 +1,188 @@
+"""What steps found, as Dagster shows it: numbers to plot over time, columns, tables, Markdown.
+
+The same number has the same name wherever it appears. Only presentation belongs here; every number
+comes from the ledger or from the data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import dagster as dg
+
+from inventory_migration.catalog import Relation, ResolvedMapping
+from inventory_migration.engine.phases import Progress
+from inventory_migration.engine.summary import OUTCOMES
+from inventory_migration.quality.verdict import ExpectationVerdict
+
+Metadata = dict[str, Any]
+
+_EXACT = 2**53
+"""Above this, the UI's numbers would no longer be exact."""
+
+
+def of_summary(summary: Mapping[str, Any]) -> Metadata:
+    """What a migration did so far: records by outcome, units, reserved and available."""
+    found: Metadata = {}
+    if summary["migration_id"] is not None:
+        found["migration_id"] = dg.MetadataValue.int(summary["migration_id"])
+        found["state"] = dg.MetadataValue.text(summary["state"])
+    found["rows_total"] = dg.MetadataValue.int(summary["records"]["snapshot"])
+    for outcome in OUTCOMES:
+        found[f"rows_{outcome}"] = dg.MetadataValue.int(summary["records"][outcome])
+    for measure in ("units", "reserved", "available"):
+        for moment in ("before", "after"):
+            found[f"{measure}_{moment}"] = number(summary[measure][moment])
+    found["summary"] = dg.MetadataValue.md(summary_markdown(summary))
+    return found
+
+
+def summary_markdown(summary: Mapping[str, Any]) -> str:
+    """A migration's figures as a Markdown table."""
+    if summary["migration_id"] is None:
+        return "Nothing has been migrated."
+    lines = [
+        f"Migration {summary['migration_id']} is **{summary['state'].replace('_', ' ')}**"
+        + (f": {summary['reason']}" if summary["reason"] else "")
+        + ("." if summary["changed"] else "; this step had nothing to do."),
+        "",
+        "| | before | after |",
+        "| --- | ---: | ---: |",
+        *(
+            f"| {measure} | {summary[measure]['before']} | {summary[measure]['after']} |"
+            for measure in ("units", "reserved", "available")
+        ),
+        "",
+        "| outcome | records |",
+        "| --- | ---: |",
+        *(f"| {outcome} | {summary['records'][outcome]} |" for outcome in OUTCOMES),
+        f"| **snapshot** | {summary['records']['snapshot']} |",
+    ]
+    for title, counts in (
+        ("Quarantined, by rule", summary["quarantined"]),
+        ("Warnings, by rule", summary["warnings"]),
+    ):
+        if counts:
+            lines += ["", f"{title}: " + ", ".join(f"{rule} {n}" for rule, n in counts.items())]
+    return "\n".join(lines)
+
+
+def of_progress(progress: Progress) -> Metadata:
+    """How far a migration is."""
+    return {
+        "phase": dg.MetadataValue.text(progress.phase),
+        "rows_done": dg.MetadataValue.int(progress.records_done),
+        "rows_total": dg.MetadataValue.int(progress.records),
+        "rows_migrated": dg.MetadataValue.int(progress.rows_migrated),
+        "rows_quarantined": dg.MetadataValue.int(progress.quarantined),
+        "rows_per_second": dg.MetadataValue.float(round(progress.records_per_second, 1)),
+    }
+
+
+def of_table(
+    relation: Relation, *, database: str | None, notes: Mapping[str, str] | None = None
+) -> Metadata:
+    """A table's name and columns.
+
+    Args:
+        relation: The table.
+        database: The database that it is in.
+        notes: What the migration takes columns for, by their names.
+    """
+    notes = notes or {}
+    name = f"{relation.schema}.{relation.name}"
+    return {
+        "dagster/table_name": f"{database}.{name}" if database else name,
+        "dagster/column_schema": dg.TableSchema(
+            columns=[
+                dg.TableColumn(
+                    name=column.name,
+                    type=column.type,
+                    description=notes.get(column.name),
+                    constraints=dg.TableColumnConstraints(
+                        nullable=not column.not_null,
+                        unique=(column.name,) in relation.unique_keys,
+                    ),
+                )
+                for column in relation.columns.values()
+            ]
+        ),
+    }
+
+
+def stock_columns(resolved: ResolvedMapping) -> dict[str, str]:
+    """What a mapping takes the columns of the stock records for."""
+    source, target = resolved.mapping.source, resolved.mapping.target
+    notes = dict.fromkeys(source.key, "key of the stock record")
+    for part, what in (
+        (source.company, "company that owns the stock"),
+        (source.item, "item, such as a SKU"),
+        (source.quantity, "units in stock"),
+        (source.reserved, "units reserved"),
+        (target.column, "location of the stock: what a migration writes"),
+    ):
+        if isinstance(part, str):
+            notes[part] = what
+    return notes
+
+
+def location_columns(resolved: ResolvedMapping) -> dict[str, str]:
+    """What a mapping takes the columns of the locations for."""
+    locations = resolved.mapping.locations
+    return {
+        **dict.fromkeys(locations.default, "says whether this is its company's default location"),
+        locations.key: "key of the location",
+        locations.company: "company that the location belongs to",
+    }
+
+
+def of_expectation(found: ExpectationVerdict) -> Metadata:
+    """What came of one expectation, with the keys of some offending rows."""
+    said: Metadata = {
+        "observed": dg.MetadataValue.text(found.observed or "nothing"),
+        "expectation": dg.MetadataValue.text(found.expectation),
+        "severity": dg.MetadataValue.text(found.severity),
+    }
+    if found.expected:
+        said["expected"] = dg.MetadataValue.text(found.expected)
+    if found.unexpected_count is not None:
+        said["unexpected_rows"] = dg.MetadataValue.int(found.unexpected_count)
+    for name, value in (
+        ("column", found.column),
+        ("rule", found.rule),
+        ("error", found.error),
+        ("why", found.why),
+    ):
+        if value:
+            said[name] = dg.MetadataValue.text(value)
+    if found.sample:
+        about = [found.sample, found.details] if found.details else [found.sample]
+        columns = ["key", "detail"][: len(about)]
+        said["sample"] = table(columns, list(zip(*about, strict=True)))
+    return said
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> dg.TableMetadataValue:
+    """Rows as a table, in which everything is text."""
+    return dg.MetadataValue.table(
+        records=[
+            dg.TableRecord(
+                {
+                    name: "" if value is None else str(value)
+                    for name, value in zip(columns, row, strict=True)
+                }
+            )
+            for row in rows
+        ],
+        schema=dg.TableSchema(columns=[dg.TableColumn(name, "text") for name in columns]),
+    )
+
+
+def number(exact: str) -> dg.MetadataValue[Any]:
+    """Units as a number that can be plotted, where that loses nothing; else as they are spelled."""
+    value = Decimal(exact)
+    if value == value.to_integral_value() and abs(value) < _EXACT:
+        return dg.MetadataValue.int(int(value))
+    return dg.MetadataValue.text(exact)

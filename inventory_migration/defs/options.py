@@ -1,0 +1,69 @@
+"""What a run can be told: the fields of Dagster's Launchpad and of `dagster job execute -c`.
+
+Each step has only those that it has a use for. What an option does belongs in the engine.
+"""
+
+import dagster as dg
+from pydantic import Field
+
+from inventory_migration.engine.plan import Start
+
+
+class StartOptions(dg.Config):
+    """What an operator may lift by starting a step."""
+
+    resume: bool = Field(
+        default=False,
+        description="Go on with a migration that was paused or held; any other start is refused.",
+    )
+    explicit: bool = Field(
+        default=False,
+        description="Start anew after a rollback; without it, a rollback stands against every "
+        "start, also a scheduled one.",
+    )
+    as_superuser: bool = Field(
+        default=False,
+        description="Accept that the application's own triggers run with a superuser's rights, "
+        "where the connection's role is one.",
+    )
+
+    def start(self, run_id: str) -> Start:
+        """Return the start that these options make."""
+        return Start(
+            run_id=run_id,
+            explicit=self.explicit,
+            resume=self.resume,
+            as_superuser=self.as_superuser,
+        )
+
+
+class WorkOptions(StartOptions):
+    """A start, and how many work."""
+
+    workers: int = Field(
+        default=2,
+        ge=1,
+        le=64,
+        description="Threads that move chunks at the same time, each on a connection of its own.",
+    )
+
+
+class RunOptions(WorkOptions):
+    """A start, how many work, and how far."""
+
+    stop_after: str | None = Field(
+        default=None,
+        description="Name of the phase after which to pause, such as pilot; `resume` goes on.",
+    )
+
+
+class RollbackOptions(dg.Config):
+    """What to undo, and why."""
+
+    migration_id: int | None = Field(
+        default=None,
+        description="The migration to undo; without one all of the mapping's, newest first.",
+    )
+    reason: str = Field(
+        default="asked for in Dagster", description="Why, for the ledger's trail and the report."
+    )

@@ -1,0 +1,103 @@
+"""The database of a run: how it is reached, and the right to drive a migration in it.
+
+A run has one `Database`, from its first step to its last, since the executor keeps them in one
+process. What is done with it belongs in `assets.py`, `checks.py` and `jobs.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from inventory_migration import verbs
+from inventory_migration.engine import control, ledger
+from inventory_migration.errors import MigrationError
+from inventory_migration.mapping import StockMapping
+
+
+class Database:
+    """One run's database, connected to when a step first asks for it.
+
+    Attributes:
+        error: The condition that stopped a step of the run, if one did.
+        interrupted: Whether Ctrl-C or a termination reached a step.
+        summaries: What each step that came to its end did, by the step's name.
+    """
+
+    def __init__(self, url: str | None = None) -> None:
+        """Keep the URL; None stands for `$INVENTORY_DATABASE_URL` or the embedded server."""
+        self._url = url
+        self.error: MigrationError | None = None
+        self.interrupted = False
+        self.summaries: dict[str, dict[str, Any]] = {}
+
+    @cached_property
+    def target(self) -> verbs.Target:
+        """The database, reached."""
+        return verbs.open_target(self._url)
+
+    @cached_property
+    def claim(self) -> control.Claim:
+        """The right to drive migrations, held from the step that takes it to the end of the run."""
+        return control.Claim(self.target.engine)
+
+    def pause(self, mapping: StockMapping) -> None:
+        """Leave what this run was driving paused, so that nothing takes it up unasked."""
+        if "claim" not in self.__dict__:
+            return
+        with self.target.engine.connect() as connection:
+            if not ledger.installed(connection):
+                return
+            driven = ledger.find(
+                connection, mapping=mapping.name, states=("planned", "running", "verifying")
+            )
+        if driven is not None and self.claim.holds(driven.target):
+            control.pause(self.target.engine, driven.migration_id, reason="interrupted")
+
+    def release(self) -> None:
+        """Give the claim up."""
+        if "claim" in self.__dict__:
+            self.claim.release()
+
+
+class DatabaseResource(dg.ConfigurableResource[Database]):
+    """The application's database, in which the ledger lies too."""
+
+    # Left out, so that a run does not fail where the variable is not set.
+    url: str | None = Field(
+        default=None,
+        description="Any libpq URL; without one INVENTORY_DATABASE_URL of the run's environment, "
+        "or else the embedded server. What stands here is stored with each run and shown in the "
+        "UI: for a URL with a password name the environment variable that holds it.",
+    )
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Database]:  # noqa: ARG002
+        """Give a run its database, and its claim back when the run ends, however it ends."""
+        database = Database(self.url)
+        try:
+            yield database
+        finally:
+            database.release()
+
+
+def given(make: Callable[[], Database]) -> dg.ResourceDefinition:
+    """A resource whose URL is no part of the configuration, which is stored.
+
+    Args:
+        make: Makes the database of a run.
+    """
+
+    def give(_context: dg.InitResourceContext) -> Iterator[Database]:
+        database = make()
+        try:
+            yield database
+        finally:
+            database.release()
+
+    return dg.ResourceDefinition(give, description=DatabaseResource.__doc__)
