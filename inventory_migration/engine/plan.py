@@ -215,7 +215,7 @@ def write_snapshot(engine: sa.Engine, resolved: ResolvedMapping, migration: Migr
         connection.execute(sa.text(f"ANALYZE {migration.planned_locations}"))
         _note_work(connection, resolved, migration)
         count_references(connection, resolved, migration.migration_id)
-        _note_baseline(connection, resolved, migration)
+        note_baseline(connection, resolved, migration)
         record_view.refresh(connection, resolved)
         ledger.set_state(connection, migration.migration_id, "running")
 
@@ -438,10 +438,13 @@ def _note_work(connection: sa.Connection, resolved: ResolvedMapping, migration: 
     )
 
 
-def _note_baseline(
+def note_baseline(
     connection: sa.Connection, resolved: ResolvedMapping, migration: Migration
 ) -> None:
-    """Write the totals before the move, and how many records each warning concerns."""
+    """Write the totals before the move, and how many records each warning concerns.
+
+    Written anew when the sweep has added late arrivals: their units are part of what must add up.
+    """
     parameters = {"migration_id": migration.migration_id}
     connection.execute(
         sa.text(f"""
@@ -473,7 +476,8 @@ def _note_baseline(
             sa.text(
                 f"INSERT INTO {SCHEMA}.warning (migration_id, rule, records) "
                 f"SELECT :migration_id, :rule, n FROM ({query.format(migration.snapshot)}) AS c(n) "
-                "WHERE n > 0"
+                "WHERE n > 0 "
+                "ON CONFLICT (migration_id, rule) DO UPDATE SET records = EXCLUDED.records"
             ),
             {**parameters, "rule": rule},
         )

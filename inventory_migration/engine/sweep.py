@@ -52,6 +52,7 @@ def sweep(engine: sa.Engine, resolved: ResolvedMapping, migration: Migration) ->
             """),
             {**parameters, "number": number, "name": SWEEP, "records": reopened + added},
         )
+        plan.note_baseline(connection, resolved, migration)
         ledger.note(
             connection, "swept", migration_id=migration.migration_id, reopened=reopened, added=added
         )
