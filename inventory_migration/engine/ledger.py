@@ -279,14 +279,26 @@ END $$
 
 def installed(connection: sa.Connection) -> bool:
     """Whether the database has a ledger; a read-only question."""
-    found = connection.execute(
-        sa.text("SELECT to_regclass(:name) IS NOT NULL"), {"name": f"{SCHEMA}.version"}
-    ).scalar_one()
+    found = _table_exists(connection, version.name)
     if found:
         stored = connection.execute(sa.select(version.c.version)).scalar_one()
         if stored > VERSION:
             raise LedgerTooNew(found=stored, known=VERSION)
-    return bool(found)
+    return found
+
+
+def _table_exists(connection: sa.Connection, name: str) -> bool:
+    # Not to_regclass: within a transaction it remembers that a table was not there, also when
+    # another session has made it meanwhile.
+    return bool(
+        connection.execute(
+            sa.text("""
+                SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                               WHERE n.nspname = :schema AND c.relname = :name)
+            """),
+            {"schema": SCHEMA, "name": name},
+        ).scalar_one()
+    )
 
 
 def install(connection: sa.Connection) -> None:
@@ -304,7 +316,7 @@ def install(connection: sa.Connection) -> None:
         return
     # A DBA may have made the schema for a role that may not create one.
     if not connection.execute(
-        sa.text("SELECT to_regnamespace(:name) IS NOT NULL"), {"name": SCHEMA}
+        sa.text("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = :name)"), {"name": SCHEMA}
     ).scalar_one():
         connection.execute(sa.schema.CreateSchema(SCHEMA))
     metadata.create_all(connection, checkfirst=False)
@@ -394,11 +406,7 @@ def find(
 
 def snapshot_exists(connection: sa.Connection, found: Migration) -> bool:
     """Whether a migration's snapshot has been written."""
-    return bool(
-        connection.execute(
-            sa.text("SELECT to_regclass(:name) IS NOT NULL"), {"name": found.snapshot}
-        ).scalar_one()
-    )
+    return _table_exists(connection, f"snapshot_{found.migration_id}")
 
 
 def set_state(
