@@ -545,3 +545,14 @@ class NothingMigrated(MigrationError):
             f"nothing was ever migrated with {mapping} in this database; "
             f"look first with 'inventory-migration test {mapping}', then 'run {mapping}'"
         )
+
+
+class CommandUnclear(MigrationError):
+    """A command that could mean several things, or that nobody confirmed."""
+
+    exit_code = 2
+
+    def __init__(self, why: str) -> None:
+        """Keep what is missing or too much."""
+        self.why = why
+        super().__init__(why)

@@ -7,6 +7,7 @@ looks belong further down.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -38,12 +39,14 @@ from inventory_migration.engine import (
 )
 from inventory_migration.engine.ledger import Migration
 from inventory_migration.engine.plan import Start
-from inventory_migration.errors import GateRefused, MigrationFailed
+from inventory_migration.errors import GateRefused, MigrationFailed, StartRefused
 from inventory_migration.mapping import StockMapping, named_mapping
 
 if TYPE_CHECKING:
     from inventory_migration.audit.profile import Profile
     from inventory_migration.quality.verdict import Verdict
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ def audit_profile(
     with target.engine.begin() as connection:
         ledger.install(connection)
         gates.open_gate(connection, resolved, "audit_profile", run_id=run_id)
+    logger.info("profiling %s", resolved.source.name)
     with one_moment(target) as (connection, _):
         return _profile(connection, resolve(connection, mapping))
 
@@ -106,6 +110,7 @@ def judge(
         run_id: The Dagster run, kept with the verdict.
         keep: Whether the verdict counts as the gate's; a validation only looks.
     """
+    logger.info("judging %s", suite)
     from inventory_migration.quality import suites, verdict
 
     with one_moment(target) as (connection, snapshot):
@@ -129,6 +134,13 @@ def judge(
             connection_parameters=target.parameters,
             snapshot=snapshot,
         )
+    logger.info(
+        "gate %s %s: %d expectations, %d not met",
+        suite,
+        "passed" if found.passed else "refused",
+        len(found.expectations),
+        len(found.failed),
+    )
     if keep:
         with target.engine.begin() as connection:
             ledger.install(connection)
@@ -281,6 +293,35 @@ def roll_back(
             target.engine, mapping, claim, migration_id=migration_id, reason=reason
         )
     return _summary(target, mapping, undone[-1] if undone else None, changed=bool(undone))
+
+
+def pause(target: Target, mapping: str, *, reason: str = "asked to") -> dict[str, Any]:
+    """Pause a mapping's migration; when this returns, nothing commits until it is resumed.
+
+    Where none is under way there is nothing to do.
+
+    Raises:
+        StartRefused: It is being rolled back, which is not to be left half done.
+    """
+    with target.reader.connect() as connection:
+        found = current_migration(connection, mapping)
+    if found is not None and found.state == "rolling_back":
+        raise StartRefused(
+            mapping=mapping,
+            migration_id=found.migration_id,
+            why="is being rolled back and cannot be paused",
+            command=f"rollback {mapping}",
+        )
+    under_way = found is not None and found.state in {"planned", "running", "verifying"}
+    if found is not None and under_way:
+        control.pause(target.engine, found.migration_id, reason=reason)
+    with target.reader.connect() as connection:
+        return summary.summarize(
+            connection,
+            current_migration(connection, mapping),
+            mapping=mapping,
+            changed=under_way,
+        )
 
 
 def current_migration(connection: sa.Connection, mapping: str) -> Migration | None:

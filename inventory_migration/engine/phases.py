@@ -231,7 +231,12 @@ def _work_one_phase(
             state.records_done,
             state.records,
             state.records_per_second,
-            extra={"migration_id": migration.migration_id},
+            extra={
+                "migration_id": migration.migration_id,
+                "phase": phase,
+                "records": state.records,
+                "records_done": state.records_done,
+            },
         )
         if watcher is not None:
             watcher(state)

@@ -1,0 +1,102 @@
+"""What people ask about migrations: status, a record's story, the statements, what a command meant.
+
+Each only reads, and answers at once: nothing slow is imported for it. What changes anything is in
+`verbs.py`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from inventory_migration.catalog import resolve
+from inventory_migration.engine import ledger, phases, plan, rollback, statements, summary
+from inventory_migration.engine.ledger import Migration
+from inventory_migration.errors import NothingMigrated, StartRefused
+from inventory_migration.mapping import StockMapping
+
+if TYPE_CHECKING:
+    from inventory_migration.verbs import Target
+
+
+def list_migrations(target: Target, mapping: str | None = None) -> list[dict[str, Any]]:
+    """Every migration of the database, or of one mapping, newest first."""
+    with target.reader.connect() as connection:
+        return summary.list_migrations(connection, mapping=mapping)
+
+
+def is_known(target: Target, mapping: str) -> bool:
+    """Whether the ledger has a migration of a mapping of this name."""
+    with target.reader.connect() as connection:
+        return ledger.installed(connection) and _last(connection, mapping) is not None
+
+
+def last_summary(target: Target, mapping: str) -> dict[str, Any]:
+    """What the newest migration of a mapping did, in the shape of `run --json`."""
+    with target.reader.connect() as connection:
+        found = _last(connection, mapping) if ledger.installed(connection) else None
+        return summary.summarize(connection, found, mapping=mapping, changed=False)
+
+
+def show_record(target: Target, mapping: StockMapping, key: str) -> dict[str, Any]:
+    """The story of one stock record; see `summary.show_record`."""
+    with target.reader.connect() as connection:
+        return summary.show_record(connection, resolve(connection, mapping), key)
+
+
+def statements_for(
+    target: Target, mapping: StockMapping, *, role: str | None = None
+) -> statements.Statements:
+    """The statements of a migration for a DBA; see `statements.statements`."""
+    with target.reader.connect() as connection:
+        return statements.statements(connection, resolve(connection, mapping), role=role)
+
+
+def undoable(
+    target: Target, mapping: str, *, migration_id: int | None = None
+) -> list[dict[str, Any]]:
+    """The migrations that a rollback would undo, newest first."""
+    return [
+        found
+        for found in list_migrations(target, mapping)
+        if found["state"] in rollback.UNDOABLE
+        and migration_id in {None, found["migration_id"]}
+    ]
+
+
+def is_startable(
+    target: Target, mapping: StockMapping, *, resume: bool, stop_after: str | None = None
+) -> bool:
+    """Whether a start has anything to look at; refuses at once what the engine would refuse later.
+
+    False means that the migration to resume is verified already.
+
+    Raises:
+        MappingInvalid: The mapping does not fit the database, or has no phase `stop_after`.
+        NothingMigrated: There is nothing to resume.
+        StartRefused: What there is cannot be resumed.
+    """
+    phases.require_phase(mapping, stop_after)
+    resolved = plan.read_mapping(target.reader, mapping)
+    if not resume:
+        return True
+    with target.reader.connect() as connection:
+        found = None
+        if ledger.installed(connection):
+            found = ledger.find(connection, target=resolved.target, states=ledger.ACTIVE)
+            found = found or _last(connection, mapping.name)
+    if found is None:
+        raise NothingMigrated(mapping=mapping.name)
+    if found.state in {"rolled_back", "aborted"}:
+        raise StartRefused(
+            mapping=mapping.name,
+            migration_id=found.migration_id,
+            why=f"was {found.state.replace('_', ' ')}, and there is nothing to resume",
+            command=f"run {mapping.name}",
+        )
+    return found.state != "verified"
+
+
+def _last(connection: sa.Connection, mapping: str) -> Migration | None:
+    return ledger.find(connection, mapping=mapping)
