@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 
 import psycopg
@@ -39,26 +39,52 @@ class Claim:
     def take(self, target: str, *, wait_seconds: float = 0.0) -> None:
         """Claim a target; claiming it again is harmless.
 
+        A session that was ended from outside has given its claims up: they are taken again, unless
+        somebody was quicker.
+
         Raises:
             MigrationBusy: Another session has it; names that session.
         """
-        if target in self._targets:
-            return
-        if self._connection is None:
-            self._connection = self._engine.connect().execution_options(
-                isolation_level="AUTOCOMMIT"
-            )
         deadline = time.monotonic() + wait_seconds
-        while not self._connection.execute(_TRY_CLAIM, {"target": target}).scalar_one():
-            if time.monotonic() >= deadline:
-                holder = self._connection.execute(_HOLDER, {"target": target}).scalar()
-                raise MigrationBusy(target=target, holder=holder or "another session")
-            time.sleep(0.1)
-        self._targets.add(target)
+        connection, lost = self._session()
+        for wanted in [*lost, target]:
+            if wanted in self._targets:
+                continue
+            while not connection.execute(_TRY_CLAIM, {"target": wanted}).scalar_one():
+                if time.monotonic() >= deadline:
+                    holder = connection.execute(_HOLDER, {"target": wanted}).scalar()
+                    raise MigrationBusy(target=wanted, holder=holder or "another session")
+                time.sleep(0.1)
+            self._targets.add(wanted)
+
+    def _session(self) -> tuple[sa.Connection, list[str]]:
+        """The session that holds the claims, and which ones an earlier session has lost."""
+        if self._connection is not None:
+            try:
+                self._connection.execute(sa.text("SELECT 1"))
+            except sa.exc.DBAPIError:
+                self._connection.invalidate()
+                self._connection.close()
+                self._connection = None
+            else:
+                return self._connection, []
+        lost = sorted(self._targets)
+        self._targets.clear()
+        self._connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        # It idles for as long as a migration takes.
+        self._connection.execute(sa.text("SET idle_session_timeout = 0"))
+        return self._connection, lost
+
+    def holds(self, target: str) -> bool:
+        """Whether this session has claimed a target."""
+        return target in self._targets
 
     def release(self) -> None:
         """Give everything up."""
         if self._connection is not None:
+            # A server notices only after a while that a session has closed; unlocking is at once.
+            with suppress(sa.exc.DBAPIError):
+                self._connection.execute(sa.text("SELECT pg_advisory_unlock_all()"))
             self._connection.close()
             self._connection = None
         self._targets.clear()
@@ -142,7 +168,9 @@ def exclusive(
                     ) from error
                 time.sleep(random.uniform(0.01, 0.05))  # noqa: S311 - jitter, no secret
                 continue
+            # Whatever a role's default is meant for, a snapshot of a large table takes its time.
             connection.execute(sa.text("SET LOCAL lock_timeout = 0"))
+            connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
             with cancelled_on_interrupt(connection):
                 yield connection
             connection.commit()
@@ -156,14 +184,18 @@ def cancelled_on_interrupt(connection: sa.Connection) -> Iterator[None]:
     The driver does so for Ctrl-C only; an orchestrator that raises its own interrupt would leave
     the statement running, with its locks, until it ends.
     """
+    driver, engine = connection.connection.driver_connection, connection.engine
+    backend = driver.info.backend_pid if isinstance(driver, psycopg.Connection) else None
     try:
         yield
     except Exception:
         raise
     except BaseException:
-        driver = connection.connection.driver_connection
-        if isinstance(driver, psycopg.Connection):
-            driver.cancel_safe(timeout=5)
+        # By another session: SQLAlchemy has closed this one, which a server in the middle of a
+        # statement does not notice.
+        if backend is not None:
+            with suppress(sa.exc.DBAPIError), engine.connect() as other:
+                other.execute(_CANCEL, {"pid": backend})
         raise
 
 
@@ -187,6 +219,8 @@ def pause(engine: sa.Engine, migration_id: int, *, reason: str) -> None:
 
 
 _TRY_CLAIM = sa.text("SELECT pg_try_advisory_lock(hashtextextended(:target, 20261123))")
+
+_CANCEL = sa.text("SELECT pg_cancel_backend(:pid)")
 
 _HOLDER = sa.text("""
     SELECT format('process %s of %s, %s, since %s', a.pid, a.usename, a.application_name,
