@@ -27,10 +27,12 @@ def fingerprint(connection: sa.Connection, resolved: ResolvedMapping, suite: str
     location is whose default; `transformed_stock` on the migration and the work that it has done.
     """
     if suite == "default_locations":
+        # A record's hash is a sum over its columns, so that the sum over records would not see two
+        # companies change places; hashed once more, it does.
         row = connection.execute(
             sa.text(
-                "SELECT count(*) AS locations, "
-                "COALESCE(sum(hash_record_extended(d, 0)::numeric), 0)::text AS hash "
+                "SELECT count(*) AS locations, COALESCE(sum("
+                "hashint8extended(hash_record_extended(d, 0), 0)::numeric), 0)::text AS hash "
                 "FROM (SELECT location_key, company_key "
                 f"FROM ({escaped(canonical.default_locations(resolved))}) AS f) AS d"
             )
