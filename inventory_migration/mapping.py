@@ -120,6 +120,28 @@ class LocationColumn(_Part):
     column: str
     add: bool = False
 
+    @property
+    def columns(self) -> list[str]:
+        """Every column that the shape writes."""
+        return [self.column]
+
+
+class AllocationJson(_Part):
+    """The shape in which a stock record holds its allocations as JSON, by location."""
+
+    shape: Literal["allocation_json"]
+    column: str
+    transfers: str | None = None
+    add: bool = False
+
+    @property
+    def columns(self) -> list[str]:
+        """Every column that the shape writes."""
+        return [self.column, *([self.transfers] if self.transfers else [])]
+
+
+TargetShape = Annotated[LocationColumn | AllocationJson, Field(discriminator="shape")]
+
 
 class Rules(_Part):
     """What to do with a record that breaks a built-in rule; applied in the order of this list."""
@@ -202,7 +224,7 @@ class StockMapping(_Part):
     company: Company
     locations: Locations
     source: Source
-    target: LocationColumn
+    target: TargetShape
     quantity_basis: Literal["gross", "net"] = "gross"
     rules: Rules = Field(default_factory=Rules)
     phases: list[Phase] = Field(default_factory=lambda: [Phase(name="rest")], min_length=1)
@@ -346,8 +368,11 @@ def _problems(origin: str, node: yaml.Node | None, error: ValidationError) -> li
     """One sentence for each key that is wrong, however many ways to be right it missed."""
     found: dict[tuple[str, int | None], list[str]] = {}
     for detail in error.errors():
-        path = ".".join(str(part) for part in _keys_of(detail["loc"]))
-        found.setdefault((path, _line_of(node, detail["loc"])), []).append(_message(detail))
+        loc = detail["loc"]
+        if detail["type"].startswith("union_tag_"):
+            loc = (*loc, "shape")
+        path = ".".join(str(part) for part in _keys_of(loc))
+        found.setdefault((path, _line_of(node, loc)), []).append(_message(detail))
     sentences = []
     for (path, line), messages in found.items():
         messages = list(dict.fromkeys(messages))
@@ -368,7 +393,10 @@ def _message(detail: Mapping[str, Any]) -> str:
         "decimal_type": "Input should be a valid number",
         "dict_type": "Input should be a set of keys",
         "model_type": "Input should be a set of keys",
+        "union_tag_not_found": "missing",
     }
+    if detail["type"] == "union_tag_invalid":
+        return f"Input should be {detail['ctx']['expected_tags']}"
     if detail["type"] == "model_type" and detail["ctx"]["class_name"] == Expression.__name__:
         return "Input should be {sql: ...}"
     return known.get(detail["type"], str(detail["msg"]).removeprefix("Value error, "))
@@ -376,6 +404,7 @@ def _message(detail: Mapping[str, Any]) -> str:
 
 def _keys_of(loc: Sequence[int | str]) -> Iterator[int | str]:
     branches = {"Expression", "str", "int", "bool", "decimal", "none", "TableName"}
+    branches |= {"location_column", "allocation_json"}
     # A union's branch is the model's business; a user sees only keys.
     wrapped = ("function-", "list[", "nullable[", "constrained-")
     for part in loc:

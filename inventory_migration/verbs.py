@@ -25,6 +25,7 @@ from inventory_migration.database import (
 )
 from inventory_migration.engine import (
     canonical,
+    columns,
     control,
     gates,
     ledger,
@@ -124,7 +125,7 @@ def judge(
             suite,
             severities={**severities, "references_changed": "warning"},
             relations=subject.relations,
-            keys=canonical.keys(resolved) if suite == "audit_profile" else ("key_text",),
+            keys=columns.keys(resolved) if suite == "audit_profile" else ("key_text",),
             without=["reserved_exceeds_quantity"] if mapping.quantity_basis == "net" else [],
         )
         found = verdict.judge(

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from inventory_migration.catalog import ResolvedMapping, resolve
 from inventory_migration.database import escaped
 from inventory_migration.embedded import EmbeddedServer
-from inventory_migration.engine import canonical
+from inventory_migration.engine import canonical, columns
 from inventory_migration.mapping import StockMapping
 from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database
@@ -396,12 +396,12 @@ def test_keys_keep_their_types_and_read_as_one_text(connection: sa.Connection) -
     )
     insert(connection, "(1, 1, 'A', 5, 0, NULL, NULL)")
     resolved = resolve(connection, mapping(**part("source", key=["lot", "id"])))
-    assert canonical.keys(resolved) == ["key_1", "key_2"]
+    assert columns.keys(resolved) == ["key_1", "key_2"]
     (row,) = rows(connection, canonical.records(resolved))
     assert (row["key_1"], row["key_2"], row["key_text"]) == ("x  ", 1, "x  , 1")
-    assert canonical.same_key(resolved, "a", "b") == "a.key_1 = b.key_1 AND a.key_2 = b.key_2"
-    assert canonical.key_of_source(resolved, "p") == 's."lot" = p.key_1 AND s."id" = p.key_2'
-    assert canonical.source_keys(resolved) == 's."lot", s."id"'
+    assert columns.same_key(resolved, "a", "b") == "a.key_1 = b.key_1 AND a.key_2 = b.key_2"
+    assert columns.key_of_source(resolved, "p") == 's."lot" = p.key_1 AND s."id" = p.key_2'
+    assert columns.source_keys(resolved) == 's."lot", s."id"'
 
 
 def test_companies_are_all_there_with_their_default_if_there_is_exactly_one(
@@ -526,8 +526,8 @@ def test_a_chunk_sees_its_own_snapshots_records_and_their_flag(connection: sa.Co
 
 def test_written_columns_are_the_target_and_what_is_touched(connection: sa.Connection) -> None:
     resolved = resolve(connection, mapping(touch={"updated_at": {"sql": "now()"}}))
-    assert canonical.written_columns(resolved) == ["location_id", "updated_at"]
-    assert canonical.before_columns(resolved) == {
+    assert columns.written_columns(resolved) == ["location_id", "updated_at"]
+    assert columns.before_columns(resolved) == {
         "location_id": "before_1",
         "updated_at": "before_2",
     }

@@ -55,7 +55,7 @@ class _Resolver:
             "source.table",
             mapping.source.table,
             fired_by=UPDATE,
-            written=[mapping.target.column, *mapping.touch],
+            written=[*mapping.target.columns, *mapping.touch],
         )
         company = self._relation("company.table", mapping.company.table)
         locations = self._locations(source)
@@ -144,9 +144,9 @@ class _Resolver:
                 "company.key",
                 company_key_type,
             )
-        existing = source.columns.get(mapping.target.column)
-        if existing:
-            self._check_target(existing, location_key_type)
+        for where, name in self._target_columns().items():
+            if name in source.columns:
+                self._check_target(where, source.columns[name], location_key_type)
         self._stop_if_any()
         role, is_superuser = self.connection.execute(
             sa.text("SELECT current_user, rolsuper FROM pg_roles WHERE rolname = current_user")
@@ -162,7 +162,7 @@ class _Resolver:
             source_company_type=types["source.company"] or company_key_type,
             quantity_type=base_type(types["source.quantity"] or "numeric"),
             reserved_type=base_type(types.get("source.reserved") or "") or None,
-            target_exists=existing is not None,
+            target_exists=set(mapping.target.columns) <= set(source.columns),
             role=role,
             is_superuser=is_superuser,
         )
@@ -181,7 +181,7 @@ class _Resolver:
         if self._columns(source, {f"source.key[{i}]": k for i, k in enumerate(mapping.source.key)}):
             self._check_key("source.key", source, tuple(mapping.source.key))
         if not mapping.target.add:
-            self._columns(source, {"target.column": mapping.target.column})
+            self._columns(source, self._target_columns())
         for name in mapping.touch:
             if name in source.columns and source.columns[name].generated:
                 self._problem(f"touch.{name}", "is a generated column and cannot be set")
@@ -214,15 +214,24 @@ class _Resolver:
                     "add it to create",
                 )
 
-    def _check_target(self, column: Column, location_key_type: str) -> None:
+    def _target_columns(self) -> dict[str, str]:
+        named = zip(
+            ("target.column", "target.transfers"), self.mapping.target.columns, strict=False
+        )
+        return dict(named)
+
+    def _check_target(self, where: str, column: Column, location_key_type: str) -> None:
         if column.generated:
-            self._problem("target.column", f"{column.name} is generated and cannot be written")
+            self._problem(where, f"{column.name} is generated and cannot be written")
+        if self.mapping.target.shape == "allocation_json":
+            if column.type != "jsonb":
+                self._problem(where, f"{column.name} is {column.type}; allocations need jsonb")
+            return
         both = {base_type(column.type), base_type(location_key_type)}
         alike = both <= INTEGERS or both <= VARIABLE_TEXTS
         if column.type != location_key_type and not alike:
             self._problem(
-                "target.column",
-                f"{column.name} is {column.type}, but locations.key is {location_key_type}",
+                where, f"{column.name} is {column.type}, but locations.key is {location_key_type}"
             )
 
     def _check_values(self, locations: Relation, company: Relation) -> None:

@@ -38,6 +38,13 @@ class ResolvedMapping:
         return tuple(self.source.columns[name] for name in self.mapping.source.key)
 
     @property
+    def target_types(self) -> dict[str, str]:
+        """The type of each column that the shape writes."""
+        if self.mapping.target.shape == "location_column":
+            return {self.mapping.target.column: self.location_key_type}
+        return dict.fromkeys(self.mapping.target.columns, "jsonb")
+
+    @property
     def target(self) -> str:
         """What a migration writes, by name: one active migration per target."""
         return f"{self.source.schema}.{self.source.name}.{self.mapping.target.column}"

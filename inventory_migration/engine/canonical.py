@@ -22,6 +22,13 @@ from inventory_migration.catalog import (
     literal,
 )
 from inventory_migration.database import quoted
+from inventory_migration.engine.columns import (
+    key_of_source,
+    keys,
+    source_keys,
+    written_columns,
+)
+from inventory_migration.engine.shapes import shape_of
 
 LATE_RULE = "default_location_missing"
 """The rule of a record whose company has no default location now; the sweep lifts it."""
@@ -47,41 +54,6 @@ _HASHABLE = (
         "bytea",
     }
 )
-
-
-def keys(resolved: ResolvedMapping) -> list[str]:
-    """The canonical names of the key columns: key_1, key_2, and so on."""
-    return [f"key_{number}" for number, _ in enumerate(resolved.key_columns, start=1)]
-
-
-def same_key(resolved: ResolvedMapping, left: str, right: str) -> str:
-    """The condition that two relations with canonical keys mean the same record."""
-    return " AND ".join(f"{left}.{key} = {right}.{key}" for key in keys(resolved))
-
-
-def key_of_source(resolved: ResolvedMapping, other: str, alias: str = "s") -> str:
-    """The condition that a source row is the record of a relation with canonical keys."""
-    pairs = zip(resolved.key_columns, keys(resolved), strict=True)
-    return " AND ".join(f"{alias}.{quoted(column.name)} = {other}.{key}" for column, key in pairs)
-
-
-def source_keys(resolved: ResolvedMapping, alias: str = "s") -> str:
-    """The key columns of the source table, to order by."""
-    return ", ".join(f"{alias}.{quoted(column.name)}" for column in resolved.key_columns)
-
-
-def written_columns(resolved: ResolvedMapping) -> list[str]:
-    """The columns of the source table that a migration writes: the target, then what it touches."""
-    mapping = resolved.mapping
-    return [mapping.target.column, *mapping.touch]
-
-
-def before_columns(resolved: ResolvedMapping) -> dict[str, str]:
-    """Name of each pre-image in the snapshot: before_1 is the target's."""
-    return {
-        column: f"before_{number}"
-        for number, column in enumerate(written_columns(resolved), start=1)
-    }
 
 
 def available(resolved: ResolvedMapping, quantity: str, reserved: str) -> str:
@@ -187,11 +159,8 @@ def source_rows(resolved: ResolvedMapping, *, chunked: str | None = None, extra:
         for column, key in zip(resolved.key_columns, keys(resolved), strict=True)
     ]
     key_text = f"concat_ws(', ', {source_keys(resolved)})"
-    target = (
-        f"s.{quoted(mapping.target.column)}"
-        if resolved.target_exists
-        else f"NULL::{resolved.location_key_type}"
-    )
+    shape = shape_of(resolved)
+    target = shape.location_key() if resolved.target_exists else f"NULL::{shape.location_type}"
     skips = " ".join(
         f"WHEN ({condition.sql}) THEN {literal(reason)}"
         for reason, condition in mapping.source.skip.items()
@@ -243,7 +212,8 @@ def records(
         else "NULL::boolean"
     )
     own_join = (
-        f"LEFT JOIN {resolved.locations_sql} AS own ON own.{quoted(locations.key)} = r.location_key"
+        f"LEFT JOIN {resolved.locations_sql} AS own ON "
+        + shape_of(resolved).same_location(f"own.{quoted(locations.key)}", "r.location_key")
         if has_locations
         else ""
     )

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped
-from inventory_migration.engine import canonical
+from inventory_migration.engine import canonical, columns
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.shapes import shape_of
 from inventory_migration.errors import ControlTotalsDiffer
@@ -164,29 +164,29 @@ def lock_statement(resolved: ResolvedMapping, migration: Migration) -> str:
         SELECT count(*) FROM (
             SELECT 1
             FROM {migration.snapshot} AS p
-            JOIN {resolved.source.sql} AS s ON {canonical.key_of_source(resolved, "p")}
+            JOIN {resolved.source.sql} AS s ON {columns.key_of_source(resolved, "p")}
             WHERE p.chunk = ANY(:im_chunks)
-            ORDER BY {canonical.source_keys(resolved)}
+            ORDER BY {columns.source_keys(resolved)}
             FOR NO KEY UPDATE OF s) AS locked"""
     return parametrised(sql)
 
 
 def write_statement(resolved: ResolvedMapping, migration: Migration) -> str:
     """Give each locked record its one outcome, and write those that are to be migrated."""
-    keys = ", ".join(f"p.{key}" for key in canonical.keys(resolved))
+    keys = ", ".join(f"p.{key}" for key in columns.keys(resolved))
     records = canonical.records(
         resolved, chunked=migration.snapshot, planned=migration.planned_locations
     )
     exists = (
         f"EXISTS (SELECT FROM {resolved.source.sql} AS s "
-        f"WHERE {canonical.key_of_source(resolved, 'p')})"
+        f"WHERE {columns.key_of_source(resolved, 'p')})"
         if resolved.mapping.source.joins
         else "false"
     )
     reasons = " ".join(f"WHEN '{rule}' THEN '{why}'" for rule, why in REASONS.items())
     row = (
         f"(SELECT to_jsonb(s) FROM {resolved.source.sql} AS s "
-        f"WHERE {canonical.key_of_source(resolved, 'c')})"
+        f"WHERE {columns.key_of_source(resolved, 'c')})"
     )
     sql = f"""
         WITH found AS MATERIALIZED (
@@ -267,14 +267,23 @@ def write_statement(resolved: ResolvedMapping, migration: Migration) -> str:
 
 def read_back_statement(resolved: ResolvedMapping, migration: Migration) -> str:
     """What the target says now, in a statement of its own: triggers may have spoken since."""
-    rows = canonical.source_rows(resolved, chunked=migration.snapshot)
+    shape = shape_of(resolved)
+    rows = canonical.source_rows(resolved, chunked=migration.snapshot, extra=shape.as_targets())
+    located = shape.holds(
+        "r",
+        location="w.location_key",
+        quantity="r.quantity",
+        reserved="r.reserved",
+        at="transaction_timestamp()",
+    )
     sql = f"""
         WITH back AS (
             SELECT p.chunk,
                    COALESCE(sum(r.quantity), 0) AS units, COALESCE(sum(r.reserved), 0) AS reserved,
                    count(*) FILTER (WHERE r.position IS NOT NULL AND r.quantity IS NULL)
                        AS not_numbers,
-                   count(*) FILTER (WHERE o.position IS NULL AND r.location_key = w.location_key)
+                   count(*) FILTER (WHERE o.position IS NULL AND r.position IS NOT NULL
+                                      AND w.location_key IS NOT NULL AND {located})
                        AS located
             FROM {migration.snapshot} AS p
             LEFT JOIN (SELECT * FROM ({rows}) AS x WHERE x.chunk = ANY(:im_chunks)) AS r

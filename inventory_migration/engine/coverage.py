@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped
-from inventory_migration.engine import canonical, ledger
+from inventory_migration.engine import canonical, columns, ledger
 from inventory_migration.engine.ledger import SCHEMA, Migration
 
 REFUSED_RULES = ("refused_by_server", "write_suppressed")
@@ -34,7 +34,7 @@ def never_seen(resolved: ResolvedMapping, covered: list[Migration]) -> str:
     """The condition that no snapshot of these migrations holds a record `r`."""
     conditions = [
         f"NOT EXISTS (SELECT FROM {migration.snapshot} AS p "
-        f"WHERE {canonical.same_key(resolved, 'p', 'r')})"
+        f"WHERE {columns.same_key(resolved, 'p', 'r')})"
         for migration in covered
     ]
     return " AND ".join(conditions) if conditions else "true"
@@ -47,7 +47,7 @@ def uncovered(resolved: ResolvedMapping, covered: list[Migration]) -> str:
         f" AND NOT EXISTS (SELECT FROM {SCHEMA}.outcome AS o JOIN {migration.snapshot} AS p "
         f"ON p.position = o.position WHERE o.migration_id = {migration.migration_id} "
         f"AND o.state = 'open' AND o.rule IN ({rules}) "
-        f"AND {canonical.same_key(resolved, 'p', 'r')})"
+        f"AND {columns.same_key(resolved, 'p', 'r')})"
         for migration in covered
     )
     return f"""

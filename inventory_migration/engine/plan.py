@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from inventory_migration.catalog import ResolvedMapping, resolve
+from inventory_migration.catalog import ResolvedMapping, literal, resolve
 from inventory_migration.database import escaped, quoted
 from inventory_migration.engine import (
     canonical,
+    columns,
     control,
     coverage,
     gates,
@@ -21,16 +22,21 @@ from inventory_migration.engine import (
     record_view,
     schema_change,
 )
+from inventory_migration.engine.failures import Action, action_for, sqlstate
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.references import count_references
 from inventory_migration.errors import (
     DefaultLocationWrong,
+    LockNotObtained,
     MigrationBusy,
     MigrationPaused,
     StartRefused,
     SuperuserRefused,
 )
 from inventory_migration.mapping import StockMapping
+
+CREATORS_SECONDS = 5
+"""How long the application's creators of locations may make us wait, and queue behind us."""
 
 
 @dataclass(frozen=True)
@@ -118,39 +124,34 @@ def prepare_locations(
 
 def refuse_wrong_defaults(connection: sa.Connection, resolved: ResolvedMapping) -> None:
     """Refuse two defaults of one company, defaults of none, and a lack that may not be filled."""
-    name = resolved.mapping.name
-    ambiguous = connection.execute(
-        sa.text(
-            f"SELECT company_name FROM ({escaped(canonical.companies(resolved))}) AS c "
-            "WHERE default_locations > 1 ORDER BY company_key"
-        )
+    may_create = resolved.mapping.locations.create is not None
+    found = connection.execute(
+        sa.text(f"""
+            SELECT format('company %s (%s): %s', company_key, company_name,
+                          CASE default_locations
+                               WHEN 0 THEN 'none, and the mapping may not create one'
+                               ELSE default_locations || ' default locations' END)
+            FROM ({escaped(canonical.companies(resolved))}) AS c
+            WHERE default_locations > 1 OR default_locations = 0 AND NOT :may_create
+            ORDER BY company_key
+        """),
+        {"may_create": may_create},
     ).scalars()
     strays = connection.execute(
-        sa.text(
-            "SELECT format('location %s of company %s', location_key, company_key) "
-            f"FROM ({escaped(canonical.default_locations(resolved))}) AS d "
-            "WHERE company_found IS NOT TRUE ORDER BY location_key"
-        )
+        sa.text(f"""
+            SELECT format('default location %s: no company %s', location_key,
+                          COALESCE(company_key::text, 'at all'))
+            FROM ({escaped(canonical.default_locations(resolved))}) AS d
+            WHERE company_found IS NOT TRUE ORDER BY location_key
+        """)
     ).scalars()
-    for why, found in (
-        ("companies with more than one default location", list(ambiguous)),
-        ("default locations of no company", list(strays)),
-    ):
-        if found:
-            raise DefaultLocationWrong(mapping=name, companies=found, why=why)
-    if resolved.mapping.locations.create is None:
-        lacking = connection.execute(
-            sa.text(
-                f"SELECT company_name FROM ({escaped(canonical.companies(resolved))}) AS c "
-                "WHERE default_locations = 0 ORDER BY company_key"
-            )
-        ).scalars()
-        if found := list(lacking):
-            raise DefaultLocationWrong(
-                mapping=name,
-                companies=found,
-                why="companies without a default location, which the mapping may not create",
-            )
+    wrong = [*found, *strays]
+    if wrong:
+        raise DefaultLocationWrong(
+            mapping=resolved.mapping.name,
+            companies=wrong,
+            why="not exactly one default location for each company",
+        )
 
 
 def give_locations(
@@ -158,17 +159,7 @@ def give_locations(
 ) -> int:
     """Create missing default locations, note all of them; returns how many were created."""
     may_create = resolved.mapping.locations.create is not None
-    created: list[str] = []
-    if may_create:
-        may_lock = connection.execute(
-            sa.text("SELECT has_table_privilege(:table, 'UPDATE, DELETE, TRUNCATE')"),
-            {"table": resolved.locations_sql},
-        ).scalar_one()
-        connection.execute(sa.text("SET LOCAL lock_timeout = '5s'"))
-        *locks, insert = schema_change.create_locations(resolved, keep_out=may_lock)
-        for lock in locks:
-            connection.execute(sa.text(lock))
-        created = [row.location_key for row in connection.execute(sa.text(insert))]
+    created = _create_locations(connection, resolved) if may_create else []
     connection.execute(
         sa.text(f"""
             INSERT INTO {SCHEMA}.company_location
@@ -189,6 +180,27 @@ def give_locations(
         created=len(created),
     )
     return len(created)
+
+
+def _create_locations(connection: sa.Connection, resolved: ResolvedMapping) -> list[str]:
+    """Create the missing default locations; returns their keys."""
+    may_lock = connection.execute(
+        sa.text("SELECT has_table_privilege(:table, 'UPDATE, DELETE, TRUNCATE')"),
+        {"table": resolved.locations_sql},
+    ).scalar_one()
+    *locks, insert = schema_change.create_locations(resolved, keep_out=may_lock)
+    connection.execute(sa.text(f"SET LOCAL lock_timeout = '{CREATORS_SECONDS}s'"))
+    try:
+        for lock in locks:
+            connection.execute(sa.text(lock))
+        created = [str(row.location_key) for row in connection.execute(sa.text(insert))]
+    except sa.exc.DBAPIError as error:
+        if action_for(sqlstate(error)) is not Action.RETRY:
+            raise
+        what = f"create rows in {resolved.locations_sql}"
+        raise LockNotObtained(what=what, seconds=CREATORS_SECONDS) from error
+    connection.execute(sa.text("SET LOCAL lock_timeout = 0"))
+    return created
 
 
 def write_snapshot(engine: sa.Engine, resolved: ResolvedMapping, migration: Migration) -> None:
@@ -260,12 +272,16 @@ def _take_up(
             )
             .values(run_ids=sa.func.array_append(ledger.migration.c.run_ids, start.run_id))
         )
-    # Whoever held the claim is gone; what an operator asked for stays.
-    if start.resume or start.explicit or active.state == "failed":
+    # Whoever held the claim is gone; what an operator asked for stays until it is lifted.
+    if start.resume:
         control.desire(connection, active.migration_id, "run", reason="taken up")
-    elif control.desired_state(connection, active.migration_id) != "run":
+        return
+    desired = control.desired_state(connection, active.migration_id)
+    if desired != "run":
         raise MigrationPaused(
-            mapping=mapping.name, migration_id=active.migration_id, reason="a pause was asked for"
+            mapping=mapping.name,
+            migration_id=active.migration_id,
+            reason=f"somebody asked for {desired}",
         )
 
 
@@ -312,28 +328,31 @@ def _expand(engine: sa.Engine, resolved: ResolvedMapping, migration: Migration) 
     table, column = schema_change.add_locations(resolved), schema_change.add_column(resolved)
     if table is None and column is None:
         return resolved
-    mark = (
-        f"UPDATE {SCHEMA}.migration SET column_added = column_added OR {column is not None}, "
-        f"table_added = table_added OR {table is not None} "
-        f"WHERE migration_id = {migration.migration_id}"
-    )
+    added = "UPDATE {0}.migration SET {1}_added = true WHERE migration_id = {2}"
     if table:
         statements = [table, schema_change.one_default_per_company(resolved)]
         schema_change.execute_briefly(
-            engine, [escaped(s) for s in statements], what=f"create {resolved.locations_sql}"
+            engine,
+            [
+                *map(escaped, statements),
+                added.format(SCHEMA, "table", migration.migration_id),
+            ],
+            what=f"create {resolved.locations_sql}",
         )
-    statements = [escaped(column)] if column else []
-    schema_change.execute_briefly(
-        engine, [*statements, mark], what=f"add a column to {resolved.source.name}"
-    )
+    if column:
+        schema_change.execute_briefly(
+            engine,
+            [escaped(column), added.format(SCHEMA, "column", migration.migration_id)],
+            what=f"add a column to {resolved.source.name}",
+        )
     return read_mapping(engine, resolved.mapping)
 
 
 def _snapshot(resolved: ResolvedMapping, migration: Migration, covered: list[Migration]) -> str:
     """The statement that writes the snapshot: position and chunk in key order within each phase."""
-    keys = canonical.keys(resolved)
+    keys = columns.keys(resolved)
     key_list = ", ".join(keys)
-    before = canonical.before_columns(resolved)
+    before = columns.before_columns(resolved)
     pre_images = ", ".join(f"s.{quoted(column)} AS {name}" for column, name in before.items())
     duplicate = "false"
     if resolved.mapping.rules.item_duplicate != "warn":
@@ -343,7 +362,7 @@ def _snapshot(resolved: ResolvedMapping, migration: Migration, covered: list[Mig
         )
     only = (
         f"JOIN ({coverage.uncovered(resolved, covered)}) AS u "
-        f"ON {canonical.same_key(resolved, 'u', 'r')}"
+        f"ON {columns.same_key(resolved, 'u', 'r')}"
         if covered
         else ""
     )
@@ -389,7 +408,7 @@ def _snapshot(resolved: ResolvedMapping, migration: Migration, covered: list[Mig
 def _listed_phase(resolved: ResolvedMapping, company_key: str) -> str:
     """The phase that names a company; NULL where none does."""
     listed = [
-        f"WHEN {company_key}::text IN ({', '.join(_text(key) for key in phase.companies)}) "
+        f"WHEN {company_key}::text IN ({', '.join(literal(str(key)) for key in phase.companies)}) "
         f"THEN {number}"
         for number, phase in enumerate(resolved.mapping.phases, start=1)
         if isinstance(phase.companies, list)
@@ -410,10 +429,6 @@ def _phase_by_rank(resolved: ResolvedMapping) -> str:
             continue
         branches.append(f"WHEN place <= {taken} THEN {number}")
     return f"CASE WHEN listed IS NOT NULL THEN listed {' '.join(branches)} ELSE {len(phases)} END"
-
-
-def _text(value: object) -> str:
-    return "'" + str(value).replace("'", "''") + "'"
 
 
 def _note_work(connection: sa.Connection, resolved: ResolvedMapping, migration: Migration) -> None:

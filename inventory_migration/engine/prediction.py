@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped
-from inventory_migration.engine import canonical, coverage, ledger
+from inventory_migration.engine import canonical, columns, coverage, ledger
 from inventory_migration.engine.summary import OUTCOMES, exact
 from inventory_migration.engine.triggers import fired_triggers
 
@@ -102,7 +102,7 @@ def predict(connection: sa.Connection, resolved: ResolvedMapping) -> dict[str, A
         "fires": {
             "triggers": fired_triggers(connection, resolved),
             "publications": list(resolved.source.publications),
-            "columns_written": canonical.written_columns(resolved),
+            "columns_written": columns.written_columns(resolved),
         },
         "report": {"html": None, "markdown": None, "json": None},
     }

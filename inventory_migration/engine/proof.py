@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped, quoted
-from inventory_migration.engine import canonical, coverage, ledger
+from inventory_migration.engine import canonical, columns, coverage, ledger
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.shapes import shape_of
 from inventory_migration.mapping import Expression
@@ -120,7 +120,7 @@ def moved(connection: sa.Connection, resolved: ResolvedMapping, migration: Migra
             SELECT 0::bigint AS position, ''::text AS key_text,
                    NULL::{resolved.source_company_type} AS company_key,
                    ''::text AS outcome, ''::text AS rule,
-                   NULL::{resolved.location_key_type} AS location_key,
+                   NULL::{shape_of(resolved).location_type} AS location_key,
                    false AS location_found, false AS location_own,
                    0::numeric AS quantity_before, 0::numeric AS quantity,
                    0::numeric AS reserved_before, 0::numeric AS reserved
@@ -194,7 +194,7 @@ def count_balances(
                 f"SELECT count(*) FROM (SELECT company_key, item_key FROM {migration.snapshot} "
                 "UNION SELECT l.company_key, l.item_key "
                 f"FROM ({escaped(canonical.source_rows(resolved))}) AS l "
-                f"JOIN {migration.snapshot} AS p ON {canonical.same_key(resolved, 'l', 'p')}) AS b"
+                f"JOIN {migration.snapshot} AS p ON {columns.same_key(resolved, 'l', 'p')}) AS b"
             )
         ).scalar_one()
     )
@@ -203,8 +203,13 @@ def count_balances(
 def _compared(resolved: ResolvedMapping, migration: Migration, phase: int | None) -> str:
     """Every snapshot row beside its live row, its outcome and what its chunk must have left."""
     locations = resolved.mapping.locations
-    keys = ", ".join(f"p.{key}" for key in canonical.keys(resolved))
-    live = canonical.source_rows(resolved, extra="s.xmin::text AS row_xmin")
+    keys = ", ".join(f"p.{key}" for key in columns.keys(resolved))
+    shape = shape_of(resolved)
+    live = canonical.source_rows(resolved, extra=f"s.xmin::text AS row_xmin, {shape.as_targets()}")
+    held = [f"l.{name}" for name in columns.targets(resolved, "target")]
+    before = [f"p.{name}" for name in columns.targets(resolved, "before")]
+    written = shape.written(migration.planned_locations, snapshot="p", after_image="i", chunk="k")
+    at_location = shape.same_location(f"w.{quoted(locations.key)}", "l.location_key")
     only = f"WHERE k.phase = {phase}" if phase is not None else ""
     migrated = "COALESCE(o.outcome, 'migrated') = 'migrated'"
     ours = "l.row_xmin = k.xid"
@@ -215,7 +220,7 @@ def _compared(resolved: ResolvedMapping, migration: Migration, phase: int | None
                l.key_1 IS NOT NULL AS live,
                p.company_key AS company_before, p.item_key AS item_before,
                l.company_key, l.item_key,
-               p.before_1 AS location_before, l.location_key,
+               {columns.all_same(held, before)} AS as_before, l.location_key,
                w.{quoted(locations.key)} IS NOT NULL AS location_found,
                CASE WHEN l.location_key IS NOT NULL
                     THEN COALESCE(w.{quoted(locations.company)} = l.company_key, false) END
@@ -232,17 +237,16 @@ def _compared(resolved: ResolvedMapping, migration: Migration, phase: int | None
                     WHEN {migrated} THEN NOT {ours} OR i.position IS NOT NULL
                     ELSE l.row_hash IS DISTINCT FROM p.row_hash END AS changed,
                CASE WHEN {migrated} AND {ours}
-                    THEN l.location_key IS NOT DISTINCT FROM
-                         {shape_of(resolved).written(migration.planned_locations)} END AS as_written
+                    THEN {columns.all_same(held, written)} END AS as_written
         FROM {migration.snapshot} AS p
         JOIN {SCHEMA}.chunk AS k
           ON k.migration_id = {migration.migration_id} AND k.number = p.chunk
-        LEFT JOIN ({live}) AS l ON {canonical.same_key(resolved, "l", "p")}
+        LEFT JOIN ({live}) AS l ON {columns.same_key(resolved, "l", "p")}
         LEFT JOIN {SCHEMA}.outcome AS o
           ON o.migration_id = {migration.migration_id} AND o.position = p.position
         LEFT JOIN {SCHEMA}.after_image AS i
           ON i.migration_id = {migration.migration_id} AND i.position = p.position
-        LEFT JOIN {resolved.locations_sql} AS w ON w.{quoted(locations.key)} = l.location_key
+        LEFT JOIN {resolved.locations_sql} AS w ON {at_location}
         {only}"""
 
 
@@ -257,7 +261,7 @@ def _kind(resolved: ResolvedMapping) -> str:
              WHEN outcome = 'gone' THEN CASE WHEN live THEN 'came_back' END
              WHEN NOT live THEN 'deleted_since'
              WHEN outcome IN ('skipped', 'quarantined') THEN
-                 CASE WHEN location_key IS NOT DISTINCT FROM location_before THEN NULL
+                 CASE WHEN as_before THEN NULL
                       WHEN location_own THEN 'located_since'
                       ELSE 'location_foreign' END
              WHEN location_key IS NULL THEN 'location_lost'

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped, quoted
-from inventory_migration.engine import canonical, chunk, control, ledger, plan
+from inventory_migration.engine import chunk, columns, control, ledger, plan
 from inventory_migration.engine.failures import Action, action_for, message, sqlstate
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.shapes import shape_of
@@ -204,12 +204,18 @@ def _undo_some(
 
 def _undo(resolved: ResolvedMapping, migration: Migration) -> str:
     shape = shape_of(resolved)
-    keys = ", ".join(f"p.{key}" for key in canonical.keys(resolved))
-    before = ", ".join(f"p.{name}" for name in canonical.before_columns(resolved).values())
+    keys = ", ".join(f"p.{key}" for key in columns.keys(resolved))
+    before = ", ".join(f"p.{name}" for name in columns.before_columns(resolved).values())
+    values = shape.written(migration.planned_locations, snapshot="p", after_image="i", chunk="k")
+    named = columns.targets(resolved, "written")
+    written = ", ".join(f"{v} AS {n}" for v, n in zip(values, named, strict=True))
+    found = shape.target_columns("s")
+    ours = columns.all_same(found, [f"m.{name}" for name in named])
+    back = columns.all_same(found, [f"m.{name}" for name in columns.targets(resolved, "before")])
     sql = f"""
         WITH mine AS MATERIALIZED (
             SELECT p.position, p.chunk, {keys}, {before}, k.xid,
-                   {shape.written(migration.planned_locations)} AS written
+                   {written}
             FROM {migration.snapshot} AS p
             JOIN {SCHEMA}.chunk AS k ON k.migration_id = :im_migration_id AND k.number = p.chunk
             LEFT JOIN {SCHEMA}.outcome AS o
@@ -219,29 +225,25 @@ def _undo(resolved: ResolvedMapping, migration: Migration) -> str:
             WHERE p.chunk = ANY(:im_chunks) AND o.position IS NULL),
         live AS MATERIALIZED (
             SELECT m.position, m.chunk, concat_ws(', ', {keys.replace("p.", "m.")}) AS key_text,
-                   m.written, m.before_1, s.{shape.target} AS found,
+                   concat_ws(' ', {", ".join(f"m.{name}" for name in named)}) AS written,
+                   concat_ws(' ', {", ".join(found)}) AS found, {ours} AS ours, {back} AS back,
                    s.xmin::text IS DISTINCT FROM m.xid AS touched
             FROM mine AS m
-            JOIN {resolved.source.sql} AS s ON {canonical.key_of_source(resolved, "m")}),
+            JOIN {resolved.source.sql} AS s ON {columns.key_of_source(resolved, "m")}),
         undone AS ({shape.undo()}),
         listed AS (
             INSERT INTO {SCHEMA}.conflict (migration_id, position, key_text, kind, ours, found)
             SELECT :im_migration_id, position, key_text,
-                   CASE WHEN found IS NOT DISTINCT FROM written THEN 'touched_since'
-                        ELSE 'moved_since' END,
-                   written::text, found::text
+                   CASE WHEN ours THEN 'touched_since' ELSE 'moved_since' END, written, found
             FROM live
-            WHERE found IS DISTINCT FROM before_1
-              AND (found IS DISTINCT FROM written OR touched)
+            WHERE NOT back AND (NOT ours OR touched)
             ON CONFLICT (migration_id, position) DO NOTHING),
         counted AS (
             SELECT m.chunk, count(*) AS mine, count(u.position) AS undone,
                    count(*) FILTER (WHERE l.position IS NULL) AS absent,
-                   count(*) FILTER (WHERE u.position IS NULL AND l.position IS NOT NULL
-                                      AND l.found IS NOT DISTINCT FROM l.before_1) AS back_already,
-                   count(*) FILTER (WHERE u.position IS NULL AND l.found IS DISTINCT FROM l.written
-                                      AND l.position IS NOT NULL
-                                      AND l.found IS DISTINCT FROM l.before_1) AS kept
+                   count(*) FILTER (WHERE u.position IS NULL AND l.back) AS back_already,
+                   count(*) FILTER (WHERE u.position IS NULL AND NOT l.ours AND NOT l.back)
+                       AS kept
             FROM mine AS m
             LEFT JOIN live AS l USING (position)
             LEFT JOIN undone AS u USING (position)
@@ -265,15 +267,14 @@ def _remove_locations(
     if resolved.locations is None:
         return 0
     key = quoted(resolved.mapping.locations.key)
-    users = [(resolved.source.sql, quoted(resolved.mapping.target.column))]
-    users += [
-        (quoted(row.schema, row.table), quoted(row.column))
+    users = [
+        (quoted(row.schema, row.table), f"u.{quoted(row.column)} = l.{key}")
         for row in connection.execute(_REFERRING, {"oid": resolved.locations.oid})
     ]
+    if resolved.target_exists:
+        users.append((resolved.source.sql, shape_of(resolved).refers("u", f"l.{key}")))
     unused = " AND ".join(
-        f"NOT EXISTS (SELECT FROM {table} AS u WHERE u.{column} = l.{key})"
-        for table, column in users
-        if table != resolved.source.sql or resolved.target_exists
+        f"NOT EXISTS (SELECT FROM {table} AS u WHERE {refers})" for table, refers in users
     )
     removed = connection.execute(
         sa.text(

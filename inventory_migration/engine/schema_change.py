@@ -63,13 +63,15 @@ def one_default_per_company(resolved: ResolvedMapping) -> str:
 
 
 def add_column(resolved: ResolvedMapping) -> str | None:
-    """The statement that adds the target column, nullable; None where it is there."""
+    """The statement that adds the target's columns, nullable; None where they are there."""
     if resolved.target_exists:
         return None
-    return (
-        f"ALTER TABLE {resolved.source.sql} "
-        f"ADD COLUMN {quoted(resolved.mapping.target.column)} {resolved.location_key_type}"
+    added = ", ".join(
+        f"ADD COLUMN {quoted(name)} {kind}"
+        for name, kind in resolved.target_types.items()
+        if name not in resolved.source.columns
     )
+    return f"ALTER TABLE {resolved.source.sql} {added}"
 
 
 def execute_briefly(

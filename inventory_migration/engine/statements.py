@@ -17,13 +17,7 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import Column, Relation, ResolvedMapping
 from inventory_migration.database import escaped, quoted
-from inventory_migration.engine import (
-    canonical,
-    chunk,
-    ledger,
-    references,
-    schema_change,
-)
+from inventory_migration.engine import canonical, chunk, columns, ledger, references, schema_change
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.mapping import Expression
 
@@ -146,7 +140,7 @@ def _grants(
     if resolved.locations is None:
         read.append(resolved.locations_sql)
     yield f"GRANT SELECT ON {', '.join(read)} TO {role}"
-    written = ", ".join(quoted(name) for name in canonical.written_columns(resolved))
+    written = ", ".join(quoted(name) for name in columns.written_columns(resolved))
     yield f"GRANT UPDATE ({written}) ON {resolved.source.sql} TO {role}"
     if mapping.locations.create is not None:
         named = ", ".join(quoted(name) for name in schema_change.inserted_columns(resolved))

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped
-from inventory_migration.engine import canonical, ledger
+from inventory_migration.engine import canonical, columns, ledger
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.errors import RecordUnknown
 
@@ -198,7 +198,7 @@ def show_record(connection: sa.Connection, resolved: ResolvedMapping, key: str) 
         raise RecordUnknown(mapping=resolved.mapping.name, key=key)
     parameters = {f"part_{number}": part for number, part in enumerate(parts, start=1)}
     same = " AND ".join(
-        f"{name}::text = :part_{n}" for n, name in enumerate(canonical.keys(resolved), 1)
+        f"{name}::text = :part_{n}" for n, name in enumerate(columns.keys(resolved), 1)
     )
     current = connection.execute(
         sa.text(
@@ -260,7 +260,7 @@ def _story(
 
 def record_status(resolved: ResolvedMapping, migration: Migration) -> str:
     """What a migration did to each of its records: outcome, chunk, location before and after."""
-    keys = ", ".join(f"p.{key}" for key in canonical.keys(resolved))
+    keys = ", ".join(f"p.{key}" for key in columns.keys(resolved))
     return f"""
         SELECT {migration.migration_id}::bigint AS migration_id,
                concat_ws(', ', {keys}) AS key_text, {keys}, p.position, p.chunk,

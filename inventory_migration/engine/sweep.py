@@ -10,7 +10,15 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped, quoted
-from inventory_migration.engine import canonical, control, coverage, ledger, plan, schema_change
+from inventory_migration.engine import (
+    canonical,
+    columns,
+    control,
+    coverage,
+    ledger,
+    plan,
+    schema_change,
+)
 from inventory_migration.engine.ledger import SCHEMA, Migration
 
 SWEEP = "sweep"
@@ -87,14 +95,14 @@ def _reopen(resolved: ResolvedMapping, migration: Migration, first: int) -> str:
 
     A misplaced record that has been put aside already keeps its outcome.
     """
-    keys = ", ".join(f"p.{key}" for key in canonical.keys(resolved))
+    keys = ", ".join(f"p.{key}" for key in columns.keys(resolved))
     rows = resolved.mapping.chunk.rows
     chunk = f"{first} + (row_number() OVER (ORDER BY p.position) - 1) / {rows}"
     sql = f"""
         WITH late AS (
             SELECT p.position, p.chunk AS old_chunk, ({chunk})::integer AS new_chunk, {keys}
             FROM {migration.snapshot} AS p
-            JOIN ({canonical.records(resolved)}) AS r ON {canonical.same_key(resolved, "r", "p")}
+            JOIN ({canonical.records(resolved)}) AS r ON {columns.same_key(resolved, "r", "p")}
             LEFT JOIN {SCHEMA}.outcome AS o
               ON o.migration_id = :im_migration_id AND o.position = p.position
             WHERE o.outcome = 'gone'
@@ -122,8 +130,8 @@ def _add(
     connection: sa.Connection, resolved: ResolvedMapping, migration: Migration, first: int
 ) -> str:
     """Append records that no snapshot holds, in chunks after the reopened ones."""
-    keys = ", ".join(canonical.keys(resolved))
-    before = canonical.before_columns(resolved)
+    keys = ", ".join(columns.keys(resolved))
+    before = columns.before_columns(resolved)
     pre_images = ", ".join(f"s.{quoted(column)} AS {name}" for column, name in before.items())
     others = [
         other

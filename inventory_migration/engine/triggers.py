@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
-from inventory_migration.engine import canonical
+from inventory_migration.engine import columns
 
 _NAME = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'
 _WORDS = re.IGNORECASE | re.DOTALL
@@ -65,7 +65,7 @@ def fired_triggers(connection: sa.Connection, resolved: ResolvedMapping) -> list
         {
             "source": resolved.source.oid,
             "locations": resolved.locations.oid if resolved.locations else None,
-            "written": canonical.written_columns(resolved),
+            "written": columns.written_columns(resolved),
         },
     )
     return [_described(row) for row in rows]

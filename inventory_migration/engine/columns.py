@@ -1,0 +1,55 @@
+"""The canonical names of keys and written columns, and how they meet the source table's own.
+
+Only names and conditions over names belong here; the relations themselves are made in
+`canonical.py`, and what is written into the columns is said by the shapes.
+"""
+
+from __future__ import annotations
+
+from inventory_migration.catalog import ResolvedMapping
+from inventory_migration.database import quoted
+
+
+def keys(resolved: ResolvedMapping) -> list[str]:
+    """The canonical names of the key columns: key_1, key_2, and so on."""
+    return [f"key_{number}" for number, _ in enumerate(resolved.key_columns, start=1)]
+
+
+def same_key(resolved: ResolvedMapping, left: str, right: str) -> str:
+    """The condition that two relations with canonical keys mean the same record."""
+    return " AND ".join(f"{left}.{key} = {right}.{key}" for key in keys(resolved))
+
+
+def key_of_source(resolved: ResolvedMapping, other: str, alias: str = "s") -> str:
+    """The condition that a source row is the record of a relation with canonical keys."""
+    pairs = zip(resolved.key_columns, keys(resolved), strict=True)
+    return " AND ".join(f"{alias}.{quoted(column.name)} = {other}.{key}" for column, key in pairs)
+
+
+def source_keys(resolved: ResolvedMapping, alias: str = "s") -> str:
+    """The key columns of the source table, to order by."""
+    return ", ".join(f"{alias}.{quoted(column.name)}" for column in resolved.key_columns)
+
+
+def written_columns(resolved: ResolvedMapping) -> list[str]:
+    """The columns of the source table that are written: the target's, then what is touched."""
+    return [*resolved.mapping.target.columns, *resolved.mapping.touch]
+
+
+def before_columns(resolved: ResolvedMapping) -> dict[str, str]:
+    """Name of each pre-image in the snapshot: the target's columns come first."""
+    return {
+        column: f"before_{number}"
+        for number, column in enumerate(written_columns(resolved), start=1)
+    }
+
+
+def targets(resolved: ResolvedMapping, prefix: str) -> list[str]:
+    """Names for the target's columns in a relation: target_1, written_1 and so on."""
+    return [f"{prefix}_{number}" for number, _ in enumerate(resolved.mapping.target.columns, 1)]
+
+
+def all_same(left: list[str], right: list[str]) -> str:
+    """The condition that two lists of values agree, NULLs included."""
+    pairs = zip(left, right, strict=True)
+    return "(" + " AND ".join(f"{a} IS NOT DISTINCT FROM {b}" for a, b in pairs) + ")"

@@ -1,0 +1,244 @@
+"""Batches allocated to their tenant's main store, as JSON on the batch itself."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from inventory_migration import verbs
+from inventory_migration.demo import create_demo
+from inventory_migration.errors import DefaultLocationWrong, GateRefused, MappingInvalid
+from inventory_migration.mapping import StockMapping, named_mapping
+from inventory_migration_tests import stage
+from inventory_migration_tests.conftest import Database
+
+BATCHES = named_mapping("inventory_batches")
+
+
+def demo(database: Database) -> None:
+    create_demo(database.engine, companies=20, items=400)
+
+
+def batches(database: Database) -> str:
+    return database.psql('SELECT to_jsonb(b) FROM "InventoryBatch" b ORDER BY id')
+
+
+def test_every_batch_is_allocated_to_its_tenants_main_store(database: Database) -> None:
+    demo(database)
+    untouched = (
+        "SELECT to_jsonb(b) - 'storeAllocations' - 'transferRequests' "
+        'FROM "InventoryBatch" b ORDER BY id'
+    )
+    before = database.psql(untouched)
+    stage.migrate(database, BATCHES)
+    assert database.psql(untouched) == before
+    rows = database.psql(
+        'SELECT b."storeAllocations", b."transferRequests", s.id, b."remainingQuantity", '
+        'b."reservedQuantity" FROM "InventoryBatch" b '
+        'JOIN "Store" s ON s."tenantId" = b."tenantId" AND s."isMain" ORDER BY b.id'
+    ).splitlines()
+    assert len(rows) == 40
+    for row in rows:
+        allocations, transfers, store, quantity, reserved = row.split("|")
+        entry = json.loads(allocations)
+        assert transfers == "[]"
+        assert list(entry) == [store]
+        assert sorted(entry[store]) == ["allocated", "lastUpdated", "reserved", "updatedBy"]
+        assert entry[store]["allocated"] == int(quantity)
+        assert entry[store]["reserved"] == int(reserved)
+        assert entry[store]["updatedBy"] == "SYSTEM_MIGRATION"
+        written = entry[store]["lastUpdated"]
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", written)
+
+
+def test_there_and_back_leaves_every_batch_as_it_was(database: Database) -> None:
+    demo(database)
+    before = batches(database)
+    target = verbs.open_target(database.url)
+    found = verbs.run(target, BATCHES)
+    assert found["records"]["migrated"] == found["records"]["snapshot"] == 40
+    assert found["units"]["before"] == found["units"]["after"] != "0"
+    assert verbs.validate(target, BATCHES)["passed"]
+    assert verbs.run(target, BATCHES)["changed"] is False
+    assert verbs.roll_back(target, BATCHES)["undone"]["records"] == 40
+    assert batches(database) == before
+
+
+def test_tenants_without_a_main_store_are_all_listed_before_anything_is_written(
+    database: Database,
+) -> None:
+    demo(database)
+    database.psql(
+        'UPDATE "Store" SET "isMain" = false WHERE "tenantId" IN '
+        '(SELECT id FROM "Tenant" ORDER BY id LIMIT 2)'
+    )
+    names = database.psql('SELECT name FROM "Tenant" ORDER BY id LIMIT 2').splitlines()
+    before = batches(database)
+    with pytest.raises(DefaultLocationWrong) as caught:
+        stage.migrate(database, BATCHES)
+    assert sorted(caught.value.companies) == sorted(names)
+    assert batches(database) == before
+    predicted = verbs.test(verbs.open_target(database.url), BATCHES)
+    assert predicted["gate"]["passed"] is False
+
+
+def test_a_missing_column_is_refused(database: Database) -> None:
+    demo(database)
+    database.psql('ALTER TABLE "InventoryBatch" DROP COLUMN "transferRequests"')
+    with pytest.raises(MappingInvalid, match=r"target.transfers.*transferRequests"):
+        stage.migrate(database, BATCHES)
+
+
+def test_json_of_another_type_is_refused(database: Database) -> None:
+    demo(database)
+    database.psql('ALTER TABLE "InventoryBatch" ALTER "storeAllocations" TYPE json')
+    with pytest.raises(MappingInvalid, match="allocations need jsonb"):
+        stage.migrate(database, BATCHES)
+
+
+def test_a_batch_that_holds_an_allocation_already_is_left_alone(database: Database) -> None:
+    demo(database)
+    database.psql(
+        'UPDATE "InventoryBatch" b '
+        "SET \"storeAllocations\" = jsonb_build_object(s.id, '{}'::jsonb) "
+        'FROM "Store" s WHERE s."tenantId" = b."tenantId" AND s."isMain" '
+        'AND b.id = (SELECT min(id) FROM "InventoryBatch")'
+    )
+    kept = batches(database).splitlines()[0]
+    stage.migrate(database, BATCHES)
+    assert stage.outcomes(database) == {"already": 1, "migrated": 39}
+    assert batches(database).splitlines()[0] == kept
+
+
+def test_an_allocation_to_a_strangers_store_is_put_aside(database: Database) -> None:
+    demo(database)
+    database.psql(
+        'UPDATE "InventoryBatch" SET "storeAllocations" = \'{"nobody": {}}\' '
+        'WHERE id = (SELECT min(id) FROM "InventoryBatch")'
+    )
+    stage.migrate(database, BATCHES)
+    assert stage.outcomes(database) == {"migrated": 39, "quarantined": 1}
+    assert database.psql("SELECT rule FROM inventory_migration.outcome") == "location_foreign"
+
+
+@pytest.mark.parametrize("nothing", ["NULL", "'{}'", "'[]'", "'null'"])
+def test_json_that_holds_nothing_is_filled_and_put_back_as_it_was(
+    database: Database, nothing: str
+) -> None:
+    demo(database)
+    database.psql(f'UPDATE "InventoryBatch" SET "storeAllocations" = {nothing}')
+    before = batches(database)
+    stage.migrate(database, BATCHES)
+    assert stage.outcomes(database) == {"migrated": 40}
+    verbs.roll_back(verbs.open_target(database.url), BATCHES)
+    assert batches(database) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "jsonb_set(\"storeAllocations\", ARRAY[k, 'allocated'], '1000')",
+        '"storeAllocations" || \'{"other": {}}\'',
+        "'{}'::jsonb || '{\"other\": {}}'",
+    ],
+    ids=["edited", "extended", "replaced"],
+)
+def test_an_allocation_that_the_application_changed_is_kept_and_listed(
+    database: Database, change: str
+) -> None:
+    demo(database)
+    stage.migrate(database, BATCHES)
+    database.psql(
+        f'UPDATE "InventoryBatch" b SET "storeAllocations" = {change} FROM '
+        '(SELECT id, (SELECT min(j) FROM jsonb_object_keys("storeAllocations") j) AS k '
+        'FROM "InventoryBatch" ORDER BY id LIMIT 1) AS f WHERE f.id = b.id'
+    )
+    kept = batches(database).splitlines()[0]
+    verbs.roll_back(verbs.open_target(database.url), BATCHES)
+    assert batches(database).splitlines()[0] == kept
+    assert database.psql('SELECT count("storeAllocations") FROM "InventoryBatch"') == "1"
+    assert (
+        database.psql("SELECT kind, ours <> found FROM inventory_migration.conflict")
+        == "moved_since|t"
+    )
+
+
+def test_a_transfer_that_was_requested_since_keeps_the_allocation(database: Database) -> None:
+    demo(database)
+    stage.migrate(database, BATCHES)
+    database.psql(
+        'UPDATE "InventoryBatch" SET "transferRequests" = \'[{"to": "x"}]\' '
+        'WHERE id = (SELECT min(id) FROM "InventoryBatch")'
+    )
+    verbs.roll_back(verbs.open_target(database.url), BATCHES)
+    assert database.psql('SELECT count("storeAllocations") FROM "InventoryBatch"') == "1"
+
+
+def test_what_is_allocated_is_what_was_locked_not_what_was_planned(database: Database) -> None:
+    demo(database)
+    migration = stage.locations(database, BATCHES)
+    assert migration is not None
+    stage.plan.write_snapshot(
+        database.engine, stage.plan.read_mapping(database.engine, BATCHES), migration
+    )
+    database.psql('UPDATE "InventoryBatch" SET "remainingQuantity" = "remainingQuantity" + 7')
+    stage.transform(database, BATCHES)
+    assert stage.close(database, BATCHES).proof.differences == []
+    assert (
+        database.psql(
+            'SELECT count(*) FROM "InventoryBatch" b, jsonb_each("storeAllocations") e '
+            "WHERE (e.value->>'allocated')::int = b.\"remainingQuantity\""
+        )
+        == "40"
+    )
+    verbs.roll_back(verbs.open_target(database.url), BATCHES)
+    assert database.psql('SELECT count("storeAllocations") FROM "InventoryBatch"') == "0"
+
+
+def test_a_forged_allocation_is_a_difference(database: Database) -> None:
+    demo(database)
+    stage.migrate(database, BATCHES)
+    database.psql(
+        'UPDATE "InventoryBatch" SET "storeAllocations" = \'{"nobody": {}}\' '
+        'WHERE id = (SELECT min(id) FROM "InventoryBatch")'
+    )
+    found = verbs.validate(verbs.open_target(database.url), BATCHES)
+    assert found["passed"] is False
+    assert [d["kind"] for d in found["differences"]] == ["location_foreign"]
+
+
+def test_under_net_the_reserved_units_come_back_on_hand(database: Database) -> None:
+    demo(database)
+    net = StockMapping.model_validate(
+        {**BATCHES.model_dump(mode="json", by_alias=True), "quantity_basis": "net"}
+    )
+    found = stage.migrate(database, net)
+    assert found.proof.differences == []
+    assert (
+        database.psql(
+            'SELECT count(*) FROM "InventoryBatch" b, jsonb_each("storeAllocations") e '
+            "WHERE (e.value->>'allocated')::int - (e.value->>'reserved')::int "
+            '= b."remainingQuantity"'
+        )
+        == "40"
+    )
+
+
+def test_both_shipped_mappings_work_beside_each_other(database: Database) -> None:
+    demo(database)
+    target = verbs.open_target(database.url)
+    assert verbs.run(target, named_mapping("stock_items"))["state"] == "verified"
+    assert verbs.run(target, BATCHES)["state"] == "verified"
+    assert verbs.roll_back(target, named_mapping("stock_items"))["changed"]
+    assert verbs.validate(target, BATCHES)["passed"]
+
+
+def test_the_gate_refuses_a_tenant_with_two_main_stores(database: Database) -> None:
+    demo(database)
+    database.psql(
+        'INSERT INTO "Store" SELECT \'second\', "tenantId", name, true FROM "Store" LIMIT 1'
+    )
+    with pytest.raises(GateRefused, match="default-location-unambiguous"):
+        verbs.run(verbs.open_target(database.url), BATCHES)
