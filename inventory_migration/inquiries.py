@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from inventory_migration.catalog import resolve
 from inventory_migration.engine import ledger, phases, plan, rollback, statements, summary
 from inventory_migration.engine.ledger import Migration
-from inventory_migration.errors import NothingMigrated, StartRefused
+from inventory_migration.errors import MigrationPaused, NothingMigrated, StartRefused
 from inventory_migration.mapping import StockMapping
 
 if TYPE_CHECKING:
@@ -60,8 +60,7 @@ def undoable(
     return [
         found
         for found in list_migrations(target, mapping)
-        if found["state"] in rollback.UNDOABLE
-        and migration_id in {None, found["migration_id"]}
+        if found["state"] in rollback.UNDOABLE and migration_id in {None, found["migration_id"]}
     ]
 
 
@@ -74,18 +73,25 @@ def is_startable(
 
     Raises:
         MappingInvalid: The mapping does not fit the database, or has no phase `stop_after`.
+        MigrationPaused: It stands still until somebody resumes it.
         NothingMigrated: There is nothing to resume.
         StartRefused: What there is cannot be resumed.
     """
     phases.require_phase(mapping, stop_after)
     resolved = plan.read_mapping(target.reader, mapping)
-    if not resume:
-        return True
     with target.reader.connect() as connection:
         found = None
         if ledger.installed(connection):
             found = ledger.find(connection, target=resolved.target, states=ledger.ACTIVE)
             found = found or _last(connection, mapping.name)
+    if not resume:
+        if found is not None and found.state in {"paused", "held"}:
+            raise MigrationPaused(
+                mapping=found.mapping,
+                migration_id=found.migration_id,
+                reason=found.reason or found.state,
+            )
+        return True
     if found is None:
         raise NothingMigrated(mapping=mapping.name)
     if found.state in {"rolled_back", "aborted"}:

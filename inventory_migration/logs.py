@@ -44,7 +44,12 @@ def hide_passwords(text: str, *, secrets: tuple[str, ...] | None = None) -> str:
     """
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
-    for secret in known_secrets() if secrets is None else secrets:
+    return hide_secrets(text, known_secrets() if secrets is None else secrets)
+
+
+def hide_secrets(text: str, secrets: tuple[str, ...]) -> str:
+    """Return a text without these passwords."""
+    for secret in secrets:
         text = text.replace(secret, _HIDDEN)
     return text
 

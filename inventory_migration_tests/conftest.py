@@ -33,6 +33,9 @@ FAST = {
     "shared_buffers": "128MB",
 }
 
+SECRET = "s3cr3t$pa:ss"
+"""The password of `ann` on the server that asks for one."""
+
 _numbers = itertools.count(1)
 
 
@@ -147,3 +150,26 @@ def database(server: EmbeddedServer) -> Iterator[Database]:
         yield made
         made.engine.dispose()
         connection.execute(f"DROP DATABASE {quoted(name)} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def guarded(folder: Path, binaries: Path | None) -> Iterator[EmbeddedServer]:
+    """A server that asks every role but its own for a password."""
+    home = folder / "guarded"
+    home.mkdir()
+    home.chmod(0o755)
+    rules = home / "pg_hba.conf"
+    rules.write_text("local all postgres trust\nlocal all all scram-sha-256\n")
+    rules.chmod(0o644)
+    settings = {**FAST, "hba_file": str(rules)}
+    server = EmbeddedServer(home / "postgres", binaries=binaries, settings=settings)
+    server.start()
+    script = f"""
+        CREATE ROLE ann LOGIN PASSWORD '{SECRET}';
+        CREATE TABLE stock (id int);
+        CREATE DATABASE closed;
+        REVOKE CONNECT ON DATABASE closed FROM PUBLIC;
+    """
+    run_psql(server, server.url, script)
+    yield server
+    server.reset()

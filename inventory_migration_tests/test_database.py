@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -34,9 +32,7 @@ from inventory_migration.errors import (
     ServerTooOld,
     StatementFailed,
 )
-from inventory_migration_tests.conftest import FAST, Database, run_psql
-
-SECRET = "s3cr3t$pa:ss"
+from inventory_migration_tests.conftest import SECRET, Database
 
 
 @pytest.mark.parametrize(
@@ -155,29 +151,6 @@ def test_a_missing_database_is_named(database: Database) -> None:
     with pytest.raises(DatabaseMissing, match='no database "nowhere"') as caught:
         open_database(database.url.replace(f"/{database.name}?", "/nowhere?"))
     _one_safe_sentence(caught.value)
-
-
-@pytest.fixture(scope="module")
-def guarded(folder: Path, binaries: Path | None) -> Iterator[EmbeddedServer]:
-    """A server that asks every role but its own for a password."""
-    home = folder / "guarded"
-    home.mkdir()
-    home.chmod(0o755)
-    rules = home / "pg_hba.conf"
-    rules.write_text("local all postgres trust\nlocal all all scram-sha-256\n")
-    rules.chmod(0o644)
-    settings = {**FAST, "hba_file": str(rules)}
-    server = EmbeddedServer(home / "postgres", binaries=binaries, settings=settings)
-    server.start()
-    script = f"""
-        CREATE ROLE ann LOGIN PASSWORD '{SECRET}';
-        CREATE TABLE stock (id int);
-        CREATE DATABASE closed;
-        REVOKE CONNECT ON DATABASE closed FROM PUBLIC;
-    """
-    run_psql(server, server.url, script)
-    yield server
-    server.reset()
 
 
 def _as_ann(server: EmbeddedServer, password: str, database: str = "inventory") -> str:

@@ -1,0 +1,289 @@
+"""The commands of a migration, in the order in which they are used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from inventory_migration.cli import terminal
+from inventory_migration.cli.session import Mappings, Name, Session, verb
+from inventory_migration.errors import CommandUnclear, MigrationError, NothingMigrated
+
+if TYPE_CHECKING:
+    from inventory_migration import verbs
+    from inventory_migration.mapping import StockMapping
+
+REFUSED = 3
+
+StopAfter = Annotated[
+    str | None,
+    typer.Option("--stop-after", metavar="PHASE", help="Pause when this phase is done."),
+]
+Workers = Annotated[
+    int, typer.Option("--workers", min=1, max=64, help="How many move chunks at the same time.")
+]
+AsSuperuser = Annotated[
+    bool,
+    typer.Option(
+        "--as-superuser", help="Let the application's triggers run with a superuser's rights."
+    ),
+]
+
+
+@verb
+def dry_run(
+    session: Session,
+    name: Name = None,
+    mapping: Mappings = None,
+    sql: Annotated[
+        bool, typer.Option("--sql", help="Print the statements for the DBA, and look no further.")
+    ] = False,
+    role: Annotated[
+        str | None, typer.Option("--role", help="With --sql: the role that the grants are for.")
+    ] = None,
+) -> int:
+    """Say what a run would do, and whether its first gate would let it; writes nothing."""
+    from inventory_migration import inquiries, verbs
+
+    chosen = session.mapping(name, session.mappings(mapping))
+    target = session.target()
+    if sql:
+        found = inquiries.statements_for(target, chosen, role=role)
+        session.show(found.to_json() if session.json else found.script(), terminal.script)
+        return 0
+    with session.watched():
+        predicted = verbs.test(target, chosen)
+    session.show(predicted, terminal.prediction)
+    return 0 if predicted["gate"]["passed"] else REFUSED
+
+
+@verb
+def run(
+    session: Session,
+    name: Name = None,
+    mapping: Mappings = None,
+    stop_after: StopAfter = None,
+    workers: Workers = 2,
+    as_superuser: AsSuperuser = False,
+) -> None:
+    """Migrate: audit, default locations, stock, proof; each step behind its gate.
+
+    What was interrupted is taken up; where nothing is new, nothing is changed.
+    """
+    _migrate(
+        session,
+        name,
+        mapping,
+        {
+            "explicit": True,
+            "stop_after": stop_after,
+            "workers": workers,
+            "as_superuser": as_superuser,
+        },
+    )
+
+
+@verb
+def resume(
+    session: Session,
+    name: Name = None,
+    mapping: Mappings = None,
+    stop_after: StopAfter = None,
+    workers: Workers = 2,
+    as_superuser: AsSuperuser = False,
+) -> None:
+    """Go on with a migration that was paused or held."""
+    _migrate(
+        session,
+        name,
+        mapping,
+        {
+            "resume": True,
+            "stop_after": stop_after,
+            "workers": workers,
+            "as_superuser": as_superuser,
+        },
+    )
+
+
+@verb
+def pause(session: Session, name: Name = None, mapping: Mappings = None) -> None:
+    """Pause a migration; when this returns, no more stock moves until it is resumed."""
+    from inventory_migration import verbs
+
+    target = session.target()
+    chosen = session.name(name, mapping, target)
+    session.note(f"Pausing {chosen}: waiting for the chunks under way.")
+    session.show(verbs.pause(target, chosen), terminal.pause)
+
+
+@verb
+def status(session: Session, name: Name = None, mapping: Mappings = None) -> None:
+    """List the migrations of this database, newest first, and how far each is."""
+    from inventory_migration import inquiries
+
+    target = session.target()
+    chosen = session.name(name, mapping, target) if name or mapping else None
+    session.show(inquiries.list_migrations(target, chosen), terminal.status)
+
+
+@verb
+def show(
+    session: Session,
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[NAME] KEY",
+            help="The mapping, and a stock record's key; the parts of a key of several columns "
+            "are separated by commas.",
+        ),
+    ],
+    mapping: Mappings = None,
+) -> None:
+    """Tell the story of one stock record: what became of it, and how it stands now."""
+    from inventory_migration import inquiries
+
+    if len(words) > 2:
+        raise CommandUnclear(f"give NAME and KEY, not {len(words)} words; quote a key with blanks")
+    *names, key = words
+    chosen = session.mapping(names[0] if names else None, session.mappings(mapping))
+    session.show(inquiries.show_record(session.target(), chosen, key), terminal.record)
+
+
+@verb
+def validate(session: Session, name: Name = None, mapping: Mappings = None) -> int:
+    """Prove once more, from the data as it is now, that no unit was lost; writes nothing."""
+    from inventory_migration import verbs
+
+    chosen = session.mapping(name, session.mappings(mapping))
+    target = session.target()
+    with session.watched():
+        found = verbs.validate(target, chosen)
+    session.show(found, terminal.validation)
+    return 0 if found["passed"] else REFUSED
+
+
+@verb
+def report(
+    session: Session,
+    name: Name = None,
+    mapping: Mappings = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where to write it.")
+    ] = None,
+    summary: Annotated[
+        bool, typer.Option("--summary", help="Print the summary of the last migration too.")
+    ] = False,
+) -> None:
+    """Write the report of the last migration, as Markdown and JSON."""
+    from inventory_migration import inquiries
+    from inventory_migration.report.documents import write_report
+
+    chosen = session.mapping(name, session.mappings(mapping))
+    target = session.target()
+    found = inquiries.last_summary(target, chosen.name)
+    if found["migration_id"] is None:
+        raise NothingMigrated(mapping=chosen.name)
+    found["report"] = write_report(target, chosen, out)
+    session.show(found, terminal.last_summary if summary else terminal.report)
+
+
+@verb
+def rollback(
+    session: Session,
+    name: Name = None,
+    mapping: Mappings = None,
+    migration_id: Annotated[
+        int | None, typer.Option("--id", metavar="N", help="Only this migration.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> int:
+    """Put every column back to what it was, migration by migration, newest first.
+
+    A record that the application moved since is kept, and listed in the report.
+    """
+    from inventory_migration import inquiries, verbs
+
+    chosen = session.mapping(name, session.mappings(mapping))
+    target = session.target(announce=True)
+    wanted = inquiries.undoable(target, chosen.name, migration_id=migration_id)
+    if wanted and not session.confirm(terminal.undoing(chosen.name, wanted), yes=yes):
+        session.note("Nothing was changed.")
+        return 1
+    with session.watched(), _told_beside(session, target, chosen):
+        found = verbs.roll_back(target, chosen, migration_id=migration_id)
+    _finish(session, target, chosen, found)
+    return 0
+
+
+COMMANDS = {
+    "test": (dry_run, "stock_items"),
+    "run": (run, "stock_items --stop-after pilot"),
+    "resume": (resume, "stock_items"),
+    "pause": (pause, "stock_items"),
+    "status": (status, "--json"),
+    "show": (show, "stock_items 4711"),
+    "validate": (validate, "--mapping shop.yaml"),
+    "report": (report, "stock_items --out reports"),
+    "rollback": (rollback, "stock_items"),
+}
+
+
+def _migrate(
+    session: Session, name: str | None, paths: list[Path] | None, options: dict[str, Any]
+) -> None:
+    """Run the mapping's Dagster job in this process, and say what it did."""
+    from inventory_migration import inquiries
+
+    given = session.mappings(paths)
+    chosen = session.mapping(name, given)
+    target = session.target(announce=True)
+    resume = bool(options.get("resume"))
+    if not inquiries.is_startable(target, chosen, resume=resume, stop_after=options["stop_after"]):
+        _finish(session, target, chosen, inquiries.last_summary(target, chosen.name))
+        return
+    with session.watched(), _told_beside(session, target, chosen):
+        # Seconds of imports, which only the commands that need them pay.
+        from inventory_migration.defs.launch import migrate
+
+        launched = migrate(
+            chosen, database_url=session.database_url, options=options, known=[*given.values()]
+        )
+        if launched.error is not None:
+            raise launched.error
+    _finish(
+        session, target, chosen, launched.summary or inquiries.last_summary(target, chosen.name)
+    )
+
+
+@contextmanager
+def _told_beside(session: Session, target: verbs.Target, mapping: StockMapping) -> Iterator[None]:
+    """Tell programs what the migration did beside the condition that stops it."""
+    from inventory_migration import inquiries
+
+    before = inquiries.last_summary(target, mapping.name)
+    try:
+        yield
+    except MigrationError as error:
+        # The condition matters more than what is told beside it.
+        with suppress(Exception):
+            after = inquiries.last_summary(target, mapping.name)
+            if after["migration_id"] == getattr(error, "migration_id", None):
+                told = {**after, "elapsed_seconds": before["elapsed_seconds"]}
+                session.so_far = {**after, "changed": told != before}
+                if not session.json and session.so_far["changed"]:
+                    session.show(session.so_far, terminal.figures)
+        raise
+
+
+def _finish(
+    session: Session, target: verbs.Target, mapping: StockMapping, found: dict[str, Any]
+) -> None:
+    from inventory_migration.report.documents import write_report
+
+    found["report"] = write_report(target, mapping)
+    session.show(found, terminal.summary)

@@ -1,0 +1,340 @@
+"""What every command has: options, a mapping, a database, a way to answer and a way to fail.
+
+What a command does is in the modules beside this one.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from inventory_migration import logs, project
+from inventory_migration.errors import CommandUnclear, MigrationError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from inventory_migration import verbs
+    from inventory_migration.mapping import StockMapping
+
+logger = logging.getLogger(__name__)
+
+INTERRUPTED = 130
+"""What a shell expects of a program that Ctrl-C ended; a migration that it paused says 4."""
+
+
+_MANNERS = {3: "Refused", 4: "Stopped", 5: "Rolled back"}
+"""What is no mistake of the user's is not called an error."""
+
+
+class LogFormat(StrEnum):
+    """How log records look."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+_PANEL = "Options of every command"
+
+ENV_FILE = typer.Option(
+    "--env-file", help="Read KEY=VALUE lines into the environment first.", rich_help_panel=_PANEL
+)
+DATABASE_URL = typer.Option(
+    "--database-url",
+    metavar="URL",
+    help="Any libpq URL, instead of $INVENTORY_DATABASE_URL; other users of this machine can read "
+    "a command line, so a password is better kept in the variable or in ~/.pgpass.",
+    rich_help_panel=_PANEL,
+)
+LOG_FORMAT = typer.Option(
+    "--log-format", help="Log lines to stderr, as text or JSON.", rich_help_panel=_PANEL
+)
+LOG_FILE = typer.Option("--log-file", help="Log into this file too.", rich_help_panel=_PANEL)
+JSON = typer.Option("--json", help="Print one JSON object, and nothing else, on stdout.")
+
+Name = Annotated[
+    str | None,
+    typer.Argument(metavar="NAME", help="The mapping; may be left out with one --mapping PATH."),
+]
+Mappings = Annotated[
+    list[Path] | None,
+    typer.Option("--mapping", metavar="PATH", help="A mapping file of your own; repeatable."),
+]
+
+_SHARED: dict[str, tuple[Any, Any]] = {
+    "json_": (Annotated[bool, JSON], False),
+    "env_file": (Annotated[Path | None, ENV_FILE], None),
+    "database_url": (Annotated[str | None, DATABASE_URL], None),
+    "log_format": (Annotated[LogFormat | None, LOG_FORMAT], None),
+    "log_file": (Annotated[Path | None, LOG_FILE], None),
+}
+
+
+class Session:
+    """One command under way.
+
+    Attributes:
+        json: Whether the answer is one JSON object.
+        database_url: What was given on the command line.
+        so_far: What is told beside a condition that stops the command, with `--json`.
+    """
+
+    def __init__(self, *, as_json: bool, database_url: str | None, log_format: str | None) -> None:
+        """Reach nothing yet."""
+        self.json = as_json
+        self.database_url = database_url
+        self.log_format = log_format
+        self.so_far: dict[str, Any] = {}
+
+    @functools.cached_property
+    def screen(self) -> Console:
+        """Where answers for people go."""
+        from inventory_migration.cli.terminal import console
+
+        return console(sys.stdout)
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the embedded server is used, for want of any URL."""
+        return not (self.database_url or os.environ.get("INVENTORY_DATABASE_URL"))
+
+    def target(self, *, announce: bool = False) -> verbs.Target:
+        """Reach the database.
+
+        Args:
+            announce: Name host and database first, on stderr.
+        """
+        from inventory_migration import database, embedded, verbs
+
+        if self.embedded and embedded.status() is None:
+            self.note("Starting the embedded PostgreSQL.")
+        parameters = database.connection_parameters(self.database_url)
+        if announce:
+            self.note(f"Database: {database.describe(parameters)}")
+        return verbs.open_target(self.database_url)
+
+    def mappings(self, paths: Sequence[Path] | None) -> dict[str, StockMapping]:
+        """Read the mappings that were given by path, by their names."""
+        from inventory_migration.mapping import load_mapping
+
+        found: dict[str, StockMapping] = {}
+        for path in paths or ():
+            mapping = load_mapping(path)
+            if mapping.name in found:
+                raise CommandUnclear(f"two of the mappings given are called {mapping.name}")
+            found[mapping.name] = mapping
+        return found
+
+    def mapping(self, name: str | None, given: Mapping[str, StockMapping]) -> StockMapping:
+        """Choose the mapping that is meant: by name, or the only one given."""
+        from inventory_migration.mapping import named_mapping
+
+        if name is None:
+            if len(given) == 1:
+                return next(iter(given.values()))
+            known = ", ".join(given or project.listing("mappings", ".yaml")) or "none is known"
+            raise CommandUnclear(f"say which mapping ({known}), or give one with --mapping PATH")
+        return given[name] if name in given else named_mapping(name)
+
+    def name(self, name: str | None, paths: Sequence[Path] | None, target: verbs.Target) -> str:
+        """Choose a mapping's name where its file is not needed; the ledger may know others."""
+        from inventory_migration import inquiries
+
+        given = self.mappings(paths)
+        if name is not None and name not in given and inquiries.is_known(target, name):
+            return name
+        return self.mapping(name, given).name
+
+    def note(self, text: str) -> None:
+        """Say something that is no part of the answer."""
+        print(text, file=sys.stderr, flush=True)
+
+    def show(self, found: Any, render: Callable[[Console, Any], None]) -> None:
+        """Give the answer, as an object or for a person."""
+        if self.json:
+            print_json(found)
+        else:
+            render(self.screen, found)
+
+    def confirm(self, consequence: str, *, yes: bool) -> bool:
+        """Ask before something that is hard to undo.
+
+        Raises:
+            CommandUnclear: Nobody is there to ask, and `--yes` was not said.
+        """
+        if yes:
+            return True
+        if not sys.stdin.isatty():
+            raise CommandUnclear(f"{consequence}; nobody is here to be asked, so say --yes")
+        return typer.confirm(f"{consequence[0].upper()}{consequence[1:]}. Go on?", err=True)
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Show a person what is going on meanwhile; a log file and CI get plain lines instead."""
+        from inventory_migration.cli.progress import shown
+
+        if self.log_format is not None or not sys.stderr.isatty():
+            yield
+            return
+        with shown():
+            yield
+
+
+def verb(function: Callable[..., int | None]) -> Callable[..., None]:
+    """Make a command of a function over a session; what it returns is the exit code."""
+    own = dict(list(inspect.signature(function, eval_str=True).parameters.items())[1:])
+    context = inspect.Parameter(
+        "context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context
+    )
+    shared = {
+        name: inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+        )
+        for name, (annotation, default) in _SHARED.items()
+    }
+    own = {
+        name: parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for name, parameter in own.items()
+    }
+
+    def command(context: typer.Context, **given: Any) -> None:
+        said = {name: given.pop(name) for name in _SHARED}
+        before = context.obj or {}
+        said |= {name: value for name, value in before.items() if said.get(name) is None}
+        code = _executed(function, given, said)
+        if code:
+            raise typer.Exit(code)
+
+    command.__name__, command.__doc__ = function.__name__, function.__doc__
+    parameters = {"context": context, **own, **shared}
+    command.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
+    command.__annotations__ = {name: p.annotation for name, p in parameters.items()}
+    return command
+
+
+def complain(
+    kind: str,
+    sentence: str,
+    *,
+    as_json: bool,
+    facts: Mapping[str, Any] | None = None,
+    beside: Mapping[str, Any] | None = None,
+) -> None:
+    """Say what is wrong: on stderr for people, with `--json` on stdout for programs as well."""
+    # Sentences are made without passwords and may show how a URL is written; a URL may still have
+    # got into one on the way, with this very password.
+    secrets = logs.known_secrets()
+    said = logs.hide_secrets(sentence, secrets)
+    how = _MANNERS.get((facts or {}).get("exit_code", 1), "Error")
+    print(f"{how}: {said}", file=sys.stderr, flush=True)
+    if as_json:
+        hidden = {
+            name: logs.hide_secrets(value, secrets) if isinstance(value, str) else value
+            for name, value in (facts or {}).items()
+        }
+        print_json({**(beside or {}), "error": {"kind": kind, "message": said, **hidden}})
+
+
+def print_json(found: Any) -> None:
+    """Print one object; in plain ASCII, which every terminal and every parser takes."""
+    print(json.dumps(found, indent=2, default=str), flush=True)
+
+
+def _executed(
+    function: Callable[..., int | None], given: Mapping[str, Any], said: Mapping[str, Any]
+) -> int:
+    session = Session(
+        as_json=said["json_"], database_url=said["database_url"], log_format=said["log_format"]
+    )
+    try:
+        if said["env_file"]:
+            project.load_env_file(said["env_file"])
+        with _logging(said):
+            return _guarded(function, session, given)
+    except MigrationError as error:
+        facts = {
+            name: value
+            for name, value in vars(error).items()
+            if isinstance(value, str | int | float | bool | list | tuple | dict | None)
+        }
+        complain(
+            type(error).__name__,
+            str(error),
+            as_json=session.json,
+            facts={"exit_code": error.exit_code, "retryable": error.retryable, **facts},
+            beside=session.so_far,
+        )
+        return error.exit_code
+
+
+def _guarded(
+    function: Callable[..., int | None], session: Session, given: Mapping[str, Any]
+) -> int:
+    try:
+        return function(session, **given) or 0
+    except (MigrationError, typer.Exit, typer.Abort, typer.TyperException, BrokenPipeError):
+        raise
+    except KeyboardInterrupt:
+        complain(
+            "Interrupted",
+            "interrupted; 'inventory-migration status' says where things stand",
+            as_json=session.json,
+        )
+        return INTERRUPTED
+    except Exception as error:
+        explained = _explained(error)
+        if explained is not None:
+            raise explained from None
+        logger.exception("this is a mistake of the program")
+        complain(
+            type(error).__name__,
+            logs.hide_passwords(f"{type(error).__name__}: {error}")
+            + "; this is a mistake of the program, please report it with the lines above",
+            as_json=session.json,
+        )
+        return 1
+
+
+def _explained(error: Exception) -> MigrationError | None:
+    """A database's error as its condition; None for any other error."""
+    if "sqlalchemy" not in sys.modules:
+        return None
+    import psycopg
+    import sqlalchemy as sa
+
+    from inventory_migration.database import explain
+
+    return explain(error) if isinstance(error, sa.exc.DBAPIError | psycopg.Error) else None
+
+
+@contextmanager
+def _logging(said: Mapping[str, Any]) -> Iterator[None]:
+    from inventory_migration.cli.progress import handler
+
+    url = said["database_url"]
+    try:
+        opened = logs.Logging(
+            form=said["log_format"],
+            file=said["log_file"],
+            interactive=handler() if sys.stderr.isatty() else None,
+            secrets=logs.known_secrets(*([url] if url else [])),
+        )
+    except OSError as error:
+        raise CommandUnclear(
+            f"the log file {said['log_file']} can not be written: {error.strerror}"
+        ) from None
+    try:
+        yield
+    finally:
+        opened.close()
