@@ -13,6 +13,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import psycopg
@@ -73,12 +74,14 @@ class _Shared:
         self.stop.set()
 
     def cancel_all(self) -> None:
+        # Under the lock, so that no worker closes its connection meanwhile. One that is lost has
+        # nothing to cancel, and must not put an error in the place of the interrupt.
         with self.lock:
-            connections = list(self.connections.values())
-        for connection in connections:
-            driver = connection.connection.driver_connection
-            if isinstance(driver, psycopg.Connection):
-                driver.cancel_safe(timeout=5)
+            for connection in self.connections.values():
+                with suppress(sa.exc.SQLAlchemyError, psycopg.Error):
+                    driver = connection.connection.driver_connection
+                    if isinstance(driver, psycopg.Connection):
+                        driver.cancel_safe(timeout=5)
 
 
 def work_phase(
