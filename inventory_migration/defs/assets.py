@@ -19,6 +19,7 @@ from inventory_migration.defs.metadata import Metadata
 from inventory_migration.defs.options import RunOptions, StartOptions, WorkOptions
 from inventory_migration.defs.resources import Database
 from inventory_migration.engine import ledger, phases, plan, summary
+from inventory_migration.engine.proof import Proof
 from inventory_migration.mapping import StockMapping, TableName
 
 OBSERVATION_SECONDS = 3.0
@@ -97,7 +98,7 @@ written. Its checks decide whether a migration may begin at all.""",
     ) -> dg.MaterializeResult[None]:
         with reported(database, mapping):
             found = verbs.audit_profile(
-                database.target, mapping, database.claim, run_id=context.run_id
+                database.target, mapping, database.claim, run_id=context.run.run_id
             )
             resolved = plan.read_mapping(database.target.reader, mapping)
             return dg.MaterializeResult(
@@ -144,7 +145,7 @@ locations that it created and nobody uses.""",
     ) -> dg.MaterializeResult[None]:
         with reported(database, mapping):
             done = verbs.default_locations(
-                database.target, mapping, database.claim, config.start(context.run_id)
+                database.target, mapping, database.claim, config.start(context.run.run_id)
             )
             database.summaries["default_locations"] = done
             resolved = plan.read_mapping(database.target.reader, mapping)
@@ -200,7 +201,7 @@ every column back.""",
                 database.target,
                 mapping,
                 database.claim,
-                config.start(context.run_id),
+                config.start(context.run.run_id),
                 stop_after=config.stop_after,
                 workers=config.workers,
                 watcher=_observer(context, key),
@@ -251,23 +252,17 @@ writes the report. It holds as of its moment.""",
                 database.target,
                 mapping,
                 database.claim,
-                config.start(context.run_id),
+                config.start(context.run.run_id),
                 workers=config.workers,
             )
             written = write_report(database.target, mapping)
             done["report"] = written
             database.summaries["reconciliation_report"] = done
             found: Metadata = {
-                "dagster/row_count": sum(d.records for d in proved.differences),
+                "dagster/row_count": done["records"]["snapshot"],
                 **metadata.of_summary(done),
                 "as_of": dg.MetadataValue.timestamp(proved.as_of),
-                "differences": metadata.table(
-                    ["kind", "explained", "records", "sample"],
-                    [
-                        [d.kind, "yes" if d.explained else "no", d.records, ", ".join(d.sample)]
-                        for d in proved.differences
-                    ],
-                ),
+                "differences": _differences(proved),
             }
             for form, path in written.items():
                 if path:
@@ -345,6 +340,18 @@ def _locations_given(
         return count, [
             (row.company_name, row.location_key, "yes" if row.created else "no") for row in rows
         ]
+
+
+def _differences(proved: Proof) -> dg.MetadataValue[Any]:
+    if not proved.differences:
+        return dg.MetadataValue.text("none")
+    return metadata.table(
+        ["kind", "explained", "records", "sample"],
+        [
+            [d.kind, "yes" if d.explained else "no", d.records, ", ".join(d.sample)]
+            for d in proved.differences
+        ],
+    )
 
 
 def _figures(found: Mapping[str, int | float | str]) -> Metadata:

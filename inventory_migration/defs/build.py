@@ -15,6 +15,7 @@ import inventory_migration
 from inventory_migration import project
 from inventory_migration.defs.assets import build_assets, build_tables
 from inventory_migration.defs.checks import build_checks
+from inventory_migration.defs.console import KEY, console
 from inventory_migration.defs.jobs import build_jobs
 from inventory_migration.defs.resources import Database, DatabaseResource, given
 from inventory_migration.defs.schedules import build_schedules
@@ -30,6 +31,7 @@ def build_definitions(
     *,
     database_url: str | None = None,
     resource_overrides: Mapping[str, object] | None = None,
+    log_level: int = logging.DEBUG,
 ) -> dg.Definitions:
     """Return the assets, checks, jobs, schedules and sensors of the mappings.
 
@@ -38,6 +40,8 @@ def build_definitions(
         database_url: Any libpq URL; by default what the environment of each run says. It is not
             stored with the runs.
         resource_overrides: Resources by name that replace those made here.
+        log_level: From which level on runs of the migration log to stderr; what they store is
+            stored whatever the level.
     """
     problems: list[str] = []
     if mappings is None:
@@ -58,6 +62,7 @@ def build_definitions(
         schedules=schedules,
         sensors=[note_failed_runs],
         resources={"database": database, **(resource_overrides or {})},
+        loggers={KEY: console(log_level)},
         # One process for all steps: it is what holds the claim from the first to the last.
         executor=dg.in_process_executor,
         metadata={

@@ -14,6 +14,7 @@ import dagster as dg
 from inventory_migration import verbs
 from inventory_migration.defs import metadata
 from inventory_migration.defs.assets import step_key
+from inventory_migration.defs.console import KEY
 from inventory_migration.defs.failures import reported
 from inventory_migration.defs.options import (
     RollbackOptions,
@@ -68,7 +69,8 @@ def _migrate(mapping: StockMapping) -> Any:
                     ("transformed_stock", RunOptions),
                     ("reconciliation_report", WorkOptions),
                 )
-            }
+            },
+            loggers={KEY: {}},
         )
 
     return dg.define_asset_job(

@@ -70,9 +70,10 @@ def migrate(
     """
     database = Database(database_url)
     mappings = [mapping, *(other for other in known if other.name != mapping.name)]
-    definitions = dg.Definitions.merge(
-        build_definitions(mappings, resource_overrides={"database": given(lambda: database)}),
-        dg.Definitions(loggers={"console": _console(log_level)}),
+    definitions = build_definitions(
+        mappings,
+        resource_overrides={"database": given(lambda: database)},
+        log_level=log_level,
     )
     job = definitions.resolve_job_def(f"migrate_{mapping.name}")
     # The terminal is the caller's: captured, it would be none, and progress bars would not move.
@@ -125,12 +126,3 @@ def _unforeseen(result: dg.ExecuteInProcessResult) -> RunFailed:
             return RunFailed(run_id=result.run_id, step=event.step_key, reason=reason)
     said = [event.message for event in result.all_events if event.is_failure and event.message]
     return RunFailed(run_id=result.run_id, step=None, reason=said[-1] if said else "it did not run")
-
-
-def _console(level: int) -> dg.LoggerDefinition:
-    def console(_context: dg.InitLoggerContext) -> logging.Logger:
-        made = logging.Logger("dagster.console", level)
-        made.addHandler(logging.StreamHandler())
-        return made
-
-    return dg.LoggerDefinition(console, description="Dagster's own log, on stderr.")

@@ -24,7 +24,7 @@ def note_failed_runs(
             return
         migration_id = connection.execute(
             sa.select(ledger.migration.c.migration_id).where(
-                ledger.migration.c.run_ids.any(run.run_id)
+                sa.literal(run.run_id) == sa.any_(ledger.migration.c.run_ids)
             )
         ).scalar()
         ledger.note(
