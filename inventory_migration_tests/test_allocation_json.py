@@ -78,7 +78,8 @@ def test_tenants_without_a_main_store_are_all_listed_before_anything_is_written(
     before = batches(database)
     with pytest.raises(DefaultLocationWrong) as caught:
         stage.migrate(database, BATCHES)
-    assert sorted(caught.value.companies) == sorted(names)
+    assert len(caught.value.companies) == 2
+    assert all(any(name in said for said in caught.value.companies) for name in names)
     assert batches(database) == before
     predicted = verbs.test(verbs.open_target(database.url), BATCHES)
     assert predicted["gate"]["passed"] is False
