@@ -110,6 +110,7 @@ class StartRefused(MigrationError):
     def __init__(self, *, mapping: str, migration_id: int, why: str, command: str) -> None:
         """Say why, and which command is meant to lift it."""
         self.mapping, self.migration_id, self.why = mapping, migration_id, why
+        self.command = command
         super().__init__(
             f"migration {migration_id} of {mapping} {why}; "
             f"go on with 'inventory-migration {command}'"

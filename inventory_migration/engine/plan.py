@@ -268,7 +268,7 @@ def _take_up(
             sa.update(ledger.migration)
             .where(
                 ledger.migration.c.migration_id == active.migration_id,
-                ~ledger.migration.c.run_ids.any(start.run_id),
+                sa.literal(start.run_id) != sa.all_(ledger.migration.c.run_ids),
             )
             .values(run_ids=sa.func.array_append(ledger.migration.c.run_ids, start.run_id))
         )
