@@ -50,9 +50,12 @@ def predict(connection: sa.Connection, resolved: ResolvedMapping) -> dict[str, A
         )
     ).all()
     duplicates = connection.execute(
-        sa.text(
-            f"SELECT COALESCE(sum(copies), 0) FROM ({escaped(canonical.duplicates(resolved))}) AS d"
-        )
+        sa.text(f"""
+            SELECT COALESCE(sum(copies), 0) FROM (
+                SELECT count(*) AS copies FROM ({escaped(relation)}) AS r
+                WHERE outcome <> 'skipped' AND item_key IS NOT NULL AND company_key IS NOT NULL
+                GROUP BY company_key, item_key HAVING count(*) > 1) AS d
+        """)
     ).scalar_one()
     actions = mapping.rules.actions()
     warnings = {
@@ -66,11 +69,14 @@ def predict(connection: sa.Connection, resolved: ResolvedMapping) -> dict[str, A
     available = units if mapping.quantity_basis == "net" else units - reserved
     outcomes = {name: _count(rows, name) for name in OUTCOMES}
     lacking = [row for row in companies if row.default_locations == 0]
+    by_company: dict[str, list[Any]] = {}
+    for row in rows:
+        by_company.setdefault(row.company_key, []).append(row)
     return {
         "migration_id": None,
         "mapping": mapping.name,
         "state": "predicted",
-        "changed": bool(outcomes["migrated"] or lacking),
+        "changed": coverage.has_work(connection, resolved),
         "companies": len(companies),
         "locations_created": len(lacking) if mapping.locations.create is not None else 0,
         "records": {"snapshot": sum(row.records for row in rows), **outcomes},
@@ -90,10 +96,7 @@ def predict(connection: sa.Connection, resolved: ResolvedMapping) -> dict[str, A
                 "company_name": row.company_name,
                 "default_locations": row.default_locations,
                 "records": row.stock_records,
-                **{
-                    name: _count([r for r in rows if r.company_key == row.company_key], name)
-                    for name in OUTCOMES
-                },
+                **{name: _count(by_company.get(row.company_key, []), name) for name in OUTCOMES},
             }
             for row in companies
         ]

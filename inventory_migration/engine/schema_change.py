@@ -186,7 +186,6 @@ _WRITERS = sa.text("""
       AND k.database = (SELECT oid FROM pg_database WHERE datname = current_database())
       AND k.relation IN (SELECT relid FROM pg_partition_tree(CAST(:oid AS oid))
                          UNION SELECT CAST(:oid AS oid))
-      AND k.mode IN ('RowExclusiveLock', 'ShareUpdateExclusiveLock', 'ShareLock',
-                     'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+      AND k.mode IN ('RowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
       AND k.granted AND k.pid IS DISTINCT FROM pg_backend_pid()
 """)
