@@ -300,6 +300,32 @@ def test_no_step_writes_past_its_gate(database: Database) -> None:
     assert (stage.table(database, "stock_items"), database.psql(tables)) == before
 
 
+def test_the_last_step_is_refused_where_no_stock_was_moved(database: Database) -> None:
+    stage.shop(database)
+    stage.locations(database)
+    # An empty relation passes its suite, so that the verdict alone does not say it.
+    stage.pass_gate(database.engine, MAPPING, "transformed_stock")
+    with pytest.raises(GateRefused, match="has moved nothing yet"):
+        stage.close(database)
+    stage.transform(database)
+    assert stage.close(database).proof.passed
+
+
+def test_the_last_step_alone_may_be_tried_again_after_a_failed_verification(
+    database: Database,
+) -> None:
+    stage.shop(database)
+    stage.locations(database)
+    stage.transform(database)
+    database.psql(
+        "UPDATE inventory_migration.chunk SET xid = '1' WHERE number = 1; "
+        "UPDATE inventory_migration.migration SET state = 'failed', reason = 'verification'"
+    )
+    closed = stage.close(database)
+    assert closed.proof.passed
+    assert database.psql("SELECT state, reason FROM inventory_migration.migration") == "verified|"
+
+
 def test_a_default_location_that_changes_after_its_gate_stops_the_stock(database: Database) -> None:
     stage.shop(database)
     stage.locations(database)

@@ -150,7 +150,7 @@ def work(
     """
     try:
         plan.write_snapshot(engine, resolved, migration)
-        _set_running(engine, migration)
+        set_running(engine, migration)
         for number, phase in _phases(engine, migration):
             _work_one_phase(engine, resolved, migration, number, phase, workers, watcher)
             stop = _threshold(engine, resolved, migration)
@@ -181,7 +181,8 @@ def work(
         raise
 
 
-def _set_running(engine: sa.Engine, migration: Migration) -> None:
+def set_running(engine: sa.Engine, migration: Migration) -> None:
+    """Note that somebody works on it again, whatever it stood at."""
     with control.exclusive(engine, migration.migration_id) as connection:
         found = ledger.find(connection, migration_id=migration.migration_id)
         if found and found.state != "running":

@@ -18,6 +18,7 @@ from inventory_migration.engine.ledger import Migration
 from inventory_migration.engine.plan import Start
 from inventory_migration.engine.proof import Proof
 from inventory_migration.engine.sweep import sweep
+from inventory_migration.errors import GateRefused
 from inventory_migration.mapping import StockMapping
 
 logger = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ def reconcile(
     """Sweep, prove and close the active migration; where none is active, prove the last one again.
 
     Raises:
-        GateRefused: The gate of the transformed stock has not passed, or is stale.
+        GateRefused: The gate of the transformed stock has not passed or is stale, or nothing moved.
     """
     resolved = plan.read_mapping(engine, mapping)
     claim.take(resolved.target)
@@ -57,6 +58,11 @@ def reconcile(
             migration = ledger.find(connection, mapping=mapping.name, states=("verified",))
             return Reconciled(migration, proof.prove(connection, resolved, migration), False)
     migration = plan.open_migration(engine, resolved, start) or active
+    with engine.connect() as connection:
+        if not ledger.snapshot_exists(connection, migration):
+            why = "judged a migration that has moved nothing yet"
+            raise GateRefused(mapping=mapping.name, gate="transformed_stock", why=why)
+    phases.set_running(engine, migration)
     for _ in range(MOST_SWEEPS):
         if sweep(engine, resolved, migration) == 0:
             break
