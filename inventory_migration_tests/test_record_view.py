@@ -7,28 +7,27 @@ import pytest
 import sqlalchemy as sa
 
 from inventory_migration import verbs
-from inventory_migration.demo import create_demo
-from inventory_migration.mapping import StockMapping, named_mapping
+from inventory_migration.mapping import StockMapping
+from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database
 
-VIEW = "inventory_migration.stock_items_record_status"
-LATE = """
-    INSERT INTO stock_items (company_id, product_id, sku, name, quantity)
-    SELECT company_id, product_id, 'late', name, 1 FROM stock_items WHERE location_id > 0 LIMIT 1
-"""
+VIEW = "inventory_migration.shop_record_status"
+LATE = "INSERT INTO stock_items (company_id, sku, quantity) VALUES (1, 'late', 1)"
 
 
 @pytest.fixture
 def mapping() -> StockMapping:
-    return named_mapping("stock_items")
+    return stage.MAPPING
 
 
 def migrated(database: Database, mapping: StockMapping) -> verbs.Target:
-    create_demo(database.engine, companies=4, items=120, dirty=0.03)
-    target = verbs.open_target(database.url)
-    limits = mapping.thresholds.model_copy(update={"action": "continue"})
-    assert verbs.run(target, mapping.model_copy(update={"thresholds": limits}))["changed"]
-    return target
+    stage.shop(database, items=120)
+    database.psql("""
+        UPDATE stock_items SET quantity = NULL WHERE id = 4;
+        UPDATE stock_items SET deleted_at = now() WHERE id = 5;
+    """)
+    assert stage.migrate(database, mapping).changed
+    return verbs.open_target(database.url)
 
 
 def test_every_record_has_its_outcome_chunk_and_location_before_and_after(
@@ -57,7 +56,7 @@ def test_it_tells_of_later_migrations_and_of_what_was_undone(
 ) -> None:
     target = migrated(database, mapping)
     database.psql(LATE)
-    assert verbs.run(target, mapping)["migration_id"] == 2
+    assert stage.migrate(database, mapping).changed
     late = "SELECT migration_id, outcome, migration_state, chunk_state"
     of_late = "WHERE key_1 = (SELECT max(id) FROM stock_items)"
     assert database.psql(f"{late} FROM {VIEW} {of_late}") == "2|migrated|verified|done"
@@ -82,16 +81,15 @@ def test_the_application_may_change_its_tables_beside_it(
 def test_a_key_of_another_type_starts_the_view_anew(
     database: Database, mapping: StockMapping
 ) -> None:
-    target = migrated(database, mapping)
+    migrated(database, mapping)
     database.psql("""
-        ALTER TABLE order_lines DROP CONSTRAINT order_lines_stock_item_id_fkey;
         ALTER TABLE stock_items ALTER COLUMN id DROP IDENTITY;
         ALTER TABLE stock_items ALTER COLUMN id TYPE numeric;
         UPDATE stock_items SET location_id = NULL WHERE id = 5;
     """)
     database.psql("UPDATE inventory_migration.migration SET state = 'rolling_back'")
     database.psql("UPDATE inventory_migration.migration SET state = 'rolled_back'")
-    verbs.run(target, mapping)
+    stage.migrate(database, mapping)
     assert database.psql(f"SELECT DISTINCT migration_id, pg_typeof(key_1) FROM {VIEW}") == (
         "2|numeric"
     )
@@ -100,11 +98,11 @@ def test_a_key_of_another_type_starts_the_view_anew(
 def test_whoever_reads_it_for_long_does_not_stop_a_migration(
     database: Database, mapping: StockMapping, caplog: pytest.LogCaptureFixture
 ) -> None:
-    target = migrated(database, mapping)
+    migrated(database, mapping)
     database.psql(LATE)
     with psycopg.connect(database.url) as reader:
         reader.execute(f"SELECT 1 FROM {VIEW}")
-        assert verbs.run(target, mapping)["state"] == "verified"
+        assert stage.migrate(database, mapping).proof.passed
     assert "stays as it was" in caplog.text
     with database.engine.connect() as connection:
         covered = connection.execute(sa.text(f"SELECT DISTINCT migration_id FROM {VIEW}"))

@@ -16,6 +16,7 @@ from inventory_migration.mapping import StockMapping, named_mapping
 from inventory_migration.report import facts, page
 from inventory_migration.report.documents import write_report
 from inventory_migration.report.markdown import cell, table
+from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database
 
 HOSTILE = "<script>alert(1)</script> | [x](javascript:1) `rm` *b* _u_ $x$ ~s~ \\ \x1b[31m\n# head"
@@ -23,12 +24,12 @@ HOSTILE = "<script>alert(1)</script> | [x](javascript:1) `rm` *b* _u_ $x$ ~s~ \\
 
 @pytest.fixture
 def mapping() -> StockMapping:
-    return named_mapping("stock_items")
+    return stage.mapping(phases=[{"name": "pilot", "companies": 1}, {"name": "rest"}])
 
 
 @pytest.fixture
 def target(database: Database) -> verbs.Target:
-    create_demo(database.engine, companies=6, items=400, dirty=0.005)
+    stage.shop(database, companies=3, items=300)
     return verbs.open_target(database.url)
 
 
@@ -51,8 +52,10 @@ def figure(markdown: str, name: str) -> list[str]:
 
 
 def test_a_verified_migration_is_told_in_numbers_from_the_tables(
-    database: Database, target: verbs.Target, mapping: StockMapping, tmp_path: Path
+    database: Database, tmp_path: Path
 ) -> None:
+    create_demo(database.engine, companies=6, items=400, dirty=0.005)
+    target, mapping = verbs.open_target(database.url), named_mapping("stock_items")
     done = verbs.run(target, mapping)
     told, markdown = written(target, mapping, tmp_path)
     assert told["verdict"] == {
@@ -94,7 +97,7 @@ def test_every_quarantined_record_is_listed_with_rule_and_reason(
 ) -> None:
     database.psql("UPDATE stock_items SET quantity = NULL WHERE id IN (3, 5)")
     limits = mapping.thresholds.model_copy(update={"action": "continue"})
-    verbs.run(target, mapping.model_copy(update={"thresholds": limits}))
+    stage.migrate(database, mapping.model_copy(update={"thresholds": limits}))
     told, markdown = written(target, mapping, tmp_path)
     missing = [row for row in told["quarantine"] if row["rule"] == "quantity_missing"]
     assert {"3", "5"} <= {row["key"] for row in missing}
@@ -111,7 +114,7 @@ def test_the_page_shows_a_hundred_rows_and_says_that_there_are_more(
 ) -> None:
     database.psql("UPDATE stock_items SET quantity = NULL WHERE id <= 150")
     limits = mapping.thresholds.model_copy(update={"action": "continue"})
-    verbs.run(target, mapping.model_copy(update={"thresholds": limits}))
+    stage.migrate(database, mapping.model_copy(update={"thresholds": limits}))
     told, markdown = written(target, mapping, tmp_path)
     total = told["summary"]["records"]["quarantined"]
     assert len(told["quarantine"]) == total >= 150
@@ -123,9 +126,9 @@ def test_the_page_shows_a_hundred_rows_and_says_that_there_are_more(
 def test_a_rollback_tells_what_was_kept(
     database: Database, target: verbs.Target, mapping: StockMapping, tmp_path: Path
 ) -> None:
-    verbs.run(target, mapping)
+    stage.migrate(database, mapping)
     database.psql("""
-        INSERT INTO locations (company_id, name, code) SELECT company_id, 'Annex', 'ANNEX'
+        INSERT INTO locations (company_id, name) SELECT company_id, 'Annex'
             FROM stock_items WHERE id = 9;
         UPDATE stock_items SET location_id = (SELECT max(id) FROM locations) WHERE id = 9;
         UPDATE stock_items SET quantity = quantity + 1 WHERE id = 10;
@@ -147,7 +150,7 @@ def test_a_rollback_tells_what_was_kept(
 def test_a_unit_lost_after_the_verdict_is_a_difference_that_nobody_explains(
     database: Database, target: verbs.Target, mapping: StockMapping, tmp_path: Path
 ) -> None:
-    verbs.run(target, mapping)
+    stage.migrate(database, mapping)
     database.psql("UPDATE stock_items SET location_id = NULL WHERE id = 11")
     told, markdown = written(target, mapping, tmp_path)
     assert told["verdict"]["passed"] is False
@@ -160,7 +163,7 @@ def test_an_unfinished_and_an_automatically_undone_migration_have_reports_too(
     database: Database, target: verbs.Target, mapping: StockMapping, tmp_path: Path
 ) -> None:
     with pytest.raises(MigrationPaused):
-        verbs.run(target, mapping, stop_after="pilot")
+        stage.migrate(database, mapping, stop_after="pilot")
     told, markdown = written(target, mapping, tmp_path)
     assert told["verdict"]["text"] == "Not finished: paused."
     assert told["summary"]["records"]["pending"] > 0
@@ -172,11 +175,9 @@ def test_an_unfinished_and_an_automatically_undone_migration_have_reports_too(
         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
             $$ BEGIN IF NEW.id = 20 THEN RAISE EXCEPTION 'not this one'; END IF; RETURN NEW; END $$;
         CREATE TRIGGER refuse BEFORE UPDATE ON stock_items FOR EACH ROW EXECUTE FUNCTION refuse();
-        UPDATE stock_items SET deleted_at = now() WHERE quantity IS NULL OR company_id IS NULL
-            OR company_id NOT IN (SELECT id FROM companies);
     """)
     with pytest.raises(MigrationRolledBack):
-        verbs.run(target, strict)
+        stage.migrate(database, strict)
     told, markdown = written(target, mapping, tmp_path)
     assert told["verdict"]["state"] == "rolled_back"
     assert "were quarantined" in told["verdict"]["reason"]
@@ -188,8 +189,8 @@ def test_an_unfinished_and_an_automatically_undone_migration_have_reports_too(
 def test_a_report_outlives_the_tables_that_it_is_about(
     database: Database, target: verbs.Target, mapping: StockMapping, tmp_path: Path
 ) -> None:
-    verbs.run(target, mapping)
-    database.psql("DROP TABLE order_lines; DROP TABLE stock_items")
+    stage.migrate(database, mapping)
+    database.psql("DROP TABLE stock_items")
     told, markdown = written(target, mapping, tmp_path)
     assert "there is no table stock_items" in told["not_comparable"]
     assert told["summary"]["records"]["migrated"] > 0
@@ -201,7 +202,7 @@ def test_names_from_the_database_are_text_and_never_markup(
 ) -> None:
     with database.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE companies SET name = %s WHERE id = 1", (HOSTILE,))
-    verbs.run(target, mapping)
+    stage.migrate(database, mapping)
     told, markdown = written(target, mapping, tmp_path)
     assert HOSTILE in {company["company_name"] for company in told["companies"]}
     assert "\x1b" not in markdown
@@ -223,18 +224,18 @@ def test_nothing_is_written_where_nothing_was_migrated(
 def test_an_empty_inventory_has_a_report(
     database: Database, target: verbs.Target, mapping: StockMapping, tmp_path: Path
 ) -> None:
-    database.psql("TRUNCATE order_lines, stock_items")
-    verbs.run(target, mapping)
+    database.psql("TRUNCATE stock_items")
+    stage.migrate(database, mapping)
     told, markdown = written(target, mapping, tmp_path)
     assert told["verdict"]["passed"] is True
     assert figure(markdown, "snapshot") == ["0"]
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(
-    target: verbs.Target, mapping: StockMapping, tmp_path: Path
+    database: Database, target: verbs.Target, mapping: StockMapping, tmp_path: Path
 ) -> None:
     with pytest.raises(MigrationPaused):
-        verbs.run(target, mapping, stop_after="pilot")
+        stage.migrate(database, mapping, stop_after="pilot")
     occupied = tmp_path / "file"
     occupied.write_text("")
     with pytest.raises(ReportNotWritten, match="--out DIR"):
@@ -242,17 +243,17 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(
 
 
 def test_a_report_is_replaced_as_a_whole(
-    target: verbs.Target, mapping: StockMapping, tmp_path: Path
+    database: Database, target: verbs.Target, mapping: StockMapping, tmp_path: Path
 ) -> None:
     with pytest.raises(MigrationPaused):
-        verbs.run(target, mapping, stop_after="pilot")
+        stage.migrate(database, mapping, stop_after="pilot")
     first, _ = written(target, mapping, tmp_path)
     verbs.roll_back(target, mapping)
     second, _ = written(target, mapping, tmp_path)
     assert (first["verdict"]["state"], second["verdict"]["state"]) == ("paused", "rolled_back")
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "stock_items-1.json",
-        "stock_items-1.md",
+        "shop-1.json",
+        "shop-1.md",
     ]
 
 
@@ -277,10 +278,10 @@ def test_a_table_has_a_title_for_every_column() -> None:
 
 
 def test_page_and_facts_come_from_the_same_reading(
-    target: verbs.Target, mapping: StockMapping
+    database: Database, target: verbs.Target, mapping: StockMapping
 ) -> None:
     with pytest.raises(MigrationPaused):
-        verbs.run(target, mapping, stop_after="pilot")
+        stage.migrate(database, mapping, stop_after="pilot")
     found = facts.collect(target.reader, mapping)
     assert found is not None
     # Whatever the page shows is in the JSON document: it can be made again from that alone.
