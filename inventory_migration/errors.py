@@ -54,10 +54,11 @@ class GateRefused(MigrationError):
     def __init__(self, *, mapping: str, gate: str, why: str) -> None:
         """Name the gate, the reason and the way to look at it."""
         self.mapping, self.gate, self.why = mapping, gate, why
-        super().__init__(
-            f"{mapping}: the gate {gate} {why}; nothing was written behind it; "
-            f"see 'inventory-migration test {mapping}'"
-        )
+        # A verdict names its suite as well, and lists what failed on lines of its own.
+        said = why.replace(f"refused: {gate}: refused, ", "refused: ")
+        then = f"nothing was written behind it; see 'inventory-migration test {mapping}'"
+        lines = f".\n{then[0].upper()}{then[1:]}." if "\n" in said else f"; {then}"
+        super().__init__(f"{mapping}: the gate {gate} {said.rstrip('.')}{lines}")
 
 
 class MigrationBusy(MigrationError):

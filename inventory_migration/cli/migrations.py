@@ -272,11 +272,11 @@ def _told_beside(session: Session, target: verbs.Target, mapping: StockMapping) 
         # The condition matters more than what is told beside it.
         with suppress(Exception):
             after = inquiries.last_summary(target, mapping.name)
-            if after["migration_id"] == getattr(error, "migration_id", None):
-                told = {**after, "elapsed_seconds": before["elapsed_seconds"]}
-                session.so_far = {**after, "changed": told != before}
-                if not session.json and session.so_far["changed"]:
-                    session.show(session.so_far, terminal.figures)
+            changed = {**after, "elapsed_seconds": before["elapsed_seconds"]} != before
+            if changed or after["migration_id"] == getattr(error, "migration_id", None):
+                session.so_far = {**after, "changed": changed}
+            if changed and not session.json:
+                session.show(session.so_far, terminal.figures)
         raise
 
 

@@ -227,7 +227,7 @@ def _turn(
     seconds = time.monotonic() - started
     pace.took(len(claimed.numbers), seconds)
     logger.info(
-        "chunks %s done in %.3f s",
+        "%s done in %.3f s",
         _span(claimed.numbers),
         seconds,
         extra={"migration_id": statements.migration_id, "chunk": claimed.numbers[0]},
@@ -272,7 +272,7 @@ def _after_failure(
         pace.shrink()
         if attempts > limit:
             raise error
-        logger.info("%s, chunks %s again", message(error), _span(claimed.numbers))
+        logger.info("%s, %s again", message(error), _span(claimed.numbers))
         shared.stop.wait(_backoff(attempts))
     elif attempts > limit:
         raise error
@@ -324,4 +324,6 @@ def _backoff(attempts: int) -> float:
 
 
 def _span(numbers: list[int]) -> str:
-    return f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
+    if len(numbers) == 1:
+        return f"chunk {numbers[0]}"
+    return f"chunks {numbers[0]} to {numbers[-1]}"
