@@ -41,19 +41,20 @@ ADOPTING = {"locations": {**DEFINITION["locations"], "create": None}}
 
 @pytest.fixture(scope="module")
 def emptied(server: EmbeddedServer) -> Iterator[Database]:
-    """A database for all tests here, each of which undoes what it made."""
+    """A database with the tables for all tests here, each of which undoes what it does."""
     name = f"canonical_{os.getpid()}"
     with psycopg.connect(server.url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE template0")
-        yield Database(name, server.url.replace("/inventory?", f"/{name}?"), server)
+        made = Database(name, server.url.replace("/inventory?", f"/{name}?"), server)
+        made.psql(TABLES)
+        yield made
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
 def connection(emptied: Database) -> Iterator[sa.Connection]:
-    """A transaction with the shop's tables and two default locations, undone after the test."""
+    """A transaction that is undone after the test."""
     with emptied.engine.connect() as connection:
-        execute(connection, TABLES)
         yield connection
         connection.rollback()
 
@@ -660,7 +661,6 @@ def expected(found: list[Item], actions: dict[str, str], basis: str) -> list[tup
 def modelled(emptied: Database) -> Iterator[tuple[sa.Connection, ResolvedMapping]]:
     """A transaction with texts for quantities, and a company with two default locations."""
     with emptied.engine.connect() as connection:
-        execute(connection, TABLES)
         execute(
             connection,
             """

@@ -34,19 +34,20 @@ LOCATIONS = """
 
 @pytest.fixture(scope="module")
 def emptied(server: Any) -> Iterator[Database]:
-    """A database for all tests here, each of which undoes what it made."""
+    """A database with the shop's tables for all tests here, each of which undoes what it does."""
     name = f"catalog_{os.getpid()}"
     with psycopg.connect(server.url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE template0")
-        yield Database(name, server.url.replace("/inventory?", f"/{name}?"), server)
+        made = Database(name, server.url.replace("/inventory?", f"/{name}?"), server)
+        made.psql(stage.SHOP)
+        yield made
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
 def connection(emptied: Database) -> Iterator[sa.Connection]:
-    """A transaction with the shop's tables, undone after the test."""
+    """A transaction that is undone after the test."""
     with emptied.engine.connect() as connection:
-        execute(connection, stage.SHOP)
         yield connection
         connection.rollback()
 
@@ -97,13 +98,13 @@ def test_a_read_only_transaction_suffices(emptied: Database) -> None:
     )
     reader = create_engine(emptied.url, read_only=True)
     with emptied.engine.begin() as writer:
-        execute(writer, stage.SHOP + LOCATIONS)
+        execute(writer, LOCATIONS)
     try:
         with reader.connect() as connection:
             assert resolve(connection, everything).quantity_type == "integer"
             assert connection.execute(sa.text("SHOW transaction_read_only")).scalar_one() == "on"
     finally:
-        emptied.psql("DROP TABLE locations, stock_items, companies")
+        emptied.psql("DROP TABLE locations")
 
 
 def test_a_misspelt_table_is_told_with_the_nearest_name(connection: sa.Connection) -> None:

@@ -31,20 +31,22 @@ LOCATIONS = """
 
 @pytest.fixture(scope="module")
 def emptied(server: EmbeddedServer) -> Iterator[Database]:
-    """A database for the tests that need one session only, and undo what they did."""
+    """A database with a shop and a ledger for the tests that undo what they do."""
     name = f"gates_{os.getpid()}"
     with psycopg.connect(server.url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE template0")
-        yield Database(name, server.url.replace("/inventory?", f"/{name}?"), server)
+        made = Database(name, server.url.replace("/inventory?", f"/{name}?"), server)
+        made.psql(stage.SHOP + LOCATIONS)
+        with made.engine.begin() as session:
+            ledger.install(session)
+        yield made
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
 def connection(emptied: Database) -> Iterator[sa.Connection]:
-    """A transaction with a shop, default locations and a ledger, undone after the test."""
+    """A transaction that is undone after the test."""
     with emptied.engine.connect() as connection:
-        execute(connection, stage.SHOP + LOCATIONS)
-        ledger.install(connection)
         yield connection
         connection.rollback()
 
@@ -85,9 +87,9 @@ def test_without_a_verdict_a_step_is_refused(connection: sa.Connection, suite: s
     assert objection(connection, suite) == "never ran"
 
 
-def test_without_a_ledger_no_gate_has_ever_run(emptied: Database) -> None:
-    with emptied.engine.connect() as connection:
-        execute(connection, stage.SHOP)
+def test_without_a_ledger_no_gate_has_ever_run(database: Database) -> None:
+    stage.shop(database)
+    with database.engine.connect() as connection:
         assert objection(connection, "audit_profile") == "never ran"
         assert not ledger.installed(connection)
 

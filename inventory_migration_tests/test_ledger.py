@@ -36,19 +36,21 @@ STATES = {
 
 @pytest.fixture(scope="module")
 def emptied(server: EmbeddedServer) -> Iterator[Database]:
-    """A database for the tests that need one session only, and undo what they did."""
+    """A database with a ledger for the tests that undo what they do."""
     name = f"ledger_{os.getpid()}"
     with psycopg.connect(server.url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE template0")
-        yield Database(name, server.url.replace("/inventory?", f"/{name}?"), server)
+        made = Database(name, server.url.replace("/inventory?", f"/{name}?"), server)
+        with made.engine.begin() as session:
+            ledger.install(session)
+        yield made
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
 def connection(emptied: Database) -> Iterator[sa.Connection]:
-    """A transaction with a ledger, undone after the test."""
+    """A transaction that is undone after the test."""
     with emptied.engine.connect() as connection:
-        ledger.install(connection)
         yield connection
         connection.rollback()
 
@@ -86,9 +88,9 @@ def refused(connection: sa.Connection, statement: sa.Executable | str) -> str | 
 
 
 def test_a_database_has_no_ledger_before_it_is_installed_and_asking_changes_nothing(
-    emptied: Database,
+    database: Database,
 ) -> None:
-    with emptied.engine.connect() as connection:
+    with database.engine.connect() as connection:
         connection.execute(sa.text("SET TRANSACTION READ ONLY"))
         assert ledger.installed(connection) is False
 
@@ -125,9 +127,9 @@ def test_sessions_that_install_at_once_are_kept_apart(database: Database) -> Non
 
 
 def test_a_role_that_may_not_create_schemas_uses_one_that_was_made_for_it(
-    emptied: Database,
+    database: Database,
 ) -> None:
-    with emptied.engine.connect() as connection:
+    with database.engine.connect() as connection:
         for statement in (
             "CREATE ROLE ledger_worker",
             "CREATE SCHEMA inventory_migration AUTHORIZATION ledger_worker",
