@@ -122,14 +122,14 @@ def environment(database: Database, home: Path, mapping: StockMapping) -> dict[s
 
 
 def dagster(
-    *arguments: str, environment: Mapping[str, str], log: Path, folder: Path = PROJECT
+    module: str, *arguments: str, environment: Mapping[str, str], log: Path
 ) -> subprocess.Popen[bytes]:
-    """Start one of Dagster's commands in a session of its own."""
+    """Start one of Dagster's programs in the project, in a session of its own."""
     with log.open("wb") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "dagster", *arguments],
+            [sys.executable, "-m", module, *arguments],
             env=dict(environment),
-            cwd=folder,
+            cwd=PROJECT,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -140,4 +140,4 @@ def dagster(
 
 def job_execute(job: str) -> tuple[str, ...]:
     """Return the arguments that execute a job."""
-    return ("job", "execute", "-m", "inventory_migration.definitions", "-j", job)
+    return ("dagster", "job", "execute", "-m", "inventory_migration.definitions", "-j", job)
