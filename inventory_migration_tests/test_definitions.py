@@ -135,6 +135,14 @@ def test_every_field_that_a_run_can_be_told_says_what_it_does() -> None:
     assert {path for path, said in ours.items() if not said} == set()
 
 
+def test_no_step_is_retried_by_itself() -> None:
+    definitions = build_definitions([ITEMS])
+    for name in names(definitions):
+        job = definitions.resolve_job_def(name)
+        for op in job.all_node_defs:
+            assert op.retry_policy is None, op.name
+
+
 def test_nothing_runs_by_itself_until_somebody_says_so() -> None:
     repository = build_definitions([ITEMS]).get_repository_def()
     assert {s.name: s.default_status.value for s in repository.schedule_defs} == {

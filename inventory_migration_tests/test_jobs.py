@@ -13,6 +13,7 @@ import dagster as dg
 import pytest
 
 from inventory_migration.defs.build import build_definitions
+from inventory_migration.defs.resources import DatabaseResource
 from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database
 from inventory_migration_tests.dagster_runs import (
@@ -134,6 +135,16 @@ def test_a_dry_run_predicts_and_writes_nothing_at_all(database: Database) -> Non
     assert prediction["gate"]["passed"] is True
     assert dump(database) == before
     assert database.psql("SELECT to_regnamespace('inventory_migration') IS NULL") == "t"
+
+
+def test_the_database_can_be_a_variable_of_the_users_choice(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.shop(database)
+    monkeypatch.setenv("SHOP_URL", database.url)
+    resource = DatabaseResource(url=dg.EnvVar("SHOP_URL"))
+    definitions = build_definitions([stage.MAPPING], resource_overrides={"database": resource})
+    assert definitions.resolve_job_def("dry_run_shop").execute_in_process().success
 
 
 def test_a_dry_run_fails_where_the_gate_would_refuse(database: Database) -> None:

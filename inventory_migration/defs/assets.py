@@ -147,7 +147,6 @@ locations that it created and nobody uses.""",
             done = verbs.default_locations(
                 database.target, mapping, database.claim, config.start(context.run.run_id)
             )
-            database.summaries["default_locations"] = done
             resolved = plan.read_mapping(database.target.reader, mapping)
             given, rows = _locations_given(database, done["migration_id"])
             described = (
@@ -207,7 +206,6 @@ every column back.""",
                 watcher=_observer(context, key),
             )
             seconds = time.monotonic() - began
-            database.summaries["transformed_stock"] = done
             resolved = plan.read_mapping(database.target.reader, mapping)
             rows = max(0, _sum_of_outcomes(done) - before.get(done["migration_id"], 0))
             return dg.MaterializeResult(
@@ -257,7 +255,7 @@ writes the report. It holds as of its moment.""",
             )
             written = write_report(database.target, mapping)
             done["report"] = written
-            database.summaries["reconciliation_report"] = done
+            database.summary = done
             found: Metadata = {
                 "dagster/row_count": done["records"]["snapshot"],
                 **metadata.of_summary(done),

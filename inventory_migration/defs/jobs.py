@@ -150,7 +150,6 @@ def _rollback(mapping: StockMapping) -> Job:
                 migration_id=config.migration_id,
                 reason=config.reason,
             )
-            database.summaries["rollback"] = done
             context.add_output_metadata(
                 {
                     **metadata.of_summary(done),

@@ -90,7 +90,7 @@ def migrate(
         run_id=result.run_id,
         success=result.success,
         error=error,
-        summary=database.summaries.get("reconciliation_report"),
+        summary=database.summary if result.success else None,
     )
 
 

@@ -6,18 +6,22 @@ process. What is done with it belongs in `assets.py`, `checks.py` and `jobs.py`.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
 import dagster as dg
+import sqlalchemy as sa
 from pydantic import Field
 
 from inventory_migration import verbs
 from inventory_migration.engine import control, ledger
 from inventory_migration.errors import MigrationError
 from inventory_migration.mapping import StockMapping
+
+logger = logging.getLogger(__name__)
 
 
 class Database:
@@ -26,7 +30,7 @@ class Database:
     Attributes:
         error: The condition that stopped a step of the run, if one did.
         interrupted: Whether Ctrl-C or a termination reached a step.
-        summaries: What each step that came to its end did, by the step's name.
+        summary: What the migration did, once the last step has come to its end.
     """
 
     def __init__(self, url: str | None = None) -> None:
@@ -34,7 +38,7 @@ class Database:
         self._url = url
         self.error: MigrationError | None = None
         self.interrupted = False
-        self.summaries: dict[str, dict[str, Any]] = {}
+        self.summary: dict[str, Any] | None = None
 
     @cached_property
     def target(self) -> verbs.Target:
@@ -50,14 +54,18 @@ class Database:
         """Leave what this run was driving paused, so that nothing takes it up unasked."""
         if "claim" not in self.__dict__:
             return
-        with self.target.engine.connect() as connection:
-            if not ledger.installed(connection):
-                return
-            driven = ledger.find(
-                connection, mapping=mapping.name, states=("planned", "running", "verifying")
-            )
-        if driven is not None and self.claim.holds(driven.target):
-            control.pause(self.target.engine, driven.migration_id, reason="interrupted")
+        try:
+            with self.target.engine.connect() as connection:
+                if not ledger.installed(connection):
+                    return
+                driven = ledger.find(
+                    connection, mapping=mapping.name, states=("planned", "running", "verifying")
+                )
+            if driven is not None and self.claim.holds(driven.target):
+                control.pause(self.target.engine, driven.migration_id, reason="interrupted")
+        except (MigrationError, sa.exc.DBAPIError) as error:
+            # The interrupt matters more; the next run finds what a crash would have left.
+            logger.warning("%s could not be paused: %s", mapping.name, error)
 
     def release(self) -> None:
         """Give the claim up."""
