@@ -10,6 +10,7 @@ import dagster as dg
 import pytest
 
 from inventory_migration import project, verbs
+from inventory_migration.defs.build import build_definitions
 from inventory_migration.demo import create_demo
 from inventory_migration.engine import reconcile
 from inventory_migration.mapping import named_mapping
@@ -224,7 +225,31 @@ def test_a_suite_that_changed_after_it_was_loaded_opens_nothing(
     assert database.psql(GATES) == "audit_profile unjudged"
 
 
-def test_an_error_nobody_foresaw_fails_the_checks_and_shuts_the_gate(
+def judge_alone(database: Database, suite: str, *only: str) -> dg.ExecuteInProcessResult:
+    """Execute some checks of an asset and not the asset, as the UI's button does."""
+    definitions = build_definitions([stage.MAPPING], database_url=database.url)
+    keys = {dg.AssetCheckKey(dg.AssetKey(["shop", suite]), name) for name in only}
+    job = definitions.resolve_implicit_global_asset_job_def()
+    return job.get_subset(asset_check_selection=keys).execute_in_process(raise_on_error=False)
+
+
+def test_checks_alone_judge_the_whole_suite_and_open_an_old_gate(database: Database) -> None:
+    stage.shop(database)
+    assert execute(database, only=["audit_profile", "default_locations"]).success
+    database.psql("UPDATE inventory_migration.gate SET judged_at = judged_at - interval '9 days'")
+    assert not execute(database, only=["transformed_stock"]).success
+    result = judge_alone(database, "default_locations", "row_count")
+    assert result.success
+    assert list(checks(result, "default_locations")) == ["row_count"]
+    kept = (
+        "SELECT jsonb_array_length(verdict -> 'expectations') FROM inventory_migration.gate "
+        "ORDER BY gate_id DESC LIMIT 1"
+    )
+    assert int(database.psql(kept)) > 1
+    assert execute(database, only=["transformed_stock"]).success
+
+
+def test_an_error_nobody_foresaw_fails_the_check_and_shuts_a_gate_that_was_open(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage.shop(database)
@@ -235,13 +260,14 @@ def test_an_error_nobody_foresaw_fails_the_checks_and_shuts_the_gate(
         raise RuntimeError("out of luck")
 
     monkeypatch.setattr(verbs, "judge", broken)
-    definitions_run = execute(database, only=["audit_profile"])
-    assert not definitions_run.success
-    found = checks(definitions_run, "audit_profile")["row_count"]
+    result = judge_alone(database, "audit_profile", "row_count")
+    assert not result.success
+    found = checks(result, "audit_profile")["row_count"]
     assert not found.passed
     assert found.severity == dg.AssetCheckSeverity.ERROR
     assert "could not be judged: RuntimeError: out of luck" in (found.description or "")
     assert "Traceback" in found.metadata["error"].value
+    assert database.psql(GATES) == "audit_profile unjudged"
     assert "audit_profile has not judged" in failure(execute(database, only=["default_locations"]))
 
 
