@@ -9,6 +9,7 @@ import pytest
 
 from inventory_migration import verbs
 from inventory_migration.demo import create_demo
+from inventory_migration.engine.snapshot import write_snapshot
 from inventory_migration.errors import DefaultLocationWrong, GateRefused, MappingInvalid
 from inventory_migration.mapping import StockMapping, named_mapping
 from inventory_migration_tests import stage
@@ -181,9 +182,7 @@ def test_what_is_allocated_is_what_was_locked_not_what_was_planned(database: Dat
     demo(database)
     migration = stage.locations(database, BATCHES)
     assert migration is not None
-    stage.plan.write_snapshot(
-        database.engine, stage.plan.read_mapping(database.engine, BATCHES), migration
-    )
+    write_snapshot(database.engine, stage.plan.read_mapping(database.engine, BATCHES), migration)
     database.psql('UPDATE "InventoryBatch" SET "remainingQuantity" = "remainingQuantity" + 7')
     stage.transform(database, BATCHES)
     assert stage.close(database, BATCHES).proof.differences == []

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from inventory_migration.engine import control, ledger, plan
 from inventory_migration.engine.chunk import ChunkStatements
+from inventory_migration.engine.snapshot import write_snapshot
 from inventory_migration.errors import ControlTotalsDiffer, MigrationFailed
 from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database
@@ -27,7 +28,7 @@ def planned(database: Database, mapping: stage.StockMapping = MAPPING) -> ChunkS
     migration = stage.locations(database, mapping)
     assert migration is not None
     resolved = plan.read_mapping(database.engine, mapping)
-    plan.write_snapshot(database.engine, resolved, migration)
+    write_snapshot(database.engine, resolved, migration)
     return ChunkStatements(resolved, migration)
 
 

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from inventory_migration.engine import control, ledger, phases, plan, schema_change
 from inventory_migration.engine.ledger import Migration
 from inventory_migration.engine.plan import Start
+from inventory_migration.engine.snapshot import write_snapshot
 from inventory_migration.errors import (
     DefaultLocationWrong,
     GateRefused,
@@ -77,7 +78,7 @@ def snapshot(database: Database, mapping: StockMapping = MAPPING) -> Migration:
     migration = stage.locations(database, mapping)
     assert migration is not None
     resolved = plan.read_mapping(database.engine, mapping)
-    plan.write_snapshot(database.engine, resolved, migration)
+    write_snapshot(database.engine, resolved, migration)
     return migration
 
 
@@ -476,7 +477,7 @@ def test_a_snapshot_that_is_there_is_kept(database: Database) -> None:
     stage.shop(database, items=4)
     migration = snapshot(database)
     database.psql("INSERT INTO stock_items (company_id, quantity) VALUES (1, 5)")
-    plan.write_snapshot(database.engine, plan.read_mapping(database.engine, MAPPING), migration)
+    write_snapshot(database.engine, plan.read_mapping(database.engine, MAPPING), migration)
     assert database.psql(f"SELECT count(*) FROM {migration.snapshot}") == "4"
 
 
@@ -667,7 +668,7 @@ def test_a_crash_after_any_step_is_taken_up_under_the_same_id(
     ) == "t|t|1"  # fmt: skip
 
     with monkeypatch.context() as patch:
-        patch.setattr(plan, "count_references", crash)
+        patch.setattr("inventory_migration.engine.snapshot.count_references", crash)
         with pytest.raises(Crash):
             stage.transform(database)
     assert database.psql("SELECT state FROM inventory_migration.migration") == "failed"
@@ -693,7 +694,7 @@ def test_the_snapshot_waits_for_an_older_writer_and_sees_what_it_wrote(database:
             sa.text("INSERT INTO stock_items (id, company_id, quantity) VALUES (700, 1, 9)")
         )
         with ThreadPoolExecutor(1) as pool:
-            step = pool.submit(plan.write_snapshot, database.engine, resolved, migration)
+            step = pool.submit(write_snapshot, database.engine, resolved, migration)
             time.sleep(0.5)
             assert not step.done()
             # Those who come later are not held up, and not waited for.
@@ -715,7 +716,7 @@ def test_a_snapshot_is_not_written_beside_a_chunk(database: Database) -> None:
     resolved = plan.read_mapping(database.engine, MAPPING)
     with database.engine.connect() as worker, ThreadPoolExecutor(1) as pool:
         control.enter(worker, migration.migration_id)
-        step = pool.submit(plan.write_snapshot, database.engine, resolved, migration)
+        step = pool.submit(write_snapshot, database.engine, resolved, migration)
         time.sleep(0.4)
         assert not step.done()
         worker.rollback()

@@ -6,6 +6,7 @@ import pytest
 import sqlalchemy as sa
 
 from inventory_migration.engine import ledger, plan, proof
+from inventory_migration.engine.snapshot import write_snapshot
 from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database
 
@@ -121,9 +122,7 @@ def test_a_record_changed_between_snapshot_and_chunk_is_no_difference(database: 
     stage.shop(database, items=6)
     migration = stage.locations(database)
     assert migration is not None
-    plan.write_snapshot(
-        database.engine, plan.read_mapping(database.engine, stage.MAPPING), migration
-    )
+    write_snapshot(database.engine, plan.read_mapping(database.engine, stage.MAPPING), migration)
     database.psql("UPDATE stock_items SET quantity = 100 WHERE id = 2")
     stage.transform(database)
     assert stage.close(database).proof.differences == []

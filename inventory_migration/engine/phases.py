@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
-from inventory_migration.engine import control, gates, ledger, plan, proof, rollback
+from inventory_migration.engine import control, gates, ledger, plan, proof, rollback, snapshot
 from inventory_migration.engine.failures import Action, action_for, message, sqlstate
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.plan import Start
@@ -149,7 +149,7 @@ def work(
     The caller holds the claim on the target.
     """
     try:
-        plan.write_snapshot(engine, resolved, migration)
+        snapshot.write_snapshot(engine, resolved, migration)
         set_running(engine, migration)
         for number, phase in _phases(engine, migration):
             _work_one_phase(engine, resolved, migration, number, phase, workers, watcher)

@@ -1,7 +1,7 @@
-"""From a mapping to a planned migration: who may start, locations, snapshot, phases, chunks.
+"""From a mapping to a planned migration: who may start, and a default location for each company.
 
-Each step is resumable and has a transaction of its own; what is there already is kept. Moving stock
-belongs in `chunk.py`.
+Each step is resumable and has a transaction of its own; what is there already is kept. The work
+list is written in `snapshot.py`.
 """
 
 from __future__ import annotations
@@ -10,21 +10,18 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from inventory_migration.catalog import ResolvedMapping, literal, resolve
-from inventory_migration.database import escaped, quoted
+from inventory_migration.catalog import ResolvedMapping, resolve
+from inventory_migration.database import escaped
 from inventory_migration.engine import (
     canonical,
-    columns,
     control,
     coverage,
     gates,
     ledger,
-    record_view,
     schema_change,
 )
 from inventory_migration.engine.failures import Action, action_for, sqlstate
 from inventory_migration.engine.ledger import SCHEMA, Migration
-from inventory_migration.engine.references import count_references
 from inventory_migration.errors import (
     DefaultLocationWrong,
     LockNotObtained,
@@ -203,35 +200,6 @@ def _create_locations(connection: sa.Connection, resolved: ResolvedMapping) -> l
     return created
 
 
-def write_snapshot(engine: sa.Engine, resolved: ResolvedMapping, migration: Migration) -> None:
-    """Write the work list: each record with its pre-image, in phases and chunks."""
-    schema_change.wait_for_older_writers(engine, resolved)
-    with control.exclusive(engine, migration.migration_id) as connection:
-        if ledger.snapshot_exists(connection, migration):
-            return
-        covered = coverage.verified(connection, resolved)
-        connection.execute(
-            sa.text(f"""
-                CREATE TABLE {migration.planned_locations} AS
-                SELECT c.company_key, c.location_key
-                FROM ({escaped(canonical.companies(resolved))}) AS c
-                WHERE c.default_locations = 1
-            """)
-        )
-        connection.execute(
-            sa.text(f"CREATE UNIQUE INDEX ON {migration.planned_locations} (company_key)")
-        )
-        connection.execute(sa.text(escaped(_snapshot(resolved, migration, covered))))
-        connection.execute(sa.text(f"CREATE INDEX ON {migration.snapshot} (chunk)"))
-        connection.execute(sa.text(f"ANALYZE {migration.snapshot}"))
-        connection.execute(sa.text(f"ANALYZE {migration.planned_locations}"))
-        _note_work(connection, resolved, migration)
-        count_references(connection, resolved, migration.migration_id)
-        note_baseline(connection, resolved, migration)
-        record_view.refresh(connection, resolved)
-        ledger.set_state(connection, migration.migration_id, "running")
-
-
 def _take_up(
     connection: sa.Connection, resolved: ResolvedMapping, active: Migration, start: Start
 ) -> None:
@@ -346,153 +314,3 @@ def _expand(engine: sa.Engine, resolved: ResolvedMapping, migration: Migration) 
             what=f"add a column to {resolved.source.name}",
         )
     return read_mapping(engine, resolved.mapping)
-
-
-def _snapshot(resolved: ResolvedMapping, migration: Migration, covered: list[Migration]) -> str:
-    """The statement that writes the snapshot: position and chunk in key order within each phase."""
-    keys = columns.keys(resolved)
-    key_list = ", ".join(keys)
-    before = columns.before_columns(resolved)
-    pre_images = ", ".join(f"s.{quoted(column)} AS {name}" for column, name in before.items())
-    duplicate = "false"
-    if resolved.mapping.rules.item_duplicate != "warn":
-        duplicate = (
-            "item_key IS NOT NULL AND company_key IS NOT NULL AND skip_reason IS NULL "
-            "AND count(*) OVER (PARTITION BY company_key, item_key, skip_reason) > 1"
-        )
-    only = (
-        f"JOIN ({coverage.uncovered(resolved, covered)}) AS u "
-        f"ON {columns.same_key(resolved, 'u', 'r')}"
-        if covered
-        else ""
-    )
-    company_key = f"c.{quoted(resolved.mapping.company.key)}"
-    rows = resolved.mapping.chunk.rows
-    return f"""
-        CREATE TABLE {migration.snapshot} AS
-        WITH work AS MATERIALIZED (
-            SELECT {", ".join(f"r.{key}" for key in keys)}, r.company_key, r.item_key, r.quantity,
-                   r.reserved, r.skip_reason, r.row_hash, r.item_duplicate,
-                   {", ".join(f"r.{name}" for name in before.values())}
-            FROM (
-                SELECT x.*, {duplicate} AS item_duplicate
-                FROM ({canonical.source_rows(resolved, extra=pre_images)}) AS x
-            ) AS r {only}),
-        owners AS (
-            SELECT {company_key} AS company_key, {_listed_phase(resolved, company_key)} AS listed
-            FROM {resolved.company.sql} AS c
-            WHERE {company_key} IN (SELECT company_key FROM work)),
-        ranked AS (
-            SELECT company_key, listed,
-                   row_number() OVER (PARTITION BY listed IS NULL ORDER BY company_key) AS place,
-                   count(*) OVER () AS companies
-            FROM owners),
-        phased AS (SELECT company_key, {_phase_by_rank(resolved)} AS phase FROM ranked),
-        placed AS (
-            SELECT w.*, COALESCE(phased.phase, {len(resolved.mapping.phases)}) AS phase
-            FROM work AS w LEFT JOIN phased ON phased.company_key = w.company_key),
-        sizes AS (
-            SELECT phase, sum(chunks) OVER (ORDER BY phase) - chunks AS chunks_before
-            FROM (SELECT phase, (count(*) + {rows - 1}) / {rows} AS chunks
-                  FROM placed GROUP BY phase) AS counted)
-        SELECT row_number() OVER (ORDER BY phase, {key_list}) AS position,
-               (sizes.chunks_before + 1
-                + (row_number() OVER (PARTITION BY phase ORDER BY {key_list}) - 1) / {rows}
-               )::integer AS chunk,
-               phase, {key_list}, company_key, item_key, quantity, reserved, skip_reason,
-               row_hash, item_duplicate, {", ".join(before.values())}
-        FROM placed JOIN sizes USING (phase)
-        ORDER BY 1"""
-
-
-def _listed_phase(resolved: ResolvedMapping, company_key: str) -> str:
-    """The phase that names a company; NULL where none does."""
-    listed = [
-        f"WHEN {company_key}::text IN ({', '.join(literal(str(key)) for key in phase.companies)}) "
-        f"THEN {number}"
-        for number, phase in enumerate(resolved.mapping.phases, start=1)
-        if isinstance(phase.companies, list)
-    ]
-    return f"CASE {' '.join(listed)} END" if listed else "NULL::integer"
-
-
-def _phase_by_rank(resolved: ResolvedMapping) -> str:
-    """The phase of a company by its place among those that no phase names."""
-    phases = resolved.mapping.phases
-    branches, taken = [], "0"
-    for number, phase in enumerate(phases[:-1], start=1):
-        if isinstance(phase.companies, int):
-            taken = f"({taken} + {phase.companies})"
-        elif phase.percent is not None:
-            taken = f"({taken} + ceil(companies * {phase.percent} / 100.0))"
-        else:
-            continue
-        branches.append(f"WHEN place <= {taken} THEN {number}")
-    return f"CASE WHEN listed IS NOT NULL THEN listed {' '.join(branches)} ELSE {len(phases)} END"
-
-
-def _note_work(connection: sa.Connection, resolved: ResolvedMapping, migration: Migration) -> None:
-    """Write the rows of phases and chunks from what the snapshot holds."""
-    parameters = {"migration_id": migration.migration_id}
-    for number, phase in enumerate(resolved.mapping.phases, start=1):
-        connection.execute(
-            sa.text(f"""
-                INSERT INTO {SCHEMA}.phase (migration_id, number, name, companies, records)
-                SELECT :migration_id, :number, :name, count(DISTINCT company_key), count(*)
-                FROM {migration.snapshot} WHERE phase = :number
-            """),
-            {**parameters, "number": number, "name": phase.name},
-        )
-    connection.execute(
-        sa.text(f"""
-            INSERT INTO {SCHEMA}.chunk (migration_id, number, phase, records)
-            SELECT :migration_id, chunk, min(phase), count(*)
-            FROM {migration.snapshot} GROUP BY chunk ORDER BY chunk
-        """),
-        parameters,
-    )
-
-
-def note_baseline(
-    connection: sa.Connection, resolved: ResolvedMapping, migration: Migration
-) -> None:
-    """Write the totals before the move, and how many records each warning concerns.
-
-    Written anew when the sweep has added late arrivals: their units are part of what must add up.
-    """
-    parameters = {"migration_id": migration.migration_id}
-    connection.execute(
-        sa.text(f"""
-            UPDATE {SCHEMA}.migration SET
-                companies = (SELECT count(*) FROM {escaped(resolved.company.sql)}),
-                snapshot_records = s.records, snapshot_units = s.units,
-                snapshot_reserved = s.reserved
-            FROM (SELECT count(*) AS records, COALESCE(sum(quantity), 0) AS units,
-                         COALESCE(sum(reserved), 0) AS reserved FROM {migration.snapshot}) AS s
-            WHERE migration_id = :migration_id
-        """),
-        parameters,
-    )
-    counted = {
-        "negative_quantity": "SELECT count(*) FROM {0} WHERE skip_reason IS NULL AND quantity < 0",
-        "reserved_exceeds_quantity": "SELECT count(*) FROM {0} "
-        "WHERE skip_reason IS NULL AND quantity >= 0 AND reserved > quantity",
-        "item_duplicate": "SELECT COALESCE(sum(copies), 0) FROM ("
-        "SELECT count(*) AS copies FROM {0} WHERE skip_reason IS NULL AND item_key IS NOT NULL "
-        "AND company_key IS NOT NULL GROUP BY company_key, item_key HAVING count(*) > 1) AS d",
-    }
-    if resolved.mapping.quantity_basis == "net":
-        del counted["reserved_exceeds_quantity"]
-    actions = resolved.mapping.rules.actions()
-    for rule, query in counted.items():
-        if actions[rule] != "warn":
-            continue
-        connection.execute(
-            sa.text(
-                f"INSERT INTO {SCHEMA}.warning (migration_id, rule, records) "
-                f"SELECT :migration_id, :rule, n FROM ({query.format(migration.snapshot)}) AS c(n) "
-                "WHERE n > 0 "
-                "ON CONFLICT (migration_id, rule) DO UPDATE SET records = EXCLUDED.records"
-            ),
-            {**parameters, "rule": rule},
-        )

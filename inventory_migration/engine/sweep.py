@@ -18,6 +18,7 @@ from inventory_migration.engine import (
     ledger,
     plan,
     schema_change,
+    snapshot,
 )
 from inventory_migration.engine.ledger import SCHEMA, Migration
 
@@ -60,7 +61,7 @@ def sweep(engine: sa.Engine, resolved: ResolvedMapping, migration: Migration) ->
             """),
             {**parameters, "number": number, "name": SWEEP, "records": reopened + added},
         )
-        plan.note_baseline(connection, resolved, migration)
+        snapshot.note_baseline(connection, resolved, migration)
         ledger.note(
             connection, "swept", migration_id=migration.migration_id, reopened=reopened, added=added
         )
