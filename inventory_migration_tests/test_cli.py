@@ -211,7 +211,7 @@ def test_an_error_that_nobody_foresaw_ends_1_and_says_how_to_go_on(
     failed = answer("run", *mapping, code=1)
     assert failed["state"] == "failed"
     assert "out of order" in failed["error"]["message"]
-    assert "resume shop" in failed["error"]["message"]
+    assert "resume --mapping " in failed["error"]["message"]
 
 
 def test_ctrl_c_leaves_a_run_paused_and_a_person_takes_it_to_its_end_and_back(
@@ -235,7 +235,7 @@ def test_ctrl_c_leaves_a_run_paused_and_a_person_takes_it_to_its_end_and_back(
     assert "Traceback" not in err
     said = err.splitlines()[-1]
     assert said.startswith("Stopped: migration 1 of shop is paused (interrupted); ")
-    assert "resume shop" in said
+    assert "resume --mapping " in said
     assert "pending" in out
     assert answer("status")[0]["state"] == "paused"
     shop.psql("DROP TRIGGER slow ON stock_items")

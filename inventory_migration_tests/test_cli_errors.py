@@ -116,7 +116,7 @@ class TestOfAMapping:
         told = sentence(im("rollback", "--id", 1, "--yes", *mapping, code=4))
         assert told.startswith("Stopped: migration 1 of shop is rolled back and cannot be undone")
         told = sentence(im("resume", *mapping, code=4))
-        assert told.endswith("go on with 'inventory-migration run shop'")
+        assert "go on with 'inventory-migration run --mapping " in told
 
 
 class TestOfADatabase:
@@ -334,3 +334,18 @@ def test_an_encoding_without_the_letters_of_a_name_ends_no_command(
             check=True,
         )
         assert ended.stdout.isascii()
+
+
+def test_the_next_command_is_spelled_as_a_mapping_of_ones_own_needs_it(
+    shop: Database, tmp_path: Path
+) -> None:
+    folder = tmp_path / "my maps\\1"
+    folder.mkdir()
+    path = mapping_file(folder)
+    stage.migrate(shop)
+    told = im("report", "--mapping", path, "--summary")
+    assert f"inventory-migration rollback --mapping '{path}'\n" in told.stdout
+    assert "Migration 1 of shop is verified" in told.stdout
+    im("rollback", "--mapping", path, "--yes")
+    refused = sentence(im("resume", "--mapping", path, code=4))
+    assert refused.endswith(f"go on with 'inventory-migration run --mapping '{path}''")

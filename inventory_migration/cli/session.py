@@ -10,6 +10,8 @@ import inspect
 import json
 import logging
 import os
+import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,6 +35,9 @@ logger = logging.getLogger(__name__)
 INTERRUPTED = 130
 """What a shell expects of a program that Ctrl-C ended; a migration that it paused says 4."""
 
+
+_NAMING = "test|run|resume|pause|status|validate|report|rollback|show"
+"""The commands that are told a mapping's name."""
 
 _MANNERS = {3: "Refused", 4: "Stopped", 5: "Rolled back"}
 """What is no mistake of the user's is not called an error."""
@@ -96,13 +101,22 @@ class Session:
         self.database_url = database_url
         self.log_format = log_format
         self.so_far: dict[str, Any] = {}
+        self._paths: dict[str, Path] = {}
 
     @functools.cached_property
     def screen(self) -> Console:
         """Where answers for people go."""
         from inventory_migration.cli.terminal import console
 
-        return console(sys.stdout)
+        return console(sys.stdout, spell=self.spelled)
+
+    def spelled(self, text: str) -> str:
+        """Spell the commands in a text as they must be called: a file's mapping by its path."""
+        for name, path in self._paths.items():
+            command = rf"((?:inventory-migration |')(?:{_NAMING}) ){re.escape(name)}\b"
+            given = shlex.quote(str(path)).replace("\\", r"\\")
+            text = re.sub(command, rf"\1--mapping {given}", text)
+        return text
 
     @property
     def embedded(self) -> bool:
@@ -134,6 +148,7 @@ class Session:
             if mapping.name in found:
                 raise CommandUnclear(f"two of the mappings given are called {mapping.name}")
             found[mapping.name] = mapping
+            self._paths[mapping.name] = path
         return found
 
     def mapping(self, name: str | None, given: Mapping[str, StockMapping]) -> StockMapping:
@@ -270,7 +285,7 @@ def _executed(
         }
         complain(
             type(error).__name__,
-            str(error),
+            session.spelled(str(error)),
             as_json=session.json,
             facts={"exit_code": error.exit_code, "retryable": error.retryable, **facts},
             beside=session.so_far,

@@ -6,10 +6,11 @@ markup or for a terminal's control sequence.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from rich.console import Console
 from rich.table import Table
@@ -21,9 +22,38 @@ LISTED = 20
 _WIDE = 120
 
 
-def console(stream: IO[str]) -> Console:
-    """A console that takes text as it is, and does not cut lines where nobody watches."""
-    made = Console(file=stream, markup=False, highlight=False, emoji=False)
+class _Spelling(io.TextIOBase):
+    """A stream that changes what is written to it on the way."""
+
+    def __init__(self, stream: IO[str], spell: Callable[[str], str]) -> None:
+        self._stream, self._spell = stream, spell
+
+    def write(self, text: str) -> int:
+        """Write a text that is whole lines, as Rich has them."""
+        return self._stream.write(self._spell(text))
+
+    def flush(self) -> None:
+        """Hand on what was written."""
+        self._stream.flush()
+
+    def isatty(self) -> bool:
+        """Whether a person watches."""
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        """The file that it ends in."""
+        return self._stream.fileno()
+
+
+def console(stream: IO[str], *, spell: Callable[[str], str] | None = None) -> Console:
+    """A console that takes text as it is, and does not cut lines where nobody watches.
+
+    Args:
+        stream: Where to.
+        spell: What is done with a text before it is written.
+    """
+    written = cast(IO[str], _Spelling(stream, spell)) if spell else stream
+    made = Console(file=written, markup=False, highlight=False, emoji=False)
     if not made.is_terminal:
         made.width = max(made.width, _WIDE)
     return made
