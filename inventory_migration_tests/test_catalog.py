@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -380,6 +381,16 @@ def test_what_a_role_may_only_read_is_resolved_all_the_same(connection: sa.Conne
     )
     resolved = resolve(connection, mapping(touch={"updated_at": {"sql": "now()"}}))
     assert (resolved.role, resolved.is_superuser) == ("catalog_reader", False)
+
+
+def test_who_builds_an_index_does_not_hold_up_the_resolution(emptied: Database) -> None:
+    touching = mapping(touch={"updated_at": {"sql": "now()"}})
+    with emptied.engine.connect() as builder, emptied.engine.connect() as connection:
+        execute(builder, "LOCK TABLE stock_items IN SHARE MODE")
+        began = time.monotonic()
+        assert resolve(connection, touching).mapping == touching
+        assert time.monotonic() - began < 3
+        assert connection.execute(sa.text("SHOW lock_timeout")).scalar_one() == "0"
 
 
 def test_a_target_that_is_generated_is_refused(connection: sa.Connection) -> None:

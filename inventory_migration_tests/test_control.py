@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from inventory_migration.engine import control, ledger, plan
+from inventory_migration.embedded import EmbeddedServer
+from inventory_migration.engine import control, ledger, plan, summary
 from inventory_migration.engine.ledger import Migration
 from inventory_migration.engine.plan import Start
 from inventory_migration.errors import LockNotObtained, MigrationBusy, MigrationPaused
@@ -88,13 +89,36 @@ def test_a_claim_may_be_taken_again_by_who_has_it(database: Database) -> None:
     assert not claim.holds(TARGET)
 
 
-def test_a_claim_in_another_database_is_another_claim(database: Database, server: Any) -> None:
+def test_a_claim_in_another_database_is_another_claim(
+    database: Database, server: EmbeddedServer
+) -> None:
     elsewhere = Database("postgres", server.url.replace("/inventory?", "/postgres?"), server)
     with control.Claim(database.engine) as ours, control.Claim(elsewhere.engine) as theirs:
         ours.take(TARGET)
         theirs.take(TARGET)
         assert theirs.holds(TARGET)
     elsewhere.engine.dispose()
+
+
+def test_a_migration_is_being_worked_on_while_its_target_is_claimed_in_its_own_database(
+    database: Database, server: EmbeddedServer
+) -> None:
+    planned(database)
+
+    def working() -> bool:
+        with database.engine.connect() as connection:
+            (told,) = summary.list_migrations(connection)
+            return bool(told["working"])
+
+    elsewhere = Database("postgres", server.url.replace("/inventory?", "/postgres?"), server)
+    with control.Claim(elsewhere.engine) as theirs:
+        theirs.take(TARGET)
+        assert not working()
+    elsewhere.engine.dispose()
+    with control.Claim(database.engine) as ours:
+        ours.take(TARGET)
+        assert working()
+    assert not working()
 
 
 def test_a_claim_that_was_given_up_can_be_taken_at_once(database: Database) -> None:

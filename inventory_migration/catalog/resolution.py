@@ -41,6 +41,11 @@ def resolve(connection: sa.Connection, mapping: StockMapping) -> ResolvedMapping
     return _Resolver(connection, mapping).resolve()
 
 
+# A write is planned under a lock that an index build or a standby refuses, and by a role that may
+# only want to look: then the mapping is not at fault.
+_NO_FAULT = {"42501", "55000", "55P03"}
+
+
 class _Resolver:
     """Collects problems on the way, so that a user sees all of them at once."""
 
@@ -260,10 +265,10 @@ class _Resolver:
         """Have the server plan a statement, which changes nothing, and note what it objects to."""
         nested = self.connection.begin_nested()
         try:
+            self.connection.execute(sa.text("SET LOCAL lock_timeout = '200ms'"))
             self.connection.execute(sa.text(escaped(query)))
         except sa.exc.DBAPIError as error:
-            # What the role may do is a matter of grants: the one at hand may only want to look.
-            if getattr(error.orig, "sqlstate", None) != "42501":
+            if getattr(error.orig, "sqlstate", None) not in _NO_FAULT:
                 self._problem(where, f"the server refuses it: {_first_line(error)}")
         finally:
             nested.rollback()

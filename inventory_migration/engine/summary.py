@@ -344,6 +344,7 @@ _LIST = sa.text(f"""
            EXISTS (
                SELECT FROM pg_locks AS l
                WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+                 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
                  AND l.classid::bigint
                      = (hashtextextended(m.target, 20261123) >> 32) & 4294967295
                  AND l.objid::bigint = hashtextextended(m.target, 20261123) & 4294967295)
