@@ -21,6 +21,8 @@ _DAGSTER_DEFAULTS = """\
 # Written by inventory-migration when it made this folder; yours to change.
 telemetry:
   enabled: false
+nux:
+  enabled: false
 """
 
 
