@@ -109,6 +109,9 @@ class Session:
             "SET LOCAL work_mem = '128MB'",
             # A policy that hides rows from this role must be an error, and not a smaller count.
             "SET LOCAL row_security = off",
+            # A statement whose judge was terminated ends with it, where the server can tell.
+            "SELECT CASE WHEN strpos(version(), 'linux') > 0 "
+            "THEN set_config('client_connection_check_interval', '500ms', true) END",
         ]
 
     def _unveil(
