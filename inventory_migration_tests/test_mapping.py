@@ -307,6 +307,11 @@ def test_layout_comments_and_spelled_out_defaults_do_not_change_the_hash() -> No
     spelled = MINIMAL + "quantity_basis: gross\nchunk: {rows: 1000}\ntouch: {}\n"
     assert parse_mapping(spelled, "shop.yaml").hash == found.hash
     assert parse_mapping(MINIMAL.replace("[id]", "id"), "shop.yaml").hash == found.hash
+    two, swapped = ({"is_default": True, "rank": 1}, {"rank": 1, "is_default": True})
+    assert (
+        mapping(**changed("locations", default=two)).hash
+        == mapping(**changed("locations", default=swapped)).hash
+    )
 
 
 @pytest.mark.parametrize(

@@ -104,10 +104,12 @@ def test_the_prediction_of_a_later_run_is_of_what_is_new(database: Database) -> 
         INSERT INTO stock_items (company_id, sku, quantity, reserved)
         VALUES (1, 'twice', 5, 1), (2, 'pair', -7, 0), (2, 'pair', 7, 9), (9, 'x', 3, 0),
                (4, 'y', NULL, 0);
+        INSERT INTO stock_items (company_id, sku, quantity, reserved, deleted_at)
+        VALUES (1, 'twice', -5, 1, now()), (1, 'old', 5, 9, now());
         """
     )
     predicted = predict(database, careful)
-    assert predicted["records"]["snapshot"] == 5
+    assert predicted["records"]["snapshot"] == 7
     assert predicted["locations_created"] == 1
     assert predicted["companies_without_default_location"] == ["Fourth"]
     assert predicted["warnings"] == {
