@@ -15,6 +15,8 @@ from typing import IO, Any, cast
 from rich.console import Console
 from rich.table import Table
 
+from inventory_migration import project
+
 PROGRAM = "inventory-migration"
 LISTED = 20
 """How many companies or names are listed; the rest is a number."""
@@ -376,6 +378,8 @@ def _next(screen: Console, found: Mapping[str, Any]) -> None:
         rows.append(("Run it again", f"{PROGRAM} run {mapping}"))
     if found["quarantined"]:
         rows.append(("One record's story", f"{PROGRAM} show {mapping} KEY"))
+    if (project.project_folder() / "Makefile").is_file():
+        rows.append(("See it in Dagster", "make ui"))
     _say(screen)
     _pairs(screen, rows)
 

@@ -1,0 +1,183 @@
+"""What the documentation names exists, and what exists is documented."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+from pydantic import BaseModel
+
+import inventory_migration
+from inventory_migration import errors
+from inventory_migration.cli import app
+from inventory_migration.mapping import (
+    AllocationJson,
+    LocationColumn,
+    StockMapping,
+    parse_mapping,
+)
+
+PROJECT = Path(__file__).resolve().parent.parent
+PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
+README = PAGES[0].read_text()
+PROGRAM = typer.main.get_command(app)
+
+
+def commands(found: Any = PROGRAM, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every command by the words that call it."""
+    for name, command in getattr(found, "commands", {}).items():
+        words = f"{path} {name}".strip()
+        if hasattr(command, "commands"):
+            yield from commands(command, words)
+        else:
+            yield words, command
+
+
+COMMANDS = dict(commands())
+
+
+def options(command: Any) -> set[str]:
+    """Return the options of a command, and of the program itself."""
+    named = [*command.params, *PROGRAM.params]
+    return {option for parameter in named for option in parameter.opts} | {"--help"}
+
+
+def called(text: str) -> Iterator[list[str]]:
+    """Yield the words behind the program's name, wherever a page shows a call of it."""
+    for block in re.findall(r"^(?: {4}|```\w*\n)(.*inventory-migration .*)$", text, flags=re.M):
+        yield shlex.split(block.partition("inventory-migration ")[2], comments=True)
+    for inline in re.findall(r"`inventory-migration ([^`]+)`", text):
+        yield shlex.split(inline)
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.M | re.S)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_call_that_is_shown_can_be_made(page: Path) -> None:
+    calls = list(called(page.read_text()))
+    assert calls or page.name != "README.md"
+    for words in calls:
+        if words[0].startswith("-"):
+            assert words[0] in options(PROGRAM), words
+            continue
+        name = " ".join(words[:2]) if words[0] == "db" else words[0]
+        assert name in COMMANDS, words
+        given = {word.partition("=")[0] for word in words if word.startswith("--")}
+        assert given <= options(COMMANDS[name]), words
+
+
+def rows(title: str) -> list[list[str]]:
+    """Return the cells of the table below a heading, without its head."""
+    section = README.partition(f"{title}\n")[2].partition("\n#")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def test_the_table_of_commands_has_all_of_them_with_options_that_they_have() -> None:
+    named: dict[str, set[str]] = {}
+    for what, said in rows("### Commands"):
+        given = set(re.findall(r"--[a-z-]+", said))
+        for call in re.findall(r"`([^`]+)`", what):
+            words = [word for word in call.split() if word.islower()]
+            named[" ".join(words)] = given
+    assert named.keys() == COMMANDS.keys()
+    for name, given in named.items():
+        known = options(COMMANDS["db reset" if name.startswith("db ") else name])
+        assert given <= known, name
+
+
+def test_every_option_is_named_somewhere() -> None:
+    exist = {
+        option
+        for command in COMMANDS.values()
+        for parameter in command.params
+        for option in parameter.opts
+        if option.startswith("--")
+    }
+    assert exist - set(re.findall(r"--[a-z-]+", README)) == set()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_and_option_says_what_it_does(name: str) -> None:
+    command = COMMANDS[name]
+    assert command.help
+    assert all(getattr(parameter, "help", None) for parameter in command.params)
+    assert name.startswith("db ") or "For example: inventory-migration" in command.epilog
+
+
+def keys_of(model: type[BaseModel]) -> set[str]:
+    return set(model.model_fields)
+
+
+def test_the_reference_of_the_mapping_is_a_mapping_and_has_every_key() -> None:
+    text = next(block for block in blocks("yaml") if "company:" in block)
+    assert parse_mapping(text, "README.md").name == "stock_items"
+    parts: dict[str, type[BaseModel]] = {
+        name: field.annotation
+        for name, field in StockMapping.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+    }
+    written = yaml.safe_load(text)
+    assert written.keys() == keys_of(StockMapping)
+    for name, model in parts.items():
+        assert written[name].keys() == keys_of(model), name
+    assert written["target"].keys() == keys_of(LocationColumn)
+    for name in keys_of(AllocationJson) - keys_of(LocationColumn):
+        assert f"`{name}: " in text
+
+
+def test_the_configuration_of_a_job_has_options_that_it_has() -> None:
+    from inventory_migration.defs.options import RunOptions
+
+    text = next(block for block in blocks("yaml") if "explicit:" in block)
+    assert yaml.safe_load(text).keys() < RunOptions.model_fields.keys()
+
+
+def test_the_functions_that_are_shown_are_public() -> None:
+    for block in blocks("python"):
+        compile(block, "README.md", "exec")
+        imported = re.findall(r"^    (\w+),$", block, flags=re.M)
+        assert imported
+        assert set(imported) <= set(inventory_migration.__all__)
+
+
+def test_the_targets_of_make_that_are_named_exist() -> None:
+    targets = set(re.findall(r"^(\w+):", (PROJECT / "Makefile").read_text(), flags=re.M))
+    named = set(re.findall(r"(?:^ {4}|`)make (\w+)", README, flags=re.M))
+    assert {"migrate", "test", "ui"} <= named <= targets
+
+
+def test_every_exit_code_is_explained() -> None:
+    explained = {int(code) for code, _ in rows("### Exit codes")}
+    conditions = [
+        found
+        for found in vars(errors).values()
+        if isinstance(found, type) and issubclass(found, errors.MigrationError)
+    ]
+    assert len(conditions) > 20
+    assert {0, *(condition.exit_code for condition in conditions)} <= explained
+    assert {"2 usage", "3 a gate", "4 paused", "5 rolled"} <= set(
+        re.findall(r"\d [a-z]+(?: gate)?", PROGRAM.epilog)
+    )
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = page.read_text()
+    headings = {
+        re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+        for heading in re.findall(r"^#+ (.+)$", text, flags=re.M)
+    }
+    for link in re.findall(r"\]\(([^)]+)\)", text):
+        if link.startswith("#"):
+            assert link[1:] in headings, link
+        elif not link.startswith("http"):
+            assert (page.parent / link).exists(), link
