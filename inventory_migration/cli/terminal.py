@@ -378,7 +378,8 @@ def _next(screen: Console, found: Mapping[str, Any]) -> None:
         rows.append(("Run it again", f"{PROGRAM} run {mapping}"))
     if found["quarantined"]:
         rows.append(("One record's story", f"{PROGRAM} show {mapping} KEY"))
-    if (project.project_folder() / "Makefile").is_file():
+    checkout = project.project_folder()
+    if all((checkout / name).is_file() for name in ("workspace.yaml", "Makefile")):
         rows.append(("See it in Dagster", "make ui"))
     _say(screen)
     _pairs(screen, rows)
