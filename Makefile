@@ -53,7 +53,7 @@ migrate: setup ## Migrate an inventory (the demo's, in an embedded PostgreSQL), 
 	$(BIN)/inventory-migration report stock_items --summary
 
 test: setup ## Run the tests (PYTEST_ARGS="-k engine" for some)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(PYTEST_ARGS)
 
 ui: setup ## Serve Dagster on http://127.0.0.1:3000 (PORT=...), with what `make migrate` did
 	$(DAGSTER) exec $(BIN)/dagster dev --host 127.0.0.1 --port $(PORT)

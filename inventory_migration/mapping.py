@@ -283,8 +283,10 @@ class StockMapping(_Part):
     @property
     def hash(self) -> str:
         """SHA-256 of what the mapping says, whatever its file's layout and comments."""
-        said = json.dumps(self.model_dump(mode="json", by_alias=True), sort_keys=True)
-        return hashlib.sha256(said.encode()).hexdigest()
+        said = self.model_dump(mode="json", by_alias=True)
+        # The first reason that fits decides, so their order is part of what is said.
+        said["source"]["skip"] = list(said["source"]["skip"].items())
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def parse_mapping(text: str, origin: str) -> StockMapping:
@@ -353,7 +355,11 @@ def named_mapping(name: str) -> StockMapping:
     known = listing("mappings", ".yaml")
     if name not in known:
         raise MappingNotFound(name=name, known=sorted(known))
-    return load_mapping(known[name])
+    found = load_mapping(known[name])
+    if found.name != name:
+        problem = f"{known[name]}: says name: {found.name}; a mapping is found by its file's name"
+        raise MappingInvalid(origin=str(known[name]), problems=[problem])
+    return found
 
 
 def _one_line(error: Exception) -> str:

@@ -75,6 +75,9 @@ def one_moment(target: Target) -> Iterator[tuple[sa.Connection, str]]:
     """A read-only transaction that sees one moment, and the snapshot that shares it."""
     with target.reader.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
         connection.execute(sa.text("SET LOCAL row_security = off"))
+        # A role's defaults are not meant for one look at a whole table, nor for exact floats.
+        connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
+        connection.execute(sa.text("SET LOCAL extra_float_digits = 3"))
         snapshot = connection.execute(sa.text("SELECT pg_export_snapshot()")).scalar_one()
         with control.cancelled_on_interrupt(connection):
             yield connection, snapshot

@@ -424,3 +424,15 @@ def test_a_migration_that_another_process_drives_is_not_driven_twice(database: D
         with pytest.raises(MigrationBusy):
             stage.transform(database)
     assert stage.transform(database) is not None
+
+
+@pytest.mark.parametrize(
+    ("inherited", "durable"), [("off", "on"), ("local", "on"), ("remote_apply", "remote_apply")]
+)
+def test_b4_a_pause_is_durable_and_never_less_than_the_role_asks_for(
+    database: Database, inherited: str, durable: str
+) -> None:
+    with database.engine.begin() as connection:
+        connection.execute(sa.text(f"SET synchronous_commit = {inherited}"))
+        control.durably(connection)
+        assert connection.execute(sa.text("SHOW synchronous_commit")).scalar_one() == durable

@@ -509,3 +509,21 @@ def test_any_text_at_all_becomes_a_mapping_or_sentences(text: str) -> None:
     sentences = found if isinstance(found, list) else [found.name]
     assert sentences
     assert isinstance(found, StockMapping) or all(s.startswith("shop.yaml") for s in sentences)
+
+
+def test_a_mapping_is_found_by_the_name_that_its_file_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "other.yaml").write_text(MINIMAL)
+    monkeypatch.setenv("INVENTORY_MAPPINGS", str(tmp_path))
+    with pytest.raises(MappingInvalid, match="says name: shop"):
+        named_mapping("other")
+
+
+def test_the_order_of_skip_reasons_is_part_of_the_hash() -> None:
+    one, other = '{a: {sql: "true"}, b: {sql: "true"}}', '{b: {sql: "true"}, a: {sql: "true"}}'
+    hashes = {
+        parse_mapping(MINIMAL.replace("  item: sku", f"  item: sku\n  skip: {skip}"), "x").hash
+        for skip in (one, other)
+    }
+    assert len(hashes) == 2

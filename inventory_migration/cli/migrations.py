@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inventory_migration.cli import terminal
+from inventory_migration.cli import answers
 from inventory_migration.cli.session import Mappings, Name, Session, verb
 from inventory_migration.errors import CommandUnclear, MigrationError, NothingMigrated
 
@@ -53,11 +53,11 @@ def dry_run(
     target = session.target()
     if sql:
         found = inquiries.statements_for(target, chosen, role=role)
-        session.show(found.to_json() if session.json else found.script(), terminal.script)
+        session.show(found.to_json() if session.json else found.script(), answers.script)
         return 0
     with session.watched():
         predicted = verbs.test(target, chosen)
-    session.show(predicted, terminal.prediction)
+    session.show(predicted, answers.prediction)
     return 0 if predicted["gate"]["passed"] else REFUSED
 
 
@@ -118,7 +118,7 @@ def pause(session: Session, name: Name = None, mapping: Mappings = None) -> None
     target = session.target()
     chosen = session.name(name, mapping, target)
     session.note(f"Pausing {chosen}: waiting for the chunks under way.")
-    session.show(verbs.pause(target, chosen), terminal.pause)
+    session.show(verbs.pause(target, chosen), answers.pause)
 
 
 @verb
@@ -128,7 +128,7 @@ def status(session: Session, name: Name = None, mapping: Mappings = None) -> Non
 
     target = session.target()
     chosen = session.name(name, mapping, target) if name or mapping else None
-    session.show(inquiries.list_migrations(target, chosen), terminal.status)
+    session.show(inquiries.list_migrations(target, chosen), answers.status)
 
 
 @verb
@@ -151,7 +151,7 @@ def show(
         raise CommandUnclear(f"give NAME and KEY, not {len(words)} words; quote a key with blanks")
     *names, key = words
     chosen = session.mapping(names[0] if names else None, session.mappings(mapping))
-    session.show(inquiries.show_record(session.target(), chosen, key), terminal.record)
+    session.show(inquiries.show_record(session.target(), chosen, key), answers.record)
 
 
 @verb
@@ -163,7 +163,7 @@ def validate(session: Session, name: Name = None, mapping: Mappings = None) -> i
     target = session.target()
     with session.watched():
         found = verbs.validate(target, chosen)
-    session.show(found, terminal.validation)
+    session.show(found, answers.validation)
     return 0 if found["passed"] else REFUSED
 
 
@@ -189,7 +189,7 @@ def report(
     if found["migration_id"] is None:
         raise NothingMigrated(mapping=chosen.name)
     found["report"] = write_report(target, chosen, out)
-    session.show(found, terminal.last_summary if summary else terminal.report)
+    session.show(found, answers.last_summary if summary else answers.report)
 
 
 @verb
@@ -211,7 +211,7 @@ def rollback(
     chosen = session.mapping(name, session.mappings(mapping))
     target = session.target(announce=True)
     wanted = inquiries.undoable(target, chosen.name, migration_id=migration_id)
-    if wanted and not session.confirm(terminal.undoing(chosen.name, wanted), yes=yes):
+    if wanted and not session.confirm(answers.undoing(chosen.name, wanted), yes=yes):
         session.note("Nothing was changed.")
         return 1
     with session.watched(), _told_beside(session, target, chosen):
@@ -276,7 +276,7 @@ def _told_beside(session: Session, target: verbs.Target, mapping: StockMapping) 
             if changed or after["migration_id"] == getattr(error, "migration_id", None):
                 session.so_far = {**after, "changed": changed}
             if changed and not session.json:
-                session.show(session.so_far, terminal.figures)
+                session.show(session.so_far, answers.figures)
         raise
 
 
@@ -286,4 +286,4 @@ def _finish(
     from inventory_migration.report.documents import write_report
 
     found["report"] = write_report(target, mapping)
-    session.show(found, terminal.summary)
+    session.show(found, answers.summary)

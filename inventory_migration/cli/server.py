@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inventory_migration.cli import terminal
+from inventory_migration.cli import answers
 from inventory_migration.cli.session import Session, verb
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def demo(
 
     if if_empty and not session.embedded:
         why = "the database is one of your own, and the demo is for the embedded server alone"
-        session.show({"created": False, "why": why}, terminal.demo)
+        session.show({"created": False, "why": why}, answers.demo)
         return
     target = session.target(announce=not if_empty)
     if if_empty:
@@ -51,7 +51,7 @@ def demo(
             taken = taken_names(connection)
         if taken:
             why = f"the embedded server has {', '.join(taken)} already"
-            session.show({"created": False, "why": why}, terminal.demo)
+            session.show({"created": False, "why": why}, answers.demo)
             return
     made = create_demo(
         target.engine,
@@ -62,7 +62,7 @@ def demo(
         broken=broken,
         replace=replace,
     )
-    session.show({"created": True, "why": None, **made.to_dict()}, terminal.demo)
+    session.show({"created": True, "why": None, **made.to_dict()}, answers.demo)
     if replace and inquiries.is_known(target, "stock_items"):
         session.note(
             "The ledger still tells of the former demo's migrations, and a run takes only what is "
@@ -80,7 +80,7 @@ def start(session: Session) -> None:
     from inventory_migration import embedded
 
     _hint(session)
-    session.show(_described(embedded.start()), terminal.server)
+    session.show(_described(embedded.start()), answers.server)
 
 
 @app.command()
@@ -90,7 +90,7 @@ def stop(session: Session) -> None:
     from inventory_migration import embedded
 
     ran = embedded.stop()
-    session.show({**_described(None), "changed": ran}, terminal.server)
+    session.show({**_described(None), "changed": ran}, answers.server)
 
 
 @app.command()
@@ -100,7 +100,7 @@ def status(session: Session) -> None:
     from inventory_migration import embedded
 
     _hint(session)
-    session.show(_described(embedded.status()), terminal.server)
+    session.show(_described(embedded.status()), answers.server)
 
 
 @app.command()
@@ -109,7 +109,7 @@ def url(session: Session) -> None:
     """Print the embedded server's URL, for psql and other programs; starts it if need be."""
     from inventory_migration import embedded
 
-    session.show({"url": embedded.start().url}, terminal.url)
+    session.show({"url": embedded.start().url}, answers.url)
 
 
 @app.command()
@@ -123,7 +123,7 @@ def reset(session: Session, yes: Yes = False) -> int:
         session.note("Nothing was deleted.")
         return 1
     embedded.reset()
-    session.show({**_described(None), "folder": str(folder), "changed": True}, terminal.server)
+    session.show({**_described(None), "folder": str(folder), "changed": True}, answers.server)
     return 0
 
 

@@ -325,6 +325,8 @@ SETTINGS = sa.text(f"""
            set_config('statement_timeout', '{STATEMENT_TIMEOUT_MS}ms', true),
            set_config('idle_in_transaction_session_timeout', '{STATEMENT_TIMEOUT_MS}ms', true),
            set_config('row_security', 'off', true),
+           -- A float's text is exact only from 1 on, which a role's default need not be.
+           set_config('extra_float_digits', '3', true),
            -- A client that was killed is noticed within its statement, where the server can tell.
            CASE WHEN version() LIKE '%linux%'
                 THEN set_config('client_connection_check_interval', '500ms', true) END

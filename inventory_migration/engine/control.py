@@ -107,7 +107,7 @@ def desire(
     connection: sa.Connection, migration_id: int, desired: str, *, reason: str | None = None
 ) -> None:
     """Say what workers should do: run, pause, abort or rollback. Durable before it counts."""
-    connection.execute(sa.text("SET LOCAL synchronous_commit = on"))
+    durably(connection)
     connection.execute(
         sa.update(ledger.control)
         .where(ledger.control.c.migration_id == migration_id)
@@ -119,6 +119,11 @@ def desire(
         )
     )
     ledger.note(connection, f"desired_{desired}", migration_id=migration_id, reason=reason)
+
+
+def durably(connection: sa.Connection) -> None:
+    """Let this transaction's commit be on disk before it is told: a pause must not be unsaid."""
+    connection.execute(_DURABLY)
 
 
 def desired_state(connection: sa.Connection, migration_id: int) -> str:
@@ -171,6 +176,7 @@ def exclusive(
             # Whatever a role's default is meant for, a snapshot of a large table takes its time.
             connection.execute(sa.text("SET LOCAL lock_timeout = 0"))
             connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
+            connection.execute(sa.text("SET LOCAL extra_float_digits = 3"))
             with cancelled_on_interrupt(connection):
                 yield connection
             connection.commit()
@@ -213,10 +219,16 @@ def pause(engine: sa.Engine, migration_id: int, *, reason: str) -> None:
         desire(connection, migration_id, "pause", reason=reason)
     with exclusive(engine, migration_id) as connection:
         found = ledger.find(connection, migration_id=migration_id)
-        connection.execute(sa.text("SET LOCAL synchronous_commit = on"))
+        durably(connection)
         if found and found.state in {"planned", "running", "verifying"}:
             ledger.set_state(connection, migration_id, "paused", reason=reason)
 
+
+# Never less than a role or server asks for: remote_apply waits for more than on.
+_DURABLY = sa.text("""
+    SELECT set_config('synchronous_commit', 'on', true)
+    WHERE current_setting('synchronous_commit') <> 'remote_apply'
+""")
 
 _TRY_CLAIM = sa.text("SELECT pg_try_advisory_lock(hashtextextended(:target, 20261123))")
 

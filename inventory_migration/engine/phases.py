@@ -343,7 +343,7 @@ def _checkpoint(
 ) -> None:
     """Reconcile a phase before the next begins."""
     with control.exclusive(engine, migration.migration_id) as connection:
-        connection.execute(sa.text("SET LOCAL synchronous_commit = on"))
+        control.durably(connection)
         found = proof.prove(connection, resolved, migration, phase=number)
         # Lost locations and returned records are the sweep's to mend, not signs of a faulty write.
         wrong = [

@@ -75,7 +75,7 @@ def reconcile(
 def _close(engine: sa.Engine, resolved: ResolvedMapping, migration: Migration) -> Proof:
     """Prove, and keep the totals and the verdict with the migration."""
     with control.exclusive(engine, migration.migration_id) as connection:
-        connection.execute(sa.text("SET LOCAL synchronous_commit = on"))
+        control.durably(connection)
         ledger.set_state(connection, migration.migration_id, "verifying")
         found = proof.prove(connection, resolved, migration)
         _note_totals(connection, resolved, migration)

@@ -81,7 +81,7 @@ def undo_migration(
         )
     _walk_back(engine, resolved, migration)
     with control.exclusive(engine, migration.migration_id) as connection:
-        connection.execute(sa.text("SET LOCAL synchronous_commit = on"))
+        control.durably(connection)
         removed = _remove_locations(connection, resolved, migration)
         ledger.note(
             connection, "locations_removed", migration_id=migration.migration_id, removed=removed

@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 MOST_CHUNKS = 50
 POLL_SECONDS = 0.1
+RECONNECT_SECONDS = 60.0
+"""How long a server may be away: a restart takes seconds, a standby's take-over a minute."""
 
 
 class _Suppressed(MigrationError):
@@ -138,7 +140,7 @@ def work_phase(
 
 def _work(engine: sa.Engine, statements: ChunkStatements, phase: int, shared: _Shared) -> None:
     pace = Pace(statements.resolved.mapping.chunk.target_ms / 1000)
-    attempts = 0
+    attempts, lost_at = 0, 0.0
     while not shared.stop.is_set():
         try:
             with engine.connect() as connection:
@@ -156,11 +158,12 @@ def _work(engine: sa.Engine, statements: ChunkStatements, phase: int, shared: _S
                         shared.connections.pop(threading.get_ident(), None)
         except sa.exc.DBAPIError as error:
             # Only a lost connection gets here; the server has undone what was under way.
+            lost_at = lost_at if attempts else time.monotonic()
             attempts += 1
             if shared.stop.is_set():
                 return
-            limit = statements.resolved.mapping.thresholds.failed_attempts
-            if action_for(sqlstate(error)) is not Action.RECONNECT or attempts > limit:
+            patience = time.monotonic() - lost_at < RECONNECT_SECONDS
+            if action_for(sqlstate(error)) is not Action.RECONNECT or not patience:
                 shared.fail(error)
                 return
             logger.warning("connection lost (%s), attempt %d", message(error), attempts)
