@@ -1,0 +1,411 @@
+"""Answers as a person reads them: plain words and small tables, from what the verbs return.
+
+How text gets to a screen belongs in `terminal.py`; the same answers for programs are the JSON that
+these functions are given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+
+from inventory_migration import project
+from inventory_migration.cli.terminal import duration, moment, number, pairs, say, table
+
+PROGRAM = "inventory-migration"
+LISTED = 20
+"""How many companies or names are listed; the rest is a number."""
+
+
+def summary(screen: Console, found: Mapping[str, Any]) -> None:
+    """What `run`, `resume` and `rollback` did."""
+    if not found["changed"]:
+        say(screen, _nothing_to_do(found))
+    else:
+        say(screen, f"{_named(found)} is {_state(found)}.")
+    say(screen)
+    figures(screen, found)
+    _next(screen, found)
+
+
+def last_summary(screen: Console, found: Mapping[str, Any]) -> None:
+    """What the last migration did, long after it."""
+    when = f", {moment(found['finished_at'])}" if found["finished_at"] else ""
+    say(screen, f"{_named(found)} is {_state(found)}{when}.")
+    say(screen)
+    figures(screen, found)
+    _next(screen, found)
+
+
+def report(screen: Console, found: Mapping[str, Any]) -> None:
+    """Where the report is."""
+    say(screen, f"{_named(found)} is {_state(found)}.")
+    for form, path in found["report"].items():
+        if path:
+            say(screen, f"  {form:<9} {path}")
+
+
+def pause(screen: Console, found: Mapping[str, Any]) -> None:
+    """That a migration is paused, or why there was nothing to pause."""
+    mapping = found["mapping"]
+    if found["state"] in {"paused", "held"}:
+        already = "" if found["changed"] else " already"
+        pending = found["records"]["pending"]
+        say(
+            screen,
+            f"{_named(found)} is {found['state']}{already}; {number(pending)} records are left. "
+            f"Go on with '{PROGRAM} resume {mapping}'.",
+        )
+    elif found["migration_id"] is None:
+        say(screen, f"Nothing to pause: nothing of {mapping} is migrated in this database.")
+    else:
+        say(screen, f"Nothing to pause: {_named(found)[0].lower()}{_named(found)[1:]} is "
+                     f"{_state(found)}.")  # fmt: skip
+
+
+def undoing(mapping: str, wanted: Sequence[Mapping[str, Any]]) -> str:
+    """What a rollback is about to do, for a question."""
+    ids = ", ".join(str(found["migration_id"]) for found in wanted)
+    rows = number(sum(found["rows_migrated"] for found in wanted))
+    which = "migration" if len(wanted) == 1 else "migrations"
+    return f"this undoes {which} {ids} of {mapping}: {rows} records go back to what they were"
+
+
+def status(screen: Console, found: Sequence[Mapping[str, Any]]) -> None:
+    """The migrations of a database."""
+    if not found:
+        say(screen, "No migration yet.")
+        return
+    rows = [
+        {
+            "id": migration["migration_id"],
+            "mapping": migration["mapping"],
+            "state": _progressing(migration),
+            "phase": migration["phase"] or "",
+            "records": f"{number(migration['records_done'])} of {number(migration['records'])}",
+            "quarantined": number(migration["quarantined"]),
+            "started": moment(migration["started_at"]),
+            "took": duration(migration["elapsed_seconds"]) if migration["finished_at"] else "",
+        }
+        for migration in found
+    ]
+    table(screen, rows, right={"id", "records", "quarantined", "took"})
+    for migration in found:
+        if migration["reason"]:
+            say(screen, f"  {migration['migration_id']}: {migration['reason']}")
+    newest = found[0]
+    if newest["state"] in {"paused", "held"}:
+        say(screen, f"Go on with '{PROGRAM} resume {newest['mapping']}'.")
+    elif newest["state"] in {"planned", "running", "verifying"} and not newest["working"]:
+        say(
+            screen,
+            f"Nobody works on migration {newest['migration_id']}: "
+            f"'{PROGRAM} run {newest['mapping']}' takes it up.",
+        )
+
+
+def record(screen: Console, found: Mapping[str, Any]) -> None:
+    """The story of one stock record."""
+    now = found["now"]
+    say(screen, f"{found['mapping']}, record {found['key']}")
+    if now is None:
+        say(screen, "  now          gone from the application's table")
+    else:
+        for name in ("company", "item", "quantity", "reserved", "location"):
+            say(screen, f"  {name:<12} {now[name] if now[name] is not None else 'none'}")
+        if not found["history"]:
+            rule = f" ({now['rule']})" if now["rule"] else ""
+            say(screen, f"  never migrated; a run would make it {now['prediction']}{rule}")
+    for met in found["history"]:
+        rule = f", {met['rule']}" if met["rule"] else ""
+        reason = f": {met['reason']}" if met["reason"] else ""
+        undone = ", undone" if met["chunk_state"] == "undone" else ""
+        say(screen, f"  migration {met['migration_id']}, chunk {met['chunk']}: "
+                     f"{met['outcome']}{undone}{rule}{reason}")  # fmt: skip
+        say(
+            screen,
+            f"    location {met['location_before'] or 'none'} before, "
+            f"{met['location_after'] or 'none'} after; "
+            f"quantity {met['quantity'] or 'none'}, reserved {met['reserved']}",
+        )
+
+
+def validation(screen: Console, found: Mapping[str, Any]) -> None:
+    """Whether the data still shows what a verified migration leaves."""
+    as_of = moment(found["as_of"])
+    if found["migration_id"] is None:
+        say(screen, f"Nothing of {found['mapping']} is migrated.")
+    verdict = "every record is accounted for" if found["passed"] else "something differs"
+    say(screen, f"As of {as_of}, {verdict}.")
+    if found["differences"]:
+        rows = [
+            {
+                "difference": difference["kind"].replace("_", " "),
+                "explained": "yes" if difference["explained"] else "NO",
+                "records": number(difference["records"]),
+                "for example": ", ".join(difference["sample"][:5]),
+            }
+            for difference in found["differences"]
+        ]
+        table(screen, rows, right={"records"})
+    for suite, gate in found["gates"].items():
+        _gate(screen, suite, gate)
+
+
+def prediction(screen: Console, found: Mapping[str, Any]) -> None:
+    """What a run would do."""
+    moving = found["records"]["migrated"]
+    seconds = found["elapsed_seconds"]
+    say(
+        screen,
+        f"A run of {found['mapping']} would move {number(moving)} of "
+        f"{number(found['records']['snapshot'])} records, in about {_estimate(seconds)}. "
+        "Nothing was written.",
+    )
+    lacking = found["companies_without_default_location"]
+    say(screen)
+    pairs(
+        screen,
+        [
+            ("Companies", number(found["companies"])),
+            (
+                "  without a default location",
+                f"{number(len(lacking))}{_listing(lacking)}",
+            ),
+            ("Records", number(found["records"]["snapshot"])),
+            ("  would be migrated", number(moving)),
+            ("  already at a location", number(found["records"]["already"])),
+            ("  would be skipped", _by_rule(found["records"]["skipped"], found["skipped"])),
+            (
+                "  would be quarantined",
+                _by_rule(found["records"]["quarantined"], found["quarantined"]),
+            ),
+            ("Warnings", _by_rule(None, found["warnings"])),
+            ("Units", number(found["units"]["before"])),
+            ("  reserved", number(found["reserved"]["before"])),
+            ("  available", number(found["available"]["before"])),
+        ],
+    )
+    _companies(screen, found["by_company"])
+    _fires(screen, found["fires"])
+    say(screen)
+    _gate(screen, "audit_profile", found["gate"])
+    if found["gate"]["passed"]:
+        say(screen, f"Next: '{PROGRAM} run {found['mapping']}', "
+                     f"or 'test {found['mapping']} --sql' for your DBA.")  # fmt: skip
+
+
+def script(screen: Console, found: str) -> None:
+    """SQL as it is: for reading, or for psql."""
+    screen.file.write(found)
+
+
+def demo(screen: Console, found: Mapping[str, Any]) -> None:
+    """What the demo is made of, or why it was not made."""
+    if not found["created"]:
+        say(screen, f"The demo was not loaded: {found['why']}.")
+        return
+    say(
+        screen,
+        f"A demo of {number(found['companies'])} companies with {number(found['items'])} stock "
+        f"items, {number(found['units'])} units, {number(found['reserved'])} of them reserved "
+        f"({duration(found['elapsed_seconds'])}).",
+    )
+    say(
+        screen,
+        f"Beside it {number(found['orders'])} orders with {number(found['order_lines'])} lines, "
+        f"{number(found['tenants'])} tenants with {number(found['batches'])} batches.",
+    )
+    if found["defects"]:
+        say(screen, "Defects planted:")
+        rows = [(f"  {name}", number(count)) for name, count in found["defects"].items()]
+        pairs(screen, rows)
+    say(screen, f"Next: '{PROGRAM} test stock_items'.")
+
+
+def server(screen: Console, found: Mapping[str, Any]) -> None:
+    """The embedded server."""
+    if found["running"]:
+        say(screen, f"The embedded PostgreSQL {found['version']} runs (process {found['pid']}).")
+        say(screen, f"  url     {found['url']}")
+        say(screen, f"  folder  {found['folder']}")
+    elif found["folder"]:
+        say(screen, f"The embedded server's data in {found['folder']} are deleted.")
+    elif found.get("changed"):
+        say(screen, "The embedded server is stopped; its data stay.")
+    else:
+        say(screen, "The embedded server does not run.")
+
+
+def url(screen: Console, found: Mapping[str, Any]) -> None:
+    """Nothing but the URL."""
+    say(screen, found["url"])
+
+
+def _named(found: Mapping[str, Any]) -> str:
+    return f"Migration {found['migration_id']} of {found['mapping']}"
+
+
+def _state(found: Mapping[str, Any]) -> str:
+    said = str(found["state"]).replace("_", " ")
+    return f"{said} ({found['reason']})" if found["reason"] else said
+
+
+def _nothing_to_do(found: Mapping[str, Any]) -> str:
+    mapping = found["mapping"]
+    if found["migration_id"] is None:
+        return f"Nothing to do: nothing of {mapping} is migrated in this database."
+    if found["state"] == "verified":
+        return (
+            f"Nothing to do: no record of {mapping} is new since migration "
+            f"{found['migration_id']}, verified {moment(found['finished_at'])}."
+        )
+    return f"Nothing was changed: migration {found['migration_id']} is {_state(found)}."
+
+
+def figures(screen: Console, found: Mapping[str, Any]) -> None:
+    """A migration in numbers: companies, locations, records by outcome, units before and after."""
+    if found["migration_id"] is None:
+        return
+    records, undone = found["records"], found["undone"]
+    rows = [
+        ("Companies", number(found["companies"])),
+        (
+            "Default locations",
+            f"{number(found['locations_created'])} created, "
+            f"{number(found['locations_adopted'])} adopted",
+        ),
+        ("Records", number(records["snapshot"])),
+        *(
+            (f"  {name}", number(records[name]))
+            for name in ("migrated", "already", "skipped", "gone", "pending")
+            if records[name] or name == "migrated"
+        ),
+        ("  quarantined", _by_rule(records["quarantined"], found["quarantined"])),
+    ]
+    if found["warnings"]:
+        rows.append(("Warnings", _by_rule(None, found["warnings"])))
+    for name in ("units", "reserved", "available"):
+        before, after = number(found[name]["before"]), number(found[name]["after"])
+        rows.append((name.capitalize(), f"{before} before, {after} after"))
+    changed = found["changed_by_application"]
+    if changed["units"] != "0" or changed["reserved"] != "0":
+        rows.append(
+            (
+                "  by the application",
+                f"{number(changed['units'])} units, {number(changed['reserved'])} reserved "
+                "changed meanwhile",
+            )
+        )
+    if found["state"] == "rolled_back":
+        rows.append(
+            (
+                "Undone",
+                f"{number(undone['records'])} records, {number(undone['locations'])} locations; "
+                f"{number(undone['kept'])} records kept, since the application moved them",
+            )
+        )
+    else:
+        rows.append(("Time", duration(found["elapsed_seconds"])))
+    pairs(screen, rows)
+
+
+def _next(screen: Console, found: Mapping[str, Any]) -> None:
+    if found["migration_id"] is None:
+        return
+    mapping = found["mapping"]
+    rows = []
+    if found["report"]["markdown"]:
+        rows.append(("Report", found["report"]["markdown"]))
+    if found["state"] == "verified":
+        rows.append(("Prove it again", f"{PROGRAM} validate {mapping}"))
+        rows.append(("Undo it", f"{PROGRAM} rollback {mapping}"))
+    elif found["state"] == "rolled_back":
+        rows.append(("Run it again", f"{PROGRAM} run {mapping}"))
+    if found["quarantined"]:
+        rows.append(("One record's story", f"{PROGRAM} show {mapping} KEY"))
+    checkout = project.project_folder()
+    if all((checkout / name).is_file() for name in ("workspace.yaml", "Makefile")):
+        rows.append(("See it in Dagster", "make ui"))
+    say(screen)
+    pairs(screen, rows)
+
+
+def _companies(screen: Console, found: Sequence[Mapping[str, Any]]) -> None:
+    moving = [company for company in found if company["records"]]
+    if not moving:
+        return
+    say(screen)
+    rows = [
+        {
+            "company": company["company_name"],
+            "records": number(company["records"]),
+            "would move": number(company["migrated"]),
+            "put aside": number(company["quarantined"] + company["skipped"]),
+            "default location": {0: "to be made", 1: "there"}.get(
+                company["default_locations"], f"{company['default_locations']}: ambiguous"
+            ),
+        }
+        for company in moving[:LISTED]
+    ]
+    table(screen, rows, right={"records", "would move", "put aside"})
+    if len(moving) > LISTED:
+        say(screen, f"  and {number(len(moving) - LISTED)} companies more; --json has them all")
+
+
+def _fires(screen: Console, fires: Mapping[str, Any]) -> None:
+    say(screen)
+    say(screen, f"Every write sets {', '.join(fires['columns_written'])} of its record.")
+    for trigger in fires["triggers"]:
+        does = [
+            *([f"changes {', '.join(trigger['columns_changed'])}"] if trigger["columns_changed"]
+              else []),
+            *([f"writes to {', '.join(trigger['tables_written'])}"] if trigger["tables_written"]
+              else []),
+            *([] if trigger["understood"] else ["does what cannot be read from its source"]),
+        ] or ["changes nothing that can be seen in its source"]  # fmt: skip
+        say(screen, f"  fires trigger {trigger['name']} on {trigger['table']}: {', '.join(does)}")
+    for publication in fires["publications"]:
+        say(screen, f"  goes out through publication {publication}")
+    if not fires["triggers"] and not fires["publications"]:
+        say(screen, "  no trigger and no publication of the application takes part")
+
+
+def _gate(screen: Console, suite: str, gate: Mapping[str, Any]) -> None:
+    verdict = "passes" if gate["passed"] else "REFUSES"
+    say(screen, f"Gate {suite}: {verdict}.")
+    for level, failed in (("failed", gate["failed"]), ("warning", gate["warnings"])):
+        for expectation in failed:
+            sample = ", ".join(str(key) for key in (expectation.get("sample") or ())[:3])
+            say(
+                screen,
+                f"  {level}: {expectation['key']}: {expectation['observed']}"
+                + (f"; for example {sample}" if sample else ""),
+            )
+
+
+def _by_rule(total: int | None, rules: Mapping[str, int]) -> str:
+    listed = ", ".join(f"{rule} {number(count)}" for rule, count in rules.items())
+    if total is None:
+        return listed or "none"
+    return f"{number(total)} ({listed})" if listed else number(total)
+
+
+def _listing(names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    shown = ", ".join(names[:5])
+    return f" ({shown}{f' and {number(len(names) - 5)} more' if len(names) > 5 else ''})"
+
+
+def _progressing(migration: Mapping[str, Any]) -> str:
+    state = str(migration["state"]).replace("_", " ")
+    if migration["state"] in {"planned", "running", "verifying"} and not migration["working"]:
+        return f"{state}, left"
+    return state
+
+
+def _estimate(seconds: float) -> str:
+    return "a second" if seconds < 1 else duration(round(seconds))
