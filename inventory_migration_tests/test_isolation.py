@@ -106,3 +106,15 @@ def test_a_full_disk_is_nobodys_bad_record(database: Database) -> None:
         stage.transform(database)
     assert database.psql("SELECT state FROM inventory_migration.migration") == "held"
     assert database.psql("SELECT count(*) FROM inventory_migration.outcome") == "0"
+
+
+def test_the_log_says_whose_record_was_put_aside(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage.shop(database, items=20)
+    refusing(database, "NEW.id = 7", "RAISE EXCEPTION 'frozen'")
+    stage.migrate(database, LENIENT)
+    said = [record for record in caplog.records if "put aside" in record.message]
+    assert [(vars(record)["migration_id"], vars(record)["company"]) for record in said] == [
+        (1, "1")
+    ]

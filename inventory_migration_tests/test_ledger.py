@@ -65,6 +65,7 @@ def add_migration(connection: sa.Connection, **values: Any) -> int:
         "mapping_hash": "h",
         "definition": {},
         "target": f"public.t.c{next(targets)}",
+        "source_oid": 1,
         "started_by": "somebody",
         **values,
     }

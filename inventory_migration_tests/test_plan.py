@@ -762,3 +762,18 @@ def test_an_error_of_the_server_while_planning_leaves_a_failed_migration(
     assert database.psql("SELECT state, reason FROM inventory_migration.migration") == (
         "failed|division by zero (SQLSTATE 22012)"
     )
+
+
+def test_a_table_that_was_dropped_and_made_anew_is_covered_by_no_earlier_migration(
+    database: Database,
+) -> None:
+    stage.shop(database, items=4)
+    database.psql("UPDATE stock_items SET deleted_at = now() WHERE id = 2")
+    stage.migrate(database)
+    database.psql(
+        "CREATE TABLE anew (LIKE stock_items INCLUDING ALL); INSERT INTO anew SELECT * FROM "
+        "stock_items; UPDATE anew SET location_id = NULL; DROP TABLE stock_items; "
+        "ALTER TABLE anew RENAME TO stock_items"
+    )
+    assert stage.migrate(database).changed
+    assert stage.outcomes(database, 2) == {"migrated": 3, "skipped": 1}

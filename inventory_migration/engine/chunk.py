@@ -121,6 +121,19 @@ class ChunkStatements:
         ).scalar_one()
         return list(found or [])
 
+    def companies(
+        self, connection: sa.Connection, positions: Sequence[int]
+    ) -> dict[int, str | None]:
+        """The company that each of these records had when the migration was planned, as text."""
+        rows = connection.execute(
+            sa.text(
+                f"SELECT position, company_key::text FROM {self.migration.snapshot} "
+                "WHERE position = ANY(:positions)"
+            ),
+            {"positions": list(positions)},
+        )
+        return {row.position: row.company_key for row in rows}
+
     def finish(self, connection: sa.Connection, chunks: Sequence[int]) -> None:
         """Read the target back, mark the chunks done, and hold the totals against each other.
 

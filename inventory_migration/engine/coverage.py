@@ -23,7 +23,12 @@ def verified(connection: sa.Connection, resolved: ResolvedMapping) -> list[Migra
         return []
     ids = connection.execute(
         sa.select(ledger.migration.c.migration_id)
-        .where(ledger.migration.c.target == resolved.target, ledger.migration.c.state == "verified")
+        .where(
+            ledger.migration.c.target == resolved.target,
+            # A table that was dropped and made anew holds other records, whatever their keys.
+            ledger.migration.c.source_oid == resolved.source.oid,
+            ledger.migration.c.state == "verified",
+        )
         .order_by(ledger.migration.c.migration_id)
     ).scalars()
     found = [ledger.find(connection, migration_id=migration_id) for migration_id in ids]

@@ -73,6 +73,7 @@ migration = sa.Table(
     sa.Column("mapping_hash", sa.Text, nullable=False),
     sa.Column("definition", JSONB, nullable=False),
     sa.Column("target", sa.Text, nullable=False),
+    sa.Column("source_oid", sa.BigInteger, nullable=False),
     sa.Column("state", sa.Text, nullable=False, server_default="planned"),
     sa.Column("reason", sa.Text),
     sa.Column("started_by", sa.Text, nullable=False),
@@ -413,11 +414,14 @@ def set_state(
     connection: sa.Connection, migration_id: int, state: str, *, reason: str | None = None
 ) -> None:
     """Move a migration to a state that the transition table allows, and note it in the trail."""
-    finished = state in {"verified", "rolled_back", "aborted"}
+    # What a migration took is known when it is verified; a rollback later does not lengthen it.
+    finished_at: Any = migration.c.finished_at
+    if state in {"verified", "rolled_back", "aborted"}:
+        finished_at = sa.func.coalesce(finished_at, _now)
     connection.execute(
         sa.update(migration)
         .where(migration.c.migration_id == migration_id)
-        .values(state=state, reason=reason, finished_at=_now if finished else None)
+        .values(state=state, reason=reason, finished_at=finished_at)
     )
     note(connection, f"state_{state}", migration_id=migration_id, reason=reason)
 

@@ -262,6 +262,7 @@ def _insert(connection: sa.Connection, resolved: ResolvedMapping, start: Start) 
             mapping_hash=mapping.hash,
             definition=mapping.model_dump(mode="json", by_alias=True),
             target=resolved.target,
+            source_oid=resolved.source.oid,
             started_by=ledger.who(connection),
             run_ids=[start.run_id] if start.run_id else [],
             server_started_at=sa.func.pg_postmaster_start_time(),

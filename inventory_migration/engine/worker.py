@@ -241,12 +241,18 @@ def _turn(
 def _transact(connection: sa.Connection, statements: ChunkStatements, claimed: Claimed) -> None:
     statements.lock_records(connection, claimed.numbers)
     if claimed.attempts and action_for(claimed.last_error) is Action.ISOLATE:
-        for bad in write_without_bad(connection, statements, claimed.numbers[0]):
+        bad = write_without_bad(connection, statements, claimed.numbers[0])
+        owners = statements.companies(connection, [record.position for record in bad])
+        for record in bad:
             logger.warning(
                 "record at position %d put aside: %s",
-                bad.position,
-                bad.reason,
-                extra={"migration_id": statements.migration_id, "chunk": claimed.numbers[0]},
+                record.position,
+                record.reason,
+                extra={
+                    "migration_id": statements.migration_id,
+                    "chunk": claimed.numbers[0],
+                    "company": owners[record.position],
+                },
             )
     elif statements.write(connection, claimed.numbers):
         raise _Suppressed
