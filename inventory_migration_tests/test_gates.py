@@ -199,6 +199,7 @@ def add_migration(connection: sa.Connection, state: str = "running") -> int:
                 mapping_hash="h",
                 definition={},
                 target="public.stock_items.location_id",
+                source_oid=1,
                 state=state,
                 started_by="me",
             )
