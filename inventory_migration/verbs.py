@@ -20,7 +20,6 @@ from inventory_migration.catalog import ResolvedMapping, resolve
 from inventory_migration.database import (
     connection_parameters,
     create_engine,
-    escaped,
     open_database,
 )
 from inventory_migration.engine import (
@@ -34,8 +33,8 @@ from inventory_migration.engine import (
     prediction,
     proof,
     reconcile,
-    references,
     rollback,
+    subjects,
     summary,
 )
 from inventory_migration.engine.ledger import Migration
@@ -120,7 +119,7 @@ def judge(
     with one_moment(target) as (connection, snapshot):
         resolved = resolve(connection, mapping)
         judged = gates.fingerprint(connection, resolved, suite)
-        subject = _subject(connection, resolved, suite)
+        subject = subjects.subject_of(connection, resolved, suite)
         severities = {
             rule: suites.severity_of(action) for rule, action in mapping.rules.actions().items()
         }
@@ -258,7 +257,7 @@ def validate(target: Target, mapping: StockMapping) -> dict[str, Any]:
     """The gates of what was written and the two-way proof, as of now; writes nothing."""
     with one_moment(target) as (connection, _):
         resolved = resolve(connection, mapping)
-        migration = current_migration(connection, mapping.name)
+        migration = ledger.current(connection, mapping.name)
         proved = proof.prove(connection, resolved, migration)
         as_of = proved.as_of.isoformat()
     judged = {
@@ -308,7 +307,7 @@ def pause(target: Target, mapping: str, *, reason: str = "asked to") -> dict[str
         StartRefused: It is being rolled back, which is not to be left half done.
     """
     with target.reader.connect() as connection:
-        found = current_migration(connection, mapping)
+        found = ledger.current(connection, mapping)
     if found is not None and found.state == "rolling_back":
         raise StartRefused(
             mapping=mapping,
@@ -322,17 +321,10 @@ def pause(target: Target, mapping: str, *, reason: str = "asked to") -> dict[str
     with target.reader.connect() as connection:
         return summary.summarize(
             connection,
-            current_migration(connection, mapping),
+            ledger.current(connection, mapping),
             mapping=mapping,
             changed=under_way,
         )
-
-
-def current_migration(connection: sa.Connection, mapping: str) -> Migration | None:
-    """The migration that stands: the active one, else the last verified one."""
-    if not ledger.installed(connection):
-        return None
-    return ledger.find(connection, mapping=mapping, states=(*ledger.ACTIVE, "verified"))
 
 
 def migrate_existing_stock_to_default_location(
@@ -372,7 +364,7 @@ def create_default_warehouse_per_company(
         _pass(target, found, "audit_profile", start)
         default_locations(target, found, claim, start)
     with target.reader.connect() as connection:
-        migration = current_migration(connection, found.name)
+        migration = ledger.current(connection, found.name)
         rows = connection.execute(
             sa.select(
                 ledger.company_location.c.company_key,
@@ -387,75 +379,6 @@ def create_default_warehouse_per_company(
             .order_by(ledger.company_location.c.company_name)
         )
         return [dict(row._mapping) for row in rows]
-
-
-@dataclass(frozen=True)
-class _Subject:
-    """What a suite is held against: its batch, the relations that it names, its numbers."""
-
-    batch: str
-    relations: dict[str, str]
-    parameters: dict[str, Any]
-
-
-def _subject(connection: sa.Connection, resolved: ResolvedMapping, suite: str) -> _Subject:
-    mapping = resolved.mapping
-    companies = canonical.companies(resolved)
-    defaults = canonical.default_locations(resolved)
-    if suite == "audit_profile":
-        limits = mapping.thresholds
-        return _Subject(
-            batch=canonical.records(resolved),
-            relations={"companies": companies, "default_locations": defaults},
-            parameters={
-                "expected_rows": _count(connection, f"SELECT FROM {resolved.source.sql}"),
-                "quarantined_percent": 100
-                if limits.action == "continue"
-                else limits.quarantined_percent,
-                "after_records": limits.after_records,
-            },
-        )
-    if suite == "default_locations":
-        return _Subject(
-            batch=companies,
-            relations={"default_locations": defaults},
-            parameters={
-                "expected_companies": _count(connection, f"SELECT FROM {resolved.company.sql}")
-            },
-        )
-    migration = current_migration(connection, mapping.name)
-    moved = proof.moved(connection, resolved, migration)
-    if suite == "transformed_stock":
-        rows = 0
-        if migration is not None and ledger.snapshot_exists(connection, migration):
-            rows = _count(connection, f"SELECT FROM {migration.snapshot}")
-        return _Subject(batch=moved, relations={}, parameters={"expected_rows": rows})
-    differences = proof.differences(connection, resolved, migration)
-    balance = proof.balance(connection, resolved, migration)
-    compared = (
-        references.compared(connection, resolved, migration.migration_id)
-        if migration is not None
-        else references.nothing()
-    )
-    return _Subject(
-        batch=differences,
-        relations={"balance": balance, "references": compared, "moved": moved},
-        parameters={
-            "expected_differences": sum(
-                difference.records
-                for difference in proof.prove(connection, resolved, migration).differences
-            ),
-            "expected_balances": proof.count_balances(connection, resolved, migration),
-        },
-    )
-
-
-def _count(connection: sa.Connection, select: str) -> int:
-    return int(
-        connection.execute(
-            sa.text(f"SELECT count(*) FROM ({escaped(select)}) AS counted")
-        ).scalar_one()
-    )
 
 
 def _profile(connection: sa.Connection, resolved: ResolvedMapping) -> Profile:
@@ -491,7 +414,7 @@ def _summary(
 ) -> dict[str, Any]:
     with target.reader.connect() as connection:
         if migration is None:
-            migration = current_migration(connection, mapping.name)
+            migration = ledger.current(connection, mapping.name)
         else:
             migration = ledger.find(connection, migration_id=migration.migration_id)
         return summary.summarize(connection, migration, mapping=mapping.name, changed=changed)

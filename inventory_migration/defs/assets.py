@@ -306,7 +306,7 @@ def _observer(context: dg.AssetExecutionContext, key: dg.AssetKey) -> phases.Wat
 def _processed(database: Database, mapping: StockMapping) -> dict[int | None, int]:
     """How many records have an outcome already: a resumed migration is not to count them."""
     with database.target.reader.connect() as connection:
-        migration = verbs.current_migration(connection, mapping.name)
+        migration = ledger.current(connection, mapping.name)
         if migration is None:
             return {}
         done = summary.summarize(connection, migration, mapping=mapping.name, changed=False)

@@ -153,7 +153,7 @@ def _shut(database: Database, mapping: StockMapping, suite: str, run_id: str) ->
 def _verified(database: Database, mapping: StockMapping) -> Result:
     """Whether the migration was closed as verified, which no suite of a user's own can waive."""
     with database.target.reader.connect() as connection:
-        migration = verbs.current_migration(connection, mapping.name)
+        migration = ledger.current(connection, mapping.name)
     if migration is None:
         return {"passed": True, "description": "Nothing has been migrated."}
     passed = migration.state == "verified"

@@ -405,6 +405,13 @@ def find(
     return Migration(*row) if row else None
 
 
+def current(connection: sa.Connection, mapping: str) -> Migration | None:
+    """The migration that stands: the active one, else the last verified one."""
+    if not installed(connection):
+        return None
+    return find(connection, mapping=mapping, states=(*ACTIVE, "verified"))
+
+
 def snapshot_exists(connection: sa.Connection, found: Migration) -> bool:
     """Whether a migration's snapshot has been written."""
     return _table_exists(connection, f"snapshot_{found.migration_id}")

@@ -15,10 +15,17 @@ from typing import Any
 import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
-from inventory_migration.database import escaped
-from inventory_migration.engine import control, gates, ledger, plan, proof, rollback, snapshot
+from inventory_migration.engine import (
+    checkpoints,
+    control,
+    gates,
+    ledger,
+    plan,
+    rollback,
+    snapshot,
+)
 from inventory_migration.engine.failures import Action, action_for, message, sqlstate
-from inventory_migration.engine.ledger import SCHEMA, Migration
+from inventory_migration.engine.ledger import Migration
 from inventory_migration.engine.plan import Start
 from inventory_migration.engine.worker import work_phase
 from inventory_migration.errors import (
@@ -52,14 +59,6 @@ class Progress:
 
 
 Watcher = Callable[[Progress], None]
-
-
-@dataclass(frozen=True)
-class Stop:
-    """A reason to stop that a threshold gives."""
-
-    reason: str
-    action: str
 
 
 def transform_stock(
@@ -154,12 +153,12 @@ def work(
         set_running(engine, migration)
         for number, phase in _phases(engine, migration):
             _work_one_phase(engine, resolved, migration, number, phase, workers, watcher)
-            stop = _threshold(engine, resolved, migration)
+            stop = checkpoints.exceeded(engine, resolved, migration)
             if stop is not None:
                 _act(engine, resolved, migration, stop)
             _stop_if_asked(engine, migration)
-            _refresh_statistics(engine, resolved)
-            _checkpoint(engine, resolved, migration, number)
+            checkpoints.refresh_statistics(engine, resolved)
+            checkpoints.reconcile_phase(engine, resolved, migration, number)
             if phase == stop_after and _anything_pending(engine, migration):
                 _pause(engine, migration, f"stopped after phase {phase}")
     except ControlTotalsDiffer as error:
@@ -243,7 +242,7 @@ def _work_one_phase(
         )
         if watcher is not None:
             watcher(state)
-        return _threshold(engine, resolved, migration) is None
+        return checkpoints.exceeded(engine, resolved, migration) is None
 
     work_phase(engine, resolved, migration, number, workers=workers, watch=watch)
     if watcher is not None:
@@ -277,32 +276,11 @@ def progress(
     )
 
 
-def _threshold(engine: sa.Engine, resolved: ResolvedMapping, migration: Migration) -> Stop | None:
-    """Whether too many records were put aside, in the migration or in one phase."""
-    limits = resolved.mapping.thresholds
-    if limits.action == "continue":
-        return None
-    with engine.connect() as connection:
-        rows = connection.execute(_QUARANTINED, {"migration_id": migration.migration_id}).all()
-    for row in rows:
-        if not row.processed or row.processed < limits.after_records:
-            continue
-        percent = 100 * row.quarantined / row.processed
-        if percent > limits.quarantined_percent:
-            where = f"phase {row.phase}" if row.phase else "the migration"
-            return Stop(
-                f"{row.quarantined} of {row.processed} records of {where} were quarantined "
-                f"({percent:.1f} %, allowed are {limits.quarantined_percent:g} %)",
-                limits.action,
-            )
-    return None
-
-
 def _act(
     engine: sa.Engine,
     resolved: ResolvedMapping,
     migration: Migration,
-    stop: Stop,
+    stop: checkpoints.Stop,
 ) -> None:
     with engine.begin() as connection:
         ledger.note(
@@ -336,50 +314,6 @@ def _stop_if_asked(engine: sa.Engine, migration: Migration) -> None:
 def _pause(engine: sa.Engine, migration: Migration, reason: str) -> None:
     control.pause(engine, migration.migration_id, reason=reason)
     raise MigrationPaused(
-        mapping=migration.mapping, migration_id=migration.migration_id, reason=reason
-    )
-
-
-def _refresh_statistics(engine: sa.Engine, resolved: ResolvedMapping) -> None:
-    """Let the planner know what has just been written, before all of it is compared.
-
-    A table that is not ours to analyze is left out by the server, with a warning that nobody sees.
-    """
-    tables = ", ".join(f"{SCHEMA}.{name}" for name in ("chunk", "outcome", "after_image"))
-    try:
-        with engine.begin() as connection:
-            connection.execute(sa.text("SET LOCAL lock_timeout = '1s'"))
-            connection.execute(sa.text(f"ANALYZE {tables}, {escaped(resolved.source.sql)}"))
-    except sa.exc.DBAPIError as error:
-        logger.debug("statistics stay as they are: %s", message(error))
-
-
-def _checkpoint(
-    engine: sa.Engine, resolved: ResolvedMapping, migration: Migration, number: int
-) -> None:
-    """Reconcile a phase before the next begins."""
-    with control.exclusive(engine, migration.migration_id) as connection:
-        control.durably(connection)
-        found = proof.prove(connection, resolved, migration, phase=number)
-        # Lost locations and returned records are the sweep's to mend, not signs of a faulty write.
-        wrong = [
-            d
-            for d in found.unexplained
-            if d.kind not in {"came_back", "location_lost", "location_foreign"}
-        ]
-        if not wrong:
-            connection.execute(
-                sa.update(ledger.phase)
-                .where(
-                    ledger.phase.c.migration_id == migration.migration_id,
-                    ledger.phase.c.number == number,
-                )
-                .values(reconciled_at=sa.func.clock_timestamp())
-            )
-            return
-        reason = f"phase {number} does not reconcile: {proof.unexplained_text(wrong)}"
-        ledger.set_state(connection, migration.migration_id, "failed", reason=reason)
-    raise MigrationFailed(
         mapping=migration.mapping, migration_id=migration.migration_id, reason=reason
     )
 
@@ -427,13 +361,3 @@ def _set_stopped(engine: sa.Engine, migration: Migration, state: str, reason: st
     except sa.exc.DBAPIError as lost:
         # The server is away: the next run finds the migration as a crash would have left it.
         logger.warning("the state could not be noted: %s", message(lost))
-
-
-_QUARANTINED = sa.text(f"""
-    SELECT p.name AS phase, sum(k.records - k.reopened) AS processed,
-           sum(k.quarantined) AS quarantined
-    FROM {SCHEMA}.chunk AS k
-    JOIN {SCHEMA}.phase AS p ON p.migration_id = k.migration_id AND p.number = k.phase
-    WHERE k.migration_id = :migration_id AND k.state = 'done'
-    GROUP BY GROUPING SETS ((), (p.name))
-""")
