@@ -6,10 +6,12 @@ import threading
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 import inventory_migration
 from inventory_migration import verbs
 from inventory_migration.demo import create_demo
+from inventory_migration.engine import prediction
 from inventory_migration.engine.plan import Start
 from inventory_migration.errors import (
     GateRefused,
@@ -239,3 +241,23 @@ def test_an_unknown_phase_is_refused_before_anything_is_written(database: Databa
     with pytest.raises(MigrationError, match="no phase nowhere"):
         verbs.run(verbs.open_target(database.url), MAPPING, stop_after="nowhere")
     assert database.psql("SELECT count(*) FROM locations") == "0"
+
+
+def test_an_expression_of_a_mapping_that_writes_cannot_do_so_while_somebody_only_looks(
+    database: Database,
+) -> None:
+    stage.shop(database, items=3)
+    database.psql(
+        "CREATE TABLE seen (id bigint);"
+        "CREATE FUNCTION peek(bigint) RETURNS boolean LANGUAGE sql AS "
+        "'INSERT INTO seen VALUES ($1); SELECT false'"
+    )
+    skip = {"peeked": {"sql": "peek(s.id)"}}
+    mapping = stage.mapping(source={**stage.DEFINITION["source"], "skip": skip})
+    target = verbs.open_target(database.url)
+    with (
+        pytest.raises(sa.exc.DBAPIError, match="read-only transaction"),
+        verbs.one_moment(target) as (connection, _),
+    ):
+        prediction.predict(connection, verbs.resolve(connection, mapping))
+    assert database.psql("SELECT count(*) FROM seen") == "0"
