@@ -62,7 +62,6 @@ def source_of(connection: sa.Connection, schema: str, table: str) -> Relation:
         unique_keys=(("id",),) if any(name == "id" for name, *_ in columns) else (),
         triggers=(),
         publications=(),
-        estimated_rows=0,
     )  # fmt: skip
 
 

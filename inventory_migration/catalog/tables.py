@@ -59,7 +59,6 @@ class Relation:
     unique_keys: tuple[tuple[str, ...], ...]
     triggers: tuple[Trigger, ...]
     publications: tuple[str, ...]
-    estimated_rows: int
 
     @property
     def sql(self) -> str:
@@ -122,7 +121,6 @@ def find_table(
         unique_keys=tuple(tuple(r.columns) for r in connection.execute(_UNIQUE, oid)),
         triggers=tuple(Trigger(*trigger) for trigger in triggers),
         publications=tuple(publications),
-        estimated_rows=max(0, int(row.reltuples)),
     )
     return Found(relation, tuple(objections))
 
@@ -143,7 +141,7 @@ def base_type(kind: str) -> str:
 
 
 _TABLE = sa.text("""
-    SELECT c.oid::bigint AS oid, n.nspname, c.relname, c.relkind::text AS relkind, c.reltuples,
+    SELECT c.oid::bigint AS oid, n.nspname, c.relname, c.relkind::text AS relkind,
            row_security_active(c.oid) AS row_security,
            c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid)
                AS inherited,

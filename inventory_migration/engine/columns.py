@@ -44,6 +44,12 @@ def before_columns(resolved: ResolvedMapping) -> dict[str, str]:
     }
 
 
+def pre_images(resolved: ResolvedMapping, alias: str = "s") -> str:
+    """The written columns of a source row under the names of their pre-images."""
+    before = before_columns(resolved)
+    return ", ".join(f"{alias}.{quoted(column)} AS {name}" for column, name in before.items())
+
+
 def targets(resolved: ResolvedMapping, prefix: str) -> list[str]:
     """Names for the target's columns in a relation: target_1, written_1 and so on."""
     return [f"{prefix}_{number}" for number, _ in enumerate(resolved.mapping.target.columns, 1)]

@@ -35,6 +35,14 @@ def verified(connection: sa.Connection, resolved: ResolvedMapping) -> list[Migra
     return [migration for migration in found if migration is not None]
 
 
+def with_verified(
+    connection: sa.Connection, resolved: ResolvedMapping, migration: Migration
+) -> list[Migration]:
+    """The verified migrations and this one, which may be one of them."""
+    others = [m for m in verified(connection, resolved) if m.migration_id != migration.migration_id]
+    return [*others, migration]
+
+
 def never_seen(resolved: ResolvedMapping, covered: list[Migration]) -> str:
     """The condition that no snapshot of these migrations holds a record `r`."""
     conditions = [

@@ -30,13 +30,15 @@ def predict(connection: sa.Connection, resolved: ResolvedMapping) -> dict[str, A
     """
     mapping = resolved.mapping
     relation = _relation(connection, resolved)
+    conditions = canonical.rule_conditions(resolved)
     rows = connection.execute(
         sa.text(f"""
             SELECT company_key::text AS company_key, outcome, rule, count(*) AS records,
                    COALESCE(sum(quantity), 0) AS units, COALESCE(sum(reserved), 0) AS reserved,
-                   count(*) FILTER (WHERE outcome <> 'skipped' AND quantity < 0) AS negative,
-                   count(*) FILTER (WHERE outcome <> 'skipped' AND quantity >= 0
-                                    AND reserved > quantity)
+                   count(*) FILTER (WHERE outcome <> 'skipped'
+                                      AND {conditions["negative_quantity"]}) AS negative,
+                   count(*) FILTER (WHERE outcome <> 'skipped'
+                                      AND {conditions["reserved_exceeds_quantity"]})
                        AS over_reserved
             FROM ({escaped(relation)}) AS r
             GROUP BY company_key, outcome, rule
@@ -60,9 +62,7 @@ def predict(connection: sa.Connection, resolved: ResolvedMapping) -> dict[str, A
     actions = mapping.rules.actions()
     warnings = {
         "negative_quantity": sum(row.negative for row in rows),
-        "reserved_exceeds_quantity": 0
-        if mapping.quantity_basis == "net"
-        else sum(row.over_reserved for row in rows),
+        "reserved_exceeds_quantity": sum(row.over_reserved for row in rows),
         "item_duplicate": int(duplicates),
     }
     units, reserved = _total(rows, "units"), _total(rows, "reserved")

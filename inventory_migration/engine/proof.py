@@ -94,9 +94,8 @@ def differences(
     phase: int | None = None,
 ) -> str:
     """The relation `differences`: kind, key_text, explained, detail."""
-    covered = coverage.verified(connection, resolved)
     if migration is None or not ledger.snapshot_exists(connection, migration):
-        return _not_migrated(resolved, covered)
+        return _not_migrated(resolved, coverage.verified(connection, resolved))
     changed = (
         "kind IN ('deleted_since', 'touched_since', 'located_since', 'changed_by_trigger', "
         "'reserved_changed_since', 'arrived_with_location')"
@@ -109,8 +108,8 @@ def differences(
         WHERE kind IS NOT NULL"""
     if phase is not None:
         return ours
-    others = [other for other in covered if other.migration_id != migration.migration_id]
-    return f"{ours}\nUNION ALL\n{_not_migrated(resolved, [*others, migration])}"
+    covered = coverage.with_verified(connection, resolved, migration)
+    return f"{ours}\nUNION ALL\n{_not_migrated(resolved, covered)}"
 
 
 def moved(connection: sa.Connection, resolved: ResolvedMapping, migration: Migration | None) -> str:

@@ -57,7 +57,6 @@ def _snapshot(resolved: ResolvedMapping, migration: Migration, covered: list[Mig
     keys = columns.keys(resolved)
     key_list = ", ".join(keys)
     before = columns.before_columns(resolved)
-    pre_images = ", ".join(f"s.{quoted(column)} AS {name}" for column, name in before.items())
     duplicate = "false"
     if resolved.mapping.rules.item_duplicate != "warn":
         duplicate = (
@@ -80,7 +79,7 @@ def _snapshot(resolved: ResolvedMapping, migration: Migration, covered: list[Mig
                    {", ".join(f"r.{name}" for name in before.values())}
             FROM (
                 SELECT x.*, {duplicate} AS item_duplicate
-                FROM ({canonical.source_rows(resolved, extra=pre_images)}) AS x
+                FROM ({canonical.source_rows(resolved, extra=columns.pre_images(resolved))}) AS x
             ) AS r {only}),
         owners AS (
             SELECT {company_key} AS company_key, {_listed_phase(resolved, company_key)} AS listed
@@ -177,16 +176,18 @@ def note_baseline(
         """),
         parameters,
     )
+    conditions = canonical.rule_conditions(resolved)
     counted = {
-        "negative_quantity": "SELECT count(*) FROM {0} WHERE skip_reason IS NULL AND quantity < 0",
-        "reserved_exceeds_quantity": "SELECT count(*) FROM {0} "
-        "WHERE skip_reason IS NULL AND quantity >= 0 AND reserved > quantity",
-        "item_duplicate": "SELECT COALESCE(sum(copies), 0) FROM ("
-        "SELECT count(*) AS copies FROM {0} WHERE skip_reason IS NULL AND item_key IS NOT NULL "
-        "AND company_key IS NOT NULL GROUP BY company_key, item_key HAVING count(*) > 1) AS d",
+        rule: f"SELECT count(*) FROM {migration.snapshot} "
+        f"WHERE skip_reason IS NULL AND {conditions[rule]}"
+        for rule in ("negative_quantity", "reserved_exceeds_quantity")
     }
-    if resolved.mapping.quantity_basis == "net":
-        del counted["reserved_exceeds_quantity"]
+    counted["item_duplicate"] = (
+        "SELECT COALESCE(sum(copies), 0) FROM ("
+        f"SELECT count(*) AS copies FROM {migration.snapshot} "
+        "WHERE skip_reason IS NULL AND item_key IS NOT NULL AND company_key IS NOT NULL "
+        "GROUP BY company_key, item_key HAVING count(*) > 1) AS d"
+    )
     actions = resolved.mapping.rules.actions()
     for rule, query in counted.items():
         if actions[rule] != "warn":
@@ -194,7 +195,7 @@ def note_baseline(
         connection.execute(
             sa.text(
                 f"INSERT INTO {SCHEMA}.warning (migration_id, rule, records) "
-                f"SELECT :migration_id, :rule, n FROM ({query.format(migration.snapshot)}) AS c(n) "
+                f"SELECT :migration_id, :rule, n FROM ({query}) AS c(n) "
                 "WHERE n > 0 "
                 "ON CONFLICT (migration_id, rule) DO UPDATE SET records = EXCLUDED.records"
             ),

@@ -174,7 +174,6 @@ def _expanded(resolved: ResolvedMapping) -> ResolvedMapping:
             unique_keys=((named.key,),),
             triggers=(),
             publications=(),
-            estimated_rows=0,
         )
     return replace(resolved, target_exists=True, locations=locations)
 

@@ -20,6 +20,7 @@ from inventory_migration.engine import (
     schema_change,
     snapshot,
 )
+from inventory_migration.engine.chunk import parametrised
 from inventory_migration.engine.ledger import SCHEMA, Migration
 
 SWEEP = "sweep"
@@ -124,7 +125,7 @@ def _reopen(resolved: ResolvedMapping, migration: Migration, first: int) -> str:
             SET chunk = late.new_chunk, phase = {phase_number(resolved)}
             FROM late WHERE p.position = late.position RETURNING 1)
         SELECT count(*) FROM given"""
-    return escaped(sql).replace(r"\:im_migration_id", ":im_migration_id")
+    return parametrised(sql)
 
 
 def _add(
@@ -133,13 +134,8 @@ def _add(
     """Append records that no snapshot holds, in chunks after the reopened ones."""
     keys = ", ".join(columns.keys(resolved))
     before = columns.before_columns(resolved)
-    pre_images = ", ".join(f"s.{quoted(column)} AS {name}" for column, name in before.items())
-    others = [
-        other
-        for other in coverage.verified(connection, resolved)
-        if other.migration_id != migration.migration_id
-    ]
-    never = coverage.never_seen(resolved, [*others, migration])
+    covered = coverage.with_verified(connection, resolved, migration)
+    never = coverage.never_seen(resolved, covered)
     rows = resolved.mapping.chunk.rows
     last = f"(SELECT COALESCE(max(position), 0) FROM {migration.snapshot})"
     next_chunk = f"(SELECT GREATEST(max(chunk) + 1, {first}) FROM {migration.snapshot})"
@@ -152,5 +148,5 @@ def _add(
                 + (row_number() OVER (ORDER BY {keys}) - 1) / {rows})::integer,
                {phase_number(resolved)}, {keys}, company_key, item_key, quantity, reserved,
                skip_reason, row_hash, false, {", ".join(before.values())}
-        FROM ({canonical.source_rows(resolved, extra=pre_images)}) AS r
+        FROM ({canonical.source_rows(resolved, extra=columns.pre_images(resolved))}) AS r
         WHERE {never}""")
