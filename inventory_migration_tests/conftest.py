@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -140,9 +141,9 @@ def server(folder: Path, binaries: Path | None) -> Iterator[EmbeddedServer]:
     made.reset()
 
 
-@pytest.fixture
-def database(server: EmbeddedServer) -> Iterator[Database]:
-    """An empty database, dropped after the test whoever is still connected."""
+@contextmanager
+def made_database(server: EmbeddedServer) -> Iterator[Database]:
+    """An empty database, dropped afterwards whoever is still connected."""
     name = f"test_{os.getpid()}_{next(_numbers)}"
     with psycopg.connect(server.url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {quoted(name)} TEMPLATE template0")
@@ -150,6 +151,21 @@ def database(server: EmbeddedServer) -> Iterator[Database]:
         yield made
         made.engine.dispose()
         connection.execute(f"DROP DATABASE {quoted(name)} WITH (FORCE)")
+
+
+@pytest.fixture
+def database(server: EmbeddedServer) -> Iterator[Database]:
+    """An empty database, dropped after the test."""
+    with made_database(server) as made:
+        yield made
+
+
+@pytest.fixture
+def connection(emptied: Database) -> Iterator[sa.Connection]:
+    """A transaction in a module's own `emptied` database, undone after the test."""
+    with emptied.engine.connect() as connection:
+        yield connection
+        connection.rollback()
 
 
 @pytest.fixture(scope="session")

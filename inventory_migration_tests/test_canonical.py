@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -10,7 +9,6 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-import psycopg
 import pytest
 import sqlalchemy as sa
 from hypothesis import given, settings
@@ -22,7 +20,7 @@ from inventory_migration.embedded import EmbeddedServer
 from inventory_migration.engine import canonical, columns
 from inventory_migration.mapping import StockMapping
 from inventory_migration_tests import stage
-from inventory_migration_tests.conftest import Database
+from inventory_migration_tests.conftest import Database, made_database
 from inventory_migration_tests.stage import DEFINITION, mapping
 
 TABLES = (
@@ -42,21 +40,9 @@ ADOPTING = {"locations": {**DEFINITION["locations"], "create": None}}
 @pytest.fixture(scope="module")
 def emptied(server: EmbeddedServer) -> Iterator[Database]:
     """A database with the tables for all tests here, each of which undoes what it does."""
-    name = f"canonical_{os.getpid()}"
-    with psycopg.connect(server.url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE template0")
-        made = Database(name, server.url.replace("/inventory?", f"/{name}?"), server)
+    with made_database(server) as made:
         made.psql(TABLES)
         yield made
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
-
-
-@pytest.fixture
-def connection(emptied: Database) -> Iterator[sa.Connection]:
-    """A transaction that is undone after the test."""
-    with emptied.engine.connect() as connection:
-        yield connection
-        connection.rollback()
 
 
 def execute(connection: sa.Connection, script: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -23,7 +22,7 @@ from inventory_migration.database import create_engine, escaped
 from inventory_migration.errors import MappingInvalid, PrivilegeMissing
 from inventory_migration.mapping import Expression, StockMapping
 from inventory_migration_tests import stage
-from inventory_migration_tests.conftest import Database
+from inventory_migration_tests.conftest import Database, made_database
 from inventory_migration_tests.stage import DEFINITION, MAPPING, mapping
 
 LOCATIONS = """
@@ -36,21 +35,9 @@ LOCATIONS = """
 @pytest.fixture(scope="module")
 def emptied(server: Any) -> Iterator[Database]:
     """A database with the shop's tables for all tests here, each of which undoes what it does."""
-    name = f"catalog_{os.getpid()}"
-    with psycopg.connect(server.url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE template0")
-        made = Database(name, server.url.replace("/inventory?", f"/{name}?"), server)
+    with made_database(server) as made:
         made.psql(stage.SHOP)
         yield made
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
-
-
-@pytest.fixture
-def connection(emptied: Database) -> Iterator[sa.Connection]:
-    """A transaction that is undone after the test."""
-    with emptied.engine.connect() as connection:
-        yield connection
-        connection.rollback()
 
 
 def execute(connection: sa.Connection, script: str) -> None:

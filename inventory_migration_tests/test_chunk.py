@@ -32,6 +32,23 @@ def planned(database: Database, mapping: stage.StockMapping = MAPPING) -> ChunkS
     return ChunkStatements(resolved, migration)
 
 
+def shop_behind_a_join(database: Database) -> stage.StockMapping:
+    """Two records, each of whose company stands with its product."""
+    stage.shop(database, companies=2, items=2)
+    database.psql(
+        "CREATE TABLE products (id bigint PRIMARY KEY, company_id bigint);"
+        "INSERT INTO products VALUES (1, 1), (2, 2);"
+        "ALTER TABLE stock_items RENAME company_id TO product_id"
+    )
+    return stage.mapping(
+        source={
+            **stage.DEFINITION["source"],
+            "company": {"sql": "p.company_id"},
+            "joins": "JOIN products p ON p.id = s.product_id",
+        }
+    )
+
+
 def turn(connection: sa.Connection, statements: ChunkStatements, number: int = 1) -> None:
     """What a worker does in one transaction, up to but without the commit."""
     statements.begin(connection)
@@ -160,20 +177,7 @@ def test_a1_a_record_that_changes_company_meanwhile_is_not_taken_for_homeless(
 
 
 def test_a1_a_record_whose_join_changes_meanwhile_is_not_taken_for_gone(database: Database) -> None:
-    stage.shop(database, companies=2, items=2)
-    database.psql(
-        "CREATE TABLE products (id bigint PRIMARY KEY, company_id bigint);"
-        "INSERT INTO products VALUES (1, 1), (2, 2);"
-        "ALTER TABLE stock_items RENAME company_id TO product_id"
-    )
-    mapping = stage.mapping(
-        source={
-            **stage.DEFINITION["source"],
-            "company": {"sql": "p.company_id"},
-            "joins": "JOIN products p ON p.id = s.product_id",
-        }
-    )
-    statements = planned(database, mapping)
+    statements = planned(database, shop_behind_a_join(database))
     with psycopg.connect(database.url) as application:
         application.execute("UPDATE stock_items SET product_id = 2 WHERE id = 1")
         with waiting(statements, database.engine):
@@ -182,20 +186,7 @@ def test_a1_a_record_whose_join_changes_meanwhile_is_not_taken_for_gone(database
 
 
 def test_a_record_that_an_inner_join_drops_is_quarantined_not_gone(database: Database) -> None:
-    stage.shop(database, companies=2, items=2)
-    database.psql(
-        "CREATE TABLE products (id bigint PRIMARY KEY, company_id bigint);"
-        "INSERT INTO products VALUES (1, 1), (2, 2);"
-        "ALTER TABLE stock_items RENAME company_id TO product_id"
-    )
-    mapping = stage.mapping(
-        source={
-            **stage.DEFINITION["source"],
-            "company": {"sql": "p.company_id"},
-            "joins": "JOIN products p ON p.id = s.product_id",
-        }
-    )
-    statements = planned(database, mapping)
+    statements = planned(database, shop_behind_a_join(database))
     database.psql("DELETE FROM products WHERE id = 2")
     with database.engine.begin() as connection:
         turn(connection, statements)

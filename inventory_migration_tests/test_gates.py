@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
-import psycopg
 import pytest
 import sqlalchemy as sa
 
@@ -17,7 +15,7 @@ from inventory_migration.engine import gates, ledger
 from inventory_migration.errors import GateRefused
 from inventory_migration.mapping import StockMapping
 from inventory_migration_tests import stage
-from inventory_migration_tests.conftest import Database
+from inventory_migration_tests.conftest import Database, made_database
 from inventory_migration_tests.stage import MAPPING, mapping
 
 LOCATIONS = """
@@ -32,23 +30,11 @@ LOCATIONS = """
 @pytest.fixture(scope="module")
 def emptied(server: EmbeddedServer) -> Iterator[Database]:
     """A database with a shop and a ledger for the tests that undo what they do."""
-    name = f"gates_{os.getpid()}"
-    with psycopg.connect(server.url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE template0")
-        made = Database(name, server.url.replace("/inventory?", f"/{name}?"), server)
+    with made_database(server) as made:
         made.psql(stage.SHOP + LOCATIONS)
         with made.engine.begin() as session:
             ledger.install(session)
         yield made
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
-
-
-@pytest.fixture
-def connection(emptied: Database) -> Iterator[sa.Connection]:
-    """A transaction that is undone after the test."""
-    with emptied.engine.connect() as connection:
-        yield connection
-        connection.rollback()
 
 
 def execute(connection: sa.Connection, script: str) -> None:

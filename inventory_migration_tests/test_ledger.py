@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import psycopg
 import pytest
 import sqlalchemy as sa
 
@@ -17,7 +15,7 @@ from inventory_migration.embedded import EmbeddedServer
 from inventory_migration.engine import ledger
 from inventory_migration.engine.failures import sqlstate
 from inventory_migration.errors import LedgerTooNew
-from inventory_migration_tests.conftest import Database
+from inventory_migration_tests.conftest import Database, made_database
 
 TABLES = """
     SELECT string_agg(relname, ',' ORDER BY relname) FROM pg_class
@@ -37,22 +35,10 @@ STATES = {
 @pytest.fixture(scope="module")
 def emptied(server: EmbeddedServer) -> Iterator[Database]:
     """A database with a ledger for the tests that undo what they do."""
-    name = f"ledger_{os.getpid()}"
-    with psycopg.connect(server.url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE template0")
-        made = Database(name, server.url.replace("/inventory?", f"/{name}?"), server)
+    with made_database(server) as made:
         with made.engine.begin() as session:
             ledger.install(session)
         yield made
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
-
-
-@pytest.fixture
-def connection(emptied: Database) -> Iterator[sa.Connection]:
-    """A transaction that is undone after the test."""
-    with emptied.engine.connect() as connection:
-        yield connection
-        connection.rollback()
 
 
 targets = itertools.count(1)
