@@ -89,6 +89,34 @@ class MigrationPaused(MigrationError):
         )
 
 
+class VerdictNotFinal(MigrationPaused):
+    """All is accounted for, and what the application writes next would make it untrue."""
+
+    def __init__(self, *, mapping: str, migration_id: int, reason: str) -> None:
+        """Say why it is not final, and how it becomes so."""
+        super().__init__(mapping=mapping, migration_id=migration_id, reason=reason)
+        self.args = (
+            f"migration {migration_id} of {mapping} is paused: {reason}; stop the application's "
+            f"writes and close it with 'inventory-migration resume {mapping} --write-stop', or "
+            "undo it and say 'sync: true' in the mapping's target",
+        )
+
+
+class WritersActive(MigrationError):
+    """A write stop was declared, and somebody still writes."""
+
+    retryable = True
+
+    def __init__(self, *, mapping: str, tables: Sequence[str], seconds: float) -> None:
+        """Name the tables, one of which is being written."""
+        self.mapping, self.tables, self.seconds = mapping, tuple(tables), seconds
+        super().__init__(
+            f"writes are said to be stopped, and for {seconds:.0f} s somebody has been writing to "
+            f"one of {', '.join(tables)}; nothing was changed; stop the application, then "
+            f"'inventory-migration resume {mapping} --write-stop'"
+        )
+
+
 class MigrationRolledBack(MigrationError):
     """A threshold was exceeded and the migration has been rolled back."""
 

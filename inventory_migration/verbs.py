@@ -128,7 +128,7 @@ def judge(
             severities={**severities, "references_changed": "warning"},
             relations=subject.relations,
             keys=columns.keys(resolved) if suite == "audit_profile" else ("key_text",),
-            without=["reserved_exceeds_quantity"] if mapping.quantity_basis == "net" else [],
+            without=mapping.rules_without_meaning,
         )
         found = verdict.judge(
             loaded,

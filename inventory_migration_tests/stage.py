@@ -14,7 +14,7 @@ from inventory_migration.engine import control, gates, ledger, phases, plan, rec
 from inventory_migration.engine.ledger import Migration
 from inventory_migration.engine.plan import Start
 from inventory_migration.engine.reconcile import Reconciled
-from inventory_migration.mapping import StockMapping
+from inventory_migration.mapping import StockLevel, StockMapping
 from inventory_migration_tests.conftest import Database
 
 DEFINITION: dict[str, Any] = {
@@ -104,10 +104,14 @@ def transform(
     return migration
 
 
-def close(database: Database, mapping: StockMapping = MAPPING) -> Reconciled:
-    """The step `reconciliation_report`: sweep and proof."""
+def close(
+    database: Database, mapping: StockMapping = MAPPING, start: Start | None = None
+) -> Reconciled:
+    """The step `reconciliation_report`: sweep and proof, with writes stopped where it must be."""
+    unsynced = isinstance(mapping.target, StockLevel) and not mapping.target.sync
+    start = start or Start(explicit=True, write_stop=unsynced)
     with control.Claim(database.engine) as claim:
-        return reconcile.reconcile(database.engine, mapping, claim, Start(explicit=True))
+        return reconcile.reconcile(database.engine, mapping, claim, start)
 
 
 def migrate(database: Database, mapping: StockMapping = MAPPING, **options: Any) -> Reconciled:

@@ -628,6 +628,8 @@ def expected(found: list[Item], actions: dict[str, str], basis: str) -> list[tup
             "reserved_exceeds_quantity": basis == "gross"
             and quantity is not None
             and 0 <= quantity < (reserved or 0),
+            "target_exists": False,
+            "quantity_inexact": False,
             "item_duplicate": None not in (item.company, item.sku)
             and copies[item.company, item.sku] > 1,
             "default_location_ambiguous": item.company == 2,

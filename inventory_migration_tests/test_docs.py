@@ -18,7 +18,9 @@ from inventory_migration import errors
 from inventory_migration.cli import app
 from inventory_migration.mapping import (
     AllocationJson,
+    Link,
     LocationColumn,
+    StockLevel,
     StockMapping,
     parse_mapping,
 )
@@ -132,6 +134,18 @@ def test_the_reference_of_the_mapping_is_a_mapping_and_has_every_key() -> None:
     assert written["target"].keys() == keys_of(LocationColumn)
     for name in keys_of(AllocationJson) - keys_of(LocationColumn):
         assert f"`{name}: " in text
+
+
+def test_the_reference_of_levels_and_links_fits_the_mapping_and_has_every_key() -> None:
+    whole = yaml.safe_load(next(block for block in blocks("yaml") if "company:" in block))
+    target = next(block for block in blocks("yaml") if "shape: stock_level" in block)
+    links = next(block for block in blocks("yaml") if "for_each:" in block)
+    whole["target"] = yaml.safe_load(target)["target"]
+    whole["locations"] |= yaml.safe_load(links)["locations"]
+    found = parse_mapping(yaml.safe_dump(whole), "README.md")
+    assert found.target.shape == "stock_level"
+    assert whole["target"].keys() == keys_of(StockLevel)
+    assert whole["locations"]["links"][0].keys() == keys_of(Link)
 
 
 def test_the_configuration_of_a_job_has_options_that_it_has() -> None:

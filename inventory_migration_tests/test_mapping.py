@@ -89,8 +89,10 @@ def test_the_shipped_mapping_says_what_the_design_says() -> None:
     assert found.rules.actions() == {
         "company_missing": "quarantine",
         "location_foreign": "quarantine",
+        "target_exists": "quarantine",
         "quantity_missing": "quarantine",
         "quantity_not_a_number": "quarantine",
+        "quantity_inexact": "quarantine",
         "negative_quantity": "warn",
         "reserved_exceeds_quantity": "warn",
         "item_duplicate": "warn",

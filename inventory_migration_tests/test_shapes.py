@@ -8,11 +8,21 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
-from inventory_migration.engine import plan, prediction, summary
+from inventory_migration.database import escaped
+from inventory_migration.engine import (
+    control,
+    ledger,
+    phases,
+    plan,
+    prediction,
+    proof,
+    summary,
+)
 from inventory_migration.engine.plan import Start
 from inventory_migration.engine.shapes import SHAPES
-from inventory_migration.errors import MigrationPaused
+from inventory_migration.errors import GateRefused, MigrationPaused
 from inventory_migration.mapping import StockMapping
 from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database
@@ -26,6 +36,15 @@ TARGETS: dict[str, dict[str, Any]] = {
         "transfers": "transfers",
         "add": True,
     },
+    "stock_level": {
+        "shape": "stock_level",
+        "table": "stock_levels",
+        "location": "location_id",
+        "on_hand": "on_hand",
+        "reserved": "reserved",
+        "values": {"level_id": {"generate": "uuid", "prefix": "lev_"}},
+        "add": True,
+    },
 }
 
 # How a record shows that it is at its company's default location, and what it holds there.
@@ -35,6 +54,9 @@ PLACED = {
     "allocation_json": "SELECT s.id, (a.value->>'allocated')::int, (a.value->>'reserved')::int "
     "FROM stock_items s, jsonb_each(s.allocations) a "
     "JOIN locations l ON true WHERE l.id::text = a.key AND l.company_id = s.company_id",
+    "stock_level": "SELECT s.id, t.on_hand::int, t.reserved::int FROM stock_items s "
+    "JOIN stock_levels t ON {same} "
+    "JOIN locations l ON l.id = t.location_id AND l.company_id = s.company_id",
 }
 
 KEYS = {
@@ -51,14 +73,44 @@ KEYS = {
     ),
 }
 
+# A record that the application has taken to a shelf of its own, and what shows that it has.
+TAKEN_FURTHER = {
+    "location_column": "UPDATE stock_items SET location_id = 4 WHERE sku = 'SKU-1'",
+    "allocation_json": "UPDATE stock_items SET allocations = '{\"4\": {}}' WHERE sku = 'SKU-1'",
+    "stock_level": "UPDATE stock_levels SET location_id = 4 WHERE on_hand = 1",
+}
+LEFT_WRITTEN = {
+    "location_column": "SELECT sku FROM stock_items WHERE location_id IS NOT NULL",
+    "allocation_json": "SELECT sku FROM stock_items "
+    "WHERE allocations IS NOT NULL OR transfers IS NOT NULL",
+    "stock_level": "SELECT s.sku FROM stock_levels t JOIN stock_items s ON {same}",
+}
+
 contract = pytest.mark.parametrize(
     ("shape", "keys", "basis"),
     [
         (shape, keys, basis)
         for shape in TARGETS
-        for keys, basis in (("int", "gross"), ("uuid", "net"), ("composite", "gross"))
+        for keys, basis in (
+            ("int", "gross"),
+            ("int", "net"),
+            ("uuid", "net"),
+            ("composite", "gross"),
+        )
     ],
 )
+
+
+def target(shape: str, keys: str) -> dict[str, Any]:
+    """The shape's target; a level names the record by each column of its key."""
+    if shape != "stock_level":
+        return TARGETS[shape]
+    return {**TARGETS[shape], "record": {f"item_{key}": key for key in KEYS[keys][0]}}
+
+
+def query(text: str, keys: str) -> str:
+    """A query over `s` and `t` that joins a record and its level by the key of the case."""
+    return text.format(same=" AND ".join(f"t.item_{key} = s.{key}" for key in KEYS[keys][0]))
 
 
 def prepared(database: Database, shape: str, keys: str, basis: str) -> StockMapping:
@@ -71,37 +123,36 @@ def prepared(database: Database, shape: str, keys: str, basis: str) -> StockMapp
     )
     return stage.mapping(
         source={**stage.DEFINITION["source"], "key": columns},
-        target=TARGETS[shape],
+        target=target(shape, keys),
         quantity_basis=basis,
         thresholds={"quarantined_percent": 100},
         phases=[{"name": "pilot", "companies": 1}, {"name": "rest"}],
     )
 
 
-def application(database: Database, shape: str) -> str:
+def application(database: Database, mapping: StockMapping) -> str:
     """Every column of the application that the migration does not write."""
-    columns = StockMapping.model_validate({**stage.DEFINITION, "target": TARGETS[shape]}).target
-    dropped = "".join(f" - '{name}'" for name in columns.columns)
+    dropped = "".join(f" - '{name}'" for name in mapping.target.columns)
     return database.psql(f"SELECT to_jsonb(s){dropped} AS r FROM stock_items s ORDER BY sku")
 
 
-def placed(database: Database, shape: str) -> list[str]:
-    return database.psql(f"{PLACED[shape]} ORDER BY s.sku").splitlines()
+def placed(database: Database, shape: str, keys: str) -> list[str]:
+    return database.psql(f"{query(PLACED[shape], keys)} ORDER BY s.sku").splitlines()
 
 
 def test_every_registered_shape_has_its_place_in_this_contract() -> None:
-    assert set(SHAPES) == set(TARGETS) == set(PLACED)
+    assert set(SHAPES) == set(TARGETS) == set(PLACED) == set(TAKEN_FURTHER) == set(LEFT_WRITTEN)
 
 
 @contract
 def test_conservation(database: Database, shape: str, keys: str, basis: str) -> None:
     mapping = prepared(database, shape, keys, basis)
-    before = application(database, shape)
+    before = application(database, mapping)
     found = stage.migrate(database, mapping)
     assert found.proof.differences == []
     assert stage.outcomes(database) == {"migrated": 28, "quarantined": 1, "skipped": 1}
-    assert application(database, shape) == before
-    rows = [row.split("|") for row in placed(database, shape)]
+    assert application(database, mapping) == before
+    rows = [row.split("|") for row in placed(database, shape, keys)]
     on_hand = (
         "quantity" if basis == "gross" or shape == "location_column" else "quantity + reserved"
     )
@@ -115,13 +166,38 @@ def test_conservation(database: Database, shape: str, keys: str, basis: str) -> 
 
 
 @contract
+def test_available_stays_the_same_for_each_company_and_item(
+    database: Database, shape: str, keys: str, basis: str
+) -> None:
+    """What can be promised is read from the target where the target holds numbers."""
+    mapping = prepared(database, shape, keys, basis)
+    taken = "" if basis == "net" else " - reserved"
+    before = database.psql(
+        f"SELECT id, quantity{taken} FROM stock_items "
+        "WHERE quantity IS NOT NULL AND deleted_at IS NULL ORDER BY sku"
+    )
+    stage.migrate(database, mapping)
+    own = basis == "net" and shape == "location_column"
+    after = [row.split("|") for row in placed(database, shape, keys)]
+    assert before.splitlines() == [
+        f"{key}|{int(on_hand) - (0 if own else int(reserved))}" for key, on_hand, reserved in after
+    ]
+    with database.engine.connect() as connection:
+        resolved = plan.resolve(connection, mapping)
+        balance = proof.balance(connection, resolved, ledger.current(connection, mapping.name))
+        rows = connection.execute(sa.text(escaped(balance))).all()
+    assert len(rows) == 30
+    assert [row for row in rows if row.available_before != row.available_after] == []
+
+
+@contract
 def test_idempotence(database: Database, shape: str, keys: str, basis: str) -> None:
     mapping = prepared(database, shape, keys, basis)
     stage.migrate(database, mapping)
-    after = stage.table(database, "stock_items") if keys == "int" else placed(database, shape)
+    whole = query(LEFT_WRITTEN[shape].replace("sku FROM", "* FROM").replace("s.*", "t.*"), keys)
+    after = placed(database, shape, keys), database.psql(f"{whole} ORDER BY sku")
     assert stage.migrate(database, mapping).changed is False
-    again = stage.table(database, "stock_items") if keys == "int" else placed(database, shape)
-    assert again == after
+    assert (placed(database, shape, keys), database.psql(f"{whole} ORDER BY sku")) == after
 
 
 @contract
@@ -130,23 +206,23 @@ def test_resume(database: Database, shape: str, keys: str, basis: str) -> None:
     stage.locations(database, mapping)
     with pytest.raises(MigrationPaused):
         stage.transform(database, mapping, stop_after="pilot")
-    assert 0 < len(placed(database, shape)) < 28
+    assert 0 < len(placed(database, shape, keys)) < 28
     stage.transform(database, mapping, start=Start(resume=True))
     assert stage.close(database, mapping).proof.differences == []
-    assert len(placed(database, shape)) == 28
+    assert len(placed(database, shape, keys)) == 28
 
 
 @contract
 def test_rollback(database: Database, shape: str, keys: str, basis: str) -> None:
     mapping = prepared(database, shape, keys, basis)
-    before = application(database, shape)
+    before = application(database, mapping)
     stage.migrate(database, mapping)
     undo(database, mapping)
-    assert placed(database, shape) == []
-    assert application(database, shape) == before
-    target = mapping.target.columns[0]
-    assert database.psql(f"SELECT count({target}) FROM stock_items") == "0"
+    assert placed(database, shape, keys) == []
+    assert application(database, mapping) == before
+    assert database.psql(query(LEFT_WRITTEN[shape], keys)) == ""
     assert database.psql("SELECT count(*) FROM locations") == "0"
+    assert database.psql("SELECT count(*) FROM inventory_migration.conflict") == "0"
 
 
 @contract
@@ -154,16 +230,12 @@ def test_provenance(database: Database, shape: str, keys: str, basis: str) -> No
     """A record that the application took further is neither undone nor overlooked."""
     mapping = prepared(database, shape, keys, basis)
     stage.migrate(database, mapping)
-    column = mapping.target.columns[0]
-    database.psql(
-        "INSERT INTO locations (company_id, name) VALUES (1, 'Shelf');"
-        f"UPDATE stock_items SET {column} = "
-        + ("4" if shape == "location_column" else "'{\"4\": {}}'")
-        + " WHERE sku = 'SKU-1'"
-    )
+    database.psql(f"INSERT INTO locations (company_id, name) VALUES (1, 'Shelf'); "
+                  f"{TAKEN_FURTHER[shape]}")  # fmt: skip
     undo(database, mapping)
-    assert database.psql(f"SELECT sku FROM stock_items WHERE {column} IS NOT NULL") == "SKU-1"
-    assert database.psql("SELECT kind FROM inventory_migration.conflict") == "moved_since"
+    assert database.psql(query(LEFT_WRITTEN[shape], keys)) == "SKU-1"
+    conflicts = "SELECT kind, ours <> found FROM inventory_migration.conflict"
+    assert database.psql(conflicts) == "moved_since|t"
 
 
 @contract
@@ -191,13 +263,32 @@ def test_dry_run(database: Database, shape: str, keys: str, basis: str) -> None:
 
 
 @contract
+def test_gates(database: Database, shape: str, keys: str, basis: str) -> None:
+    """No step writes before the gate in front of it has passed, whatever the shape."""
+    mapping = prepared(database, shape, keys, basis)
+    with control.Claim(database.engine) as claim, pytest.raises(GateRefused, match="audit_profile"):
+        plan.prepare_locations(database.engine, mapping, claim, Start(explicit=True))
+    assert database.psql("SELECT to_regclass('locations'), to_regclass('stock_levels')") == "|"
+    stage.locations(database, mapping)
+    database.psql("INSERT INTO companies VALUES (77, 'Late')")
+    database.psql("INSERT INTO locations (company_id, is_default) VALUES (77, true)")
+    with control.Claim(database.engine) as claim, pytest.raises(GateRefused, match="stale"):
+        phases.transform_stock(database.engine, mapping, claim, Start(explicit=True))
+    assert placed(database, shape, keys) == []
+
+
+@contract
 def test_status_of_a_record(database: Database, shape: str, keys: str, basis: str) -> None:
     mapping = prepared(database, shape, keys, basis)
     stage.migrate(database, mapping)
     columns = ", ', ', ".join(KEYS[keys][0])
-    key = database.psql(f"SELECT concat({columns}) FROM stock_items WHERE sku = 'SKU-7'")
-    with database.engine.connect() as connection:
-        found = summary.show_record(connection, plan.resolve(connection, mapping), key)
-    assert [(h["outcome"], h["rule"]) for h in found["history"]] == [
-        ("quarantined", "quantity_missing")
-    ]
+    told = {}
+    for sku in ("SKU-1", "SKU-7"):
+        key = database.psql(f"SELECT concat({columns}) FROM stock_items WHERE sku = '{sku}'")
+        with database.engine.connect() as connection:
+            found = summary.show_record(connection, plan.resolve(connection, mapping), key)
+        told[sku] = [(h["outcome"], h["rule"], h["location_after"]) for h in found["history"]]
+    assert told == {
+        "SKU-1": [("migrated", None, "1")],
+        "SKU-7": [("quarantined", "quantity_missing", None)],
+    }

@@ -5,7 +5,7 @@ do not belong here.
 """
 
 from inventory_migration.catalog.resolution import resolve
-from inventory_migration.catalog.resolved import ResolvedMapping, column_sql, literal
+from inventory_migration.catalog.resolved import ResolvedLink, ResolvedMapping, column_sql, literal
 from inventory_migration.catalog.tables import (
     FLOATS,
     INTEGERS,
@@ -22,6 +22,7 @@ __all__ = [
     "TEXTS",
     "Column",
     "Relation",
+    "ResolvedLink",
     "ResolvedMapping",
     "Trigger",
     "base_type",

@@ -9,9 +9,21 @@ from inventory_migration.database import quoted
 from inventory_migration.mapping import (
     ColumnOrExpression,
     Expression,
+    Generated,
+    Link,
+    NewValue,
+    StockLevel,
     StockMapping,
-    ValueOrExpression,
 )
+
+
+@dataclass(frozen=True)
+class ResolvedLink:
+    """A declared link of locations whose tables were found."""
+
+    link: Link
+    table: Relation
+    for_each: Relation | None
 
 
 @dataclass(frozen=True)
@@ -31,6 +43,9 @@ class ResolvedMapping:
     target_exists: bool
     role: str
     is_superuser: bool
+    levels: Relation | None = None
+    levels_sql: str = ""
+    links: tuple[ResolvedLink, ...] = ()
 
     @property
     def key_columns(self) -> tuple[Column, ...]:
@@ -40,14 +55,25 @@ class ResolvedMapping:
     @property
     def target_types(self) -> dict[str, str]:
         """The type of each column that the shape writes."""
-        if self.mapping.target.shape == "location_column":
-            return {self.mapping.target.column: self.location_key_type}
-        return dict.fromkeys(self.mapping.target.columns, "jsonb")
+        target = self.mapping.target
+        if target.shape == "location_column":
+            return {target.column: self.location_key_type}
+        return dict.fromkeys(target.columns, "jsonb")
 
     @property
     def target(self) -> str:
         """What a migration writes, by name: one active migration per target."""
-        return f"{self.source.schema}.{self.source.name}.{self.mapping.target.column}"
+        target = self.mapping.target
+        if isinstance(target, StockLevel):
+            schema = self.levels.schema if self.levels else target.table.schema_
+            return f"{schema or self.source.schema}.{target.table.name}.{target.on_hand}"
+        return f"{self.source.schema}.{self.source.name}.{target.column}"
+
+    @property
+    def written(self) -> tuple[Relation, ...]:
+        """The tables that a migration writes, as far as they are there."""
+        found = (self.source, self.locations, self.levels, *(link.table for link in self.links))
+        return tuple(relation for relation in found if relation is not None)
 
 
 def column_sql(column: ColumnOrExpression, alias: str = "s") -> str:
@@ -57,10 +83,14 @@ def column_sql(column: ColumnOrExpression, alias: str = "s") -> str:
     return f"{quoted(alias)}.{quoted(column)}"
 
 
-def literal(value: ValueOrExpression) -> str:
-    """The SQL of a constant, or of an expression as it stands."""
+def literal(value: NewValue) -> str:
+    """The SQL of a constant, of a key that nobody else has, or of an expression as it stands."""
     if isinstance(value, Expression):
         return f"({value.sql})"
+    if isinstance(value, Generated):
+        if value.prefix is None:
+            return "gen_random_uuid()"
+        return f"{literal(value.prefix)} || replace(gen_random_uuid()::text, '-', '')"
     if value is None:
         return "NULL"
     if isinstance(value, bool):

@@ -59,6 +59,7 @@ class Relation:
     unique_keys: tuple[tuple[str, ...], ...]
     triggers: tuple[Trigger, ...]
     publications: tuple[str, ...]
+    partly_unique_keys: tuple[tuple[str, ...], ...] = ()
 
     @property
     def sql(self) -> str:
@@ -113,12 +114,14 @@ def find_table(
     publications = connection.execute(
         _PUBLICATIONS, {"schema": row.nspname, "name": row.relname}
     ).scalars()
+    unique = connection.execute(_UNIQUE, oid).all()
     relation = Relation(
         oid=row.oid,
         schema=row.nspname,
         name=row.relname,
         columns={column.attname: Column(*column) for column in columns},
-        unique_keys=tuple(tuple(r.columns) for r in connection.execute(_UNIQUE, oid)),
+        unique_keys=tuple(tuple(r.columns) for r in unique if not r.partial),
+        partly_unique_keys=tuple(tuple(r.columns) for r in unique if r.partial),
         triggers=tuple(Trigger(*trigger) for trigger in triggers),
         publications=tuple(publications),
     )
@@ -164,13 +167,13 @@ _COLUMNS = sa.text("""
 """)
 
 _UNIQUE = sa.text("""
-    SELECT array_agg(a.attname::text ORDER BY k.place) AS columns
+    SELECT array_agg(a.attname::text ORDER BY k.place) AS columns, i.indpred IS NOT NULL AS partial
     FROM pg_index i
     CROSS JOIN LATERAL unnest(i.indkey[0:i.indnkeyatts - 1]) WITH ORDINALITY AS k(attnum, place)
     LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
     WHERE i.indrelid = :oid AND i.indisunique AND i.indisvalid AND i.indimmediate
-      AND i.indpred IS NULL AND i.indexprs IS NULL
-    GROUP BY i.indexrelid
+      AND i.indexprs IS NULL
+    GROUP BY i.indexrelid, i.indpred IS NOT NULL
 """)
 
 _TRIGGERS = sa.text("""

@@ -33,6 +33,15 @@ AsSuperuser = Annotated[
     ),
 ]
 
+WriteStop = Annotated[
+    bool,
+    typer.Option(
+        "--write-stop",
+        help="The application's writes are stopped: lock its tables for the last pass and the "
+        "proof.",
+    ),
+]
+
 
 @verb
 def dry_run(
@@ -69,6 +78,7 @@ def run(
     stop_after: StopAfter = None,
     workers: Workers = 2,
     as_superuser: AsSuperuser = False,
+    write_stop: WriteStop = False,
 ) -> None:
     """Migrate: audit, default locations, stock, proof; each step behind its gate.
 
@@ -83,6 +93,7 @@ def run(
             "stop_after": stop_after,
             "workers": workers,
             "as_superuser": as_superuser,
+            "write_stop": write_stop,
         },
     )
 
@@ -95,6 +106,7 @@ def resume(
     stop_after: StopAfter = None,
     workers: Workers = 2,
     as_superuser: AsSuperuser = False,
+    write_stop: WriteStop = False,
 ) -> None:
     """Go on with a migration that was paused or held."""
     _migrate(
@@ -106,6 +118,7 @@ def resume(
             "stop_after": stop_after,
             "workers": workers,
             "as_superuser": as_superuser,
+            "write_stop": write_stop,
         },
     )
 

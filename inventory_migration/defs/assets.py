@@ -20,7 +20,7 @@ from inventory_migration.defs.options import RunOptions, StartOptions, WorkOptio
 from inventory_migration.defs.resources import Database
 from inventory_migration.engine import ledger, phases, plan, summary
 from inventory_migration.engine.proof import Proof
-from inventory_migration.mapping import StockMapping, TableName
+from inventory_migration.mapping import StockLevel, StockMapping, TableName
 
 OBSERVATION_SECONDS = 3.0
 """An observation costs some 50 ms, so they go by time and never by chunk."""
@@ -129,8 +129,8 @@ Adopts the default location that a company has{
             " and creates those that are missing"
             if creates
             else ", and refuses where one is missing"
-        }, in one transaction that keeps a second creator out. Adds the
-nullable column `{mapping.target.column}` where the mapping says so. A rollback takes away the
+        }, in one transaction that keeps a second creator out. Adds
+{_added(mapping)} where the mapping says so. A rollback takes away the
 locations that it created and nobody uses.""",
         kinds={"postgres", "table"},
         group_name=mapping.name,
@@ -270,6 +270,14 @@ writes the report. It holds as of its moment.""",
             return dg.MaterializeResult(metadata=found)
 
     return reconciliation_report
+
+
+def _added(mapping: StockMapping) -> str:
+    """What the target may need that is not there yet."""
+    target = mapping.target
+    if isinstance(target, StockLevel):
+        return f"the table `{target.table}`"
+    return f"the nullable column `{target.columns[0]}`"
 
 
 def _tags(mapping: StockMapping) -> dict[str, str]:

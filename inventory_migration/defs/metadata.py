@@ -121,7 +121,8 @@ def stock_columns(resolved: ResolvedMapping) -> dict[str, str]:
         (source.item, "item, such as a SKU"),
         (source.quantity, "units in stock"),
         (source.reserved, "units reserved"),
-        (target.column, "location of the stock: what a migration writes"),
+        *((name, "what a migration writes") for name in target.columns[1:]),
+        *((name, "location of the stock: what a migration writes") for name in target.columns[:1]),
     ):
         if isinstance(part, str):
             notes[part] = what

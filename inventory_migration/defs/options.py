@@ -27,6 +27,12 @@ class StartOptions(dg.Config):
         "where the connection's role is one.",
     )
 
+    write_stop: bool = Field(
+        default=False,
+        description="The application's writes are stopped: lock its tables for the last pass and "
+        "the proof, which makes the verdict final for every shape.",
+    )
+
     def start(self, run_id: str) -> Start:
         """Return the start that these options make."""
         return Start(
@@ -34,6 +40,7 @@ class StartOptions(dg.Config):
             explicit=self.explicit,
             resume=self.resume,
             as_superuser=self.as_superuser,
+            write_stop=self.write_stop,
         )
 
 

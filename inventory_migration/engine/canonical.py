@@ -23,6 +23,7 @@ from inventory_migration.catalog import (
 )
 from inventory_migration.database import quoted
 from inventory_migration.engine.columns import (
+    hash_of,
     key_of_source,
     keys,
     source_keys,
@@ -34,26 +35,6 @@ LATE_RULE = "default_location_missing"
 """The rule of a record whose company has no default location now; the sweep lifts it."""
 
 _NUMBER = r"^[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]{1,3})?$"
-
-# Types that hash_record_extended can take; all others are hashed by their text.
-_HASHABLE = (
-    INTEGERS
-    | FLOATS
-    | TEXTS
-    | {
-        "numeric",
-        "boolean",
-        "date",
-        "timestamp without time zone",
-        "timestamp with time zone",
-        "time without time zone",
-        "time with time zone",
-        "interval",
-        "uuid",
-        "jsonb",
-        "bytea",
-    }
-)
 
 
 def available(resolved: ResolvedMapping, quantity: str, reserved: str) -> str:
@@ -67,12 +48,12 @@ def row_hash(resolved: ResolvedMapping, alias: str = "s") -> str:
     A generated column says nothing that the others do not, and may follow from what is written.
     """
     written = set(written_columns(resolved))
-    values = [
-        f"{alias}.{quoted(column.name)}" + ("" if column.base_type in _HASHABLE else "::text")
+    kept = [
+        column
         for column in resolved.source.columns.values()
         if column.name not in written and not column.generated
     ]
-    return f"hash_record_extended(ROW({', '.join(values)}), 0)"
+    return hash_of(kept, alias)
 
 
 def default_condition(resolved: ResolvedMapping, alias: str = "l") -> str:
@@ -168,12 +149,19 @@ def source_rows(resolved: ResolvedMapping, *, chunked: str | None = None, extra:
     quantity = column_sql(mapping.source.quantity)
     reserved = column_sql(mapping.source.reserved) if mapping.source.reserved else None
     snapshot_columns = "im_p.position, im_p.chunk, im_p.item_duplicate," if chunked else ""
+    held = shape.held() if resolved.target_exists else None
     table = (
         f"{chunked} AS im_p JOIN {resolved.source.sql} AS s ON {key_of_source(resolved, 'im_p')}"
         if chunked
         else f"{resolved.source.sql} AS s"
     )
     reserved_type = resolved.reserved_type or "numeric"
+    reserved_number = _reserved(reserved, reserved_type)
+    held_reserved = (held.reserved or reserved_number) if held else "NULL::numeric"
+    held_quantity = "NULL::numeric"
+    if held:
+        net = mapping.quantity_basis == "net"
+        held_quantity = f"{held.on_hand} - {held_reserved}" if net else held.on_hand
     return f"""
         SELECT {snapshot_columns} {", ".join(key_list)},
                {key_text} AS key_text,
@@ -181,12 +169,15 @@ def source_rows(resolved: ResolvedMapping, *, chunked: str | None = None, extra:
                {column_sql(mapping.source.item)}::text AS item_key,
                {_number(quantity, resolved.quantity_type)} AS quantity,
                {_number_state(quantity, resolved.quantity_type)} AS quantity_state,
-               {_reserved(reserved, reserved_type)} AS reserved,
+               {reserved_number} AS reserved,
                {_reserved_state(reserved, reserved_type)} AS reserved_state,
                {target} AS location_key,
+               {held_quantity} AS held_quantity, {held_reserved} AS held_reserved,
+               {shape.rows() if resolved.target_exists else "NULL::bigint"} AS target_rows,
                {f"CASE {skips} END" if skips else "NULL::text"} AS skip_reason,
                {row_hash(resolved)} AS row_hash{f", {extra}" if extra else ""}
-        FROM {table} {mapping.source.joins}"""
+        FROM {table} {mapping.source.joins}
+        {shape.joins(chunked) if resolved.target_exists else ""}"""
 
 
 def records(
@@ -201,6 +192,7 @@ def records(
             application's default locations; a company without one is taken to get one.
     """
     mapping = resolved.mapping
+    shape = shape_of(resolved)
     company = resolved.company
     company_key = f"c.{quoted(mapping.company.key)}"
     locations = mapping.locations
@@ -213,7 +205,7 @@ def records(
     )
     own_join = (
         f"LEFT JOIN {resolved.locations_sql} AS own ON "
-        + shape_of(resolved).same_location(f"own.{quoted(locations.key)}", "r.location_key")
+        + shape.same_location(f"own.{quoted(locations.key)}", "r.location_key")
         if has_locations
         else ""
     )
@@ -233,7 +225,7 @@ def records(
             *names,
             "key_text, company_key, company_found, item_key, quantity, quantity_state",
             "reserved, reserved_state, location_key, location_own, default_location",
-            "item_duplicate, row_hash",
+            "target_agrees, held_quantity, held_reserved, item_duplicate, row_hash",
         ]
     )
     deciding = "\n".join(
@@ -243,13 +235,13 @@ def records(
     return f"""
         SELECT {canonical}, rule,
                CASE WHEN skip_reason IS NOT NULL THEN 'skipped'
-                    WHEN location_own THEN 'already'
+                    WHEN location_own AND target_agrees THEN 'already'
                     WHEN rule IS NOT NULL THEN 'quarantined'
                     ELSE 'migrated' END AS outcome
         FROM (
             SELECT j.*,
                    CASE WHEN skip_reason IS NOT NULL THEN skip_reason
-                        WHEN location_own THEN NULL
+                        WHEN location_own AND target_agrees THEN NULL
                         {deciding}
                    END AS rule
             FROM (
@@ -257,6 +249,7 @@ def records(
                        {duplicate} AS item_duplicate,
                        {company_key} IS NOT NULL AS company_found,
                        {own} AS location_own,
+                       {shape.agrees("r")} AS target_agrees,
                        d.location_key AS default_location,
                        COALESCE(d.default_locations, 0) AS default_locations
                 FROM ({source_rows(resolved, chunked=chunked)}) AS r
@@ -276,9 +269,11 @@ def rule_conditions(resolved: ResolvedMapping) -> dict[str, str]:
     conditions = {
         "company_missing": "company_found IS NOT TRUE",
         "location_foreign": "location_own IS FALSE",
+        "target_exists": "location_own AND NOT target_agrees",
         "quantity_missing": "quantity_state = 'missing'",
         "quantity_not_a_number": "(quantity_state = 'not_a_number' "
         "OR reserved_state = 'not_a_number')",
+        "quantity_inexact": f"({shape_of(resolved).inexact()})",
         "negative_quantity": "quantity < 0",
         # Less than nothing is a defect of its own, not one of what is reserved of it.
         "reserved_exceeds_quantity": "quantity >= 0 AND reserved > quantity",
@@ -315,7 +310,8 @@ def _without_duplicate(resolved: ResolvedMapping, chunked: str | None) -> str:
     names = [
         *keys(resolved),
         *("key_text", "company_key", "item_key", "quantity", "quantity_state", "reserved"),
-        *("reserved_state", "location_key", "skip_reason", "row_hash"),
+        *("reserved_state", "location_key", "held_quantity", "held_reserved", "target_rows"),
+        *("skip_reason", "row_hash"),
     ]
     return ", ".join(
         f"r.{name}" for name in ([*("position", "chunk"), *names] if chunked else names)

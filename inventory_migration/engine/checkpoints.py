@@ -60,12 +60,7 @@ def reconcile_phase(
     with control.exclusive(engine, migration.migration_id) as connection:
         control.durably(connection)
         found = proof.prove(connection, resolved, migration, phase=number)
-        # Lost locations and returned records are the sweep's to mend, not signs of a faulty write.
-        wrong = [
-            d
-            for d in found.unexplained
-            if d.kind not in {"came_back", "location_lost", "location_foreign"}
-        ]
+        wrong = [d for d in found.unexplained if d.kind not in _FOR_THE_SWEEP]
         if not wrong:
             connection.execute(
                 sa.update(ledger.phase)
@@ -96,6 +91,17 @@ def refresh_statistics(engine: sa.Engine, resolved: ResolvedMapping) -> None:
     except sa.exc.DBAPIError as error:
         logger.debug("statistics stay as they are: %s", message(error))
 
+
+# What an application does beside us is the sweep's to mend or the last step's to judge, and no sign
+# of a faulty write.
+_FOR_THE_SWEEP = {
+    "came_back",
+    "location_lost",
+    "location_foreign",
+    "target_outdated",
+    "target_orphaned",
+    "target_differs",
+}
 
 _QUARANTINED = sa.text(f"""
     SELECT p.name AS phase, sum(k.records - k.reopened) AS processed,

@@ -57,6 +57,8 @@ class ChunkStatements:
         self._lock = sa.text(lock_statement(resolved, migration))
         self._write = sa.text(write_statement(resolved, migration))
         self._read_back = sa.text(read_back_statement(resolved, migration))
+        images = shape_of(resolved).keep_images(migration.snapshot)
+        self._keep_images = sa.text(parametrised(images)) if images else None
 
     def begin(self, connection: sa.Connection) -> None:
         """Limit what this transaction may wait for; everything ends with it."""
@@ -140,9 +142,10 @@ class ChunkStatements:
         Raises:
             ControlTotalsDiffer: The transaction must not commit.
         """
-        rows = connection.execute(
-            self._read_back, {"im_migration_id": self.migration_id, "im_chunks": list(chunks)}
-        ).all()
+        parameters = {"im_migration_id": self.migration_id, "im_chunks": list(chunks)}
+        if self._keep_images is not None:
+            connection.execute(self._keep_images, parameters)
+        rows = connection.execute(self._read_back, parameters).all()
         if sorted(row.number for row in rows) != sorted(chunks):
             found = [row.number for row in rows]
             raise ControlTotalsDiffer(
@@ -186,6 +189,7 @@ def lock_statement(resolved: ResolvedMapping, migration: Migration) -> str:
 
 def write_statement(resolved: ResolvedMapping, migration: Migration) -> str:
     """Give each locked record its one outcome, and write those that are to be migrated."""
+    shape = shape_of(resolved)
     keys = ", ".join(f"p.{key}" for key in columns.keys(resolved))
     records = canonical.records(
         resolved, chunked=migration.snapshot, planned=migration.planned_locations
@@ -211,8 +215,8 @@ def write_statement(resolved: ResolvedMapping, migration: Migration) -> str:
         classified AS MATERIALIZED (
             SELECT p.position, p.chunk, {keys},
                    p.row_hash AS planned_hash, p.company_key AS planned_company,
-                   f.key_text, f.company_key, f.quantity, f.reserved, f.row_hash,
-                   f.default_location,
+                   f.key_text, f.company_key, f.item_key, f.quantity, f.reserved, f.row_hash,
+                   f.held_quantity, f.held_reserved, f.default_location,
                    f.position IS NOT NULL AS live, b.reason, b.state,
                    CASE WHEN b.position IS NOT NULL THEN 'quarantined'
                         WHEN f.position IS NOT NULL THEN f.outcome
@@ -225,14 +229,15 @@ def write_statement(resolved: ResolvedMapping, migration: Migration) -> str:
             LEFT JOIN found AS f ON f.position = p.position
             LEFT JOIN refused AS b ON b.position = p.position
             WHERE p.chunk = ANY(:im_chunks) AND p.position BETWEEN :im_first AND :im_last),
-        moved AS ({shape_of(resolved).apply()}),
+        moved AS ({shape.apply()}),
         put_aside AS (
             INSERT INTO {SCHEMA}.outcome AS o
                 (migration_id, position, chunk, key_text, outcome, rule, reason, sqlstate, state,
                  record)
             SELECT :im_migration_id, position, chunk,
                    COALESCE(key_text, concat_ws(', ', {keys.replace("p.", "c.")})), outcome, rule,
-                   COALESCE(reason, CASE rule {reasons} END), state,
+                   COALESCE(reason,
+                            CASE rule WHEN 'target_exists' THEN {_DIFFERING} {reasons} END), state,
                    CASE WHEN outcome = 'quarantined' THEN 'open' END,
                    CASE WHEN outcome = 'quarantined' THEN {row} END
             FROM classified AS c
@@ -274,7 +279,7 @@ def write_statement(resolved: ResolvedMapping, migration: Migration) -> str:
                          <> (SELECT count(*) FROM moved)
                     THEN (SELECT array_agg(position ORDER BY position)
                           FROM (SELECT position FROM classified WHERE outcome = 'migrated'
-                                EXCEPT SELECT position FROM moved) AS swallowed) END"""
+                                EXCEPT {shape.moved()}) AS swallowed) END"""
     return parametrised(sql)
 
 
@@ -289,10 +294,17 @@ def read_back_statement(resolved: ResolvedMapping, migration: Migration) -> str:
         reserved="r.reserved",
         at="transaction_timestamp()",
     )
+    units, reserved = "r.quantity", "r.reserved"
+    if shape.held():
+        # What was migrated counts as its target has it, all else as it stands in the record.
+        units, reserved = (
+            f"CASE WHEN o.position IS NULL THEN r.held_{name} ELSE r.{name} END"
+            for name in ("quantity", "reserved")
+        )
     sql = f"""
         WITH back AS (
             SELECT p.chunk,
-                   COALESCE(sum(r.quantity), 0) AS units, COALESCE(sum(r.reserved), 0) AS reserved,
+                   COALESCE(sum({units}), 0) AS units, COALESCE(sum({reserved}), 0) AS reserved,
                    count(*) FILTER (WHERE r.position IS NOT NULL AND r.quantity IS NULL)
                        AS not_numbers,
                    count(*) FILTER (WHERE o.position IS NULL AND r.position IS NOT NULL
@@ -321,9 +333,15 @@ def parametrised(sql: str) -> str:
     return escaped(sql).replace(r"\:im_", ":im_")
 
 
+_DIFFERING = (
+    "format('there is a level already, which holds %s units and %s reserved where the record has "
+    "%s and %s', held_quantity, held_reserved, quantity, reserved)"
+)
+
 REASONS = {
     "company_missing": "no company with this key",
     "location_foreign": "refers to a location that is missing or belongs to another company",
+    "quantity_inexact": "the target cannot hold its numbers to the last digit",
     "quantity_missing": "the quantity is NULL",
     "quantity_not_a_number": "the quantity or the reserved quantity is not a finite number",
     "negative_quantity": "the quantity is negative",

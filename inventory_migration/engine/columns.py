@@ -6,7 +6,9 @@ Only names and conditions over names belong here; the relations themselves are m
 
 from __future__ import annotations
 
-from inventory_migration.catalog import ResolvedMapping
+from collections.abc import Iterable
+
+from inventory_migration.catalog import FLOATS, INTEGERS, TEXTS, Column, ResolvedMapping
 from inventory_migration.database import quoted
 
 
@@ -37,25 +39,53 @@ def written_columns(resolved: ResolvedMapping) -> list[str]:
 
 
 def before_columns(resolved: ResolvedMapping) -> dict[str, str]:
-    """Name of each pre-image in the snapshot: the target's columns come first."""
-    return {
-        column: f"before_{number}"
-        for number, column in enumerate(written_columns(resolved), start=1)
-    }
+    """Name of each pre-image in the snapshot: what the target holds comes first."""
+    mapping = resolved.mapping
+    held = [*mapping.target.holds, *mapping.touch]
+    return {name: f"before_{number}" for number, name in enumerate(held, start=1)}
 
 
-def pre_images(resolved: ResolvedMapping, alias: str = "s") -> str:
-    """The written columns of a source row under the names of their pre-images."""
-    before = before_columns(resolved)
-    return ", ".join(f"{alias}.{quoted(column)} AS {name}" for column, name in before.items())
+def touched_columns(resolved: ResolvedMapping, alias: str = "s") -> list[str]:
+    """The quoted columns of a source row that are set beside the target."""
+    return [f"{alias}.{quoted(name)}" for name in resolved.mapping.touch]
 
 
 def targets(resolved: ResolvedMapping, prefix: str) -> list[str]:
-    """Names for the target's columns in a relation: target_1, written_1 and so on."""
-    return [f"{prefix}_{number}" for number, _ in enumerate(resolved.mapping.target.columns, 1)]
+    """Names for what the target holds in a relation: target_1, written_1 and so on."""
+    return [f"{prefix}_{number}" for number, _ in enumerate(resolved.mapping.target.holds, 1)]
+
+
+def hash_of(found: Iterable[Column], alias: str) -> str:
+    """A 64-bit hash of columns of a row."""
+    values = [
+        f"{alias}.{quoted(column.name)}" + ("" if column.base_type in _HASHABLE else "::text")
+        for column in found
+    ]
+    return f"hash_record_extended(ROW({', '.join(values)}), 0)"
 
 
 def all_same(left: list[str], right: list[str]) -> str:
     """The condition that two lists of values agree, NULLs included."""
     pairs = zip(left, right, strict=True)
     return "(" + " AND ".join(f"{a} IS NOT DISTINCT FROM {b}" for a, b in pairs) + ")"
+
+
+# Types that hash_record_extended can take; all others are hashed by their text.
+_HASHABLE = (
+    INTEGERS
+    | FLOATS
+    | TEXTS
+    | {
+        "numeric",
+        "boolean",
+        "date",
+        "timestamp without time zone",
+        "timestamp with time zone",
+        "time without time zone",
+        "time with time zone",
+        "interval",
+        "uuid",
+        "jsonb",
+        "bytea",
+    }
+)

@@ -18,7 +18,7 @@ from inventory_migration.database import quoted
 from inventory_migration.errors import LedgerTooNew
 
 SCHEMA = "inventory_migration"
-VERSION = 1
+VERSION = 2
 
 ACTIVE = ("planned", "running", "paused", "held", "verifying", "failed", "rolling_back")
 """States of a migration that has its target to itself."""
@@ -203,6 +203,14 @@ after_image = sa.Table(
     sa.Column("row_hash", sa.BigInteger),
 )
 
+level_image = sa.Table(
+    "level_image",
+    metadata,
+    _migration_id(primary_key=True),
+    sa.Column("position", sa.BigInteger, primary_key=True),
+    sa.Column("row_hash", sa.BigInteger),
+)
+
 company_location = sa.Table(
     "company_location",
     metadata,
@@ -211,6 +219,17 @@ company_location = sa.Table(
     sa.Column("company_name", sa.Text),
     sa.Column("location_key", sa.Text, nullable=False),
     sa.Column("created", sa.Boolean, nullable=False),
+    sa.Column("removed", sa.Boolean, nullable=False, server_default=sa.false()),
+)
+
+location_link = sa.Table(
+    "location_link",
+    metadata,
+    _migration_id(nullable=False),
+    sa.Column("link_id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("link", sa.Integer, nullable=False),
+    sa.Column("location_key", sa.Text, nullable=False),
+    sa.Column("record", JSONB, nullable=False),
     sa.Column("removed", sa.Boolean, nullable=False, server_default=sa.false()),
 )
 
@@ -288,6 +307,12 @@ def installed(connection: sa.Connection) -> bool:
     return found
 
 
+def _is_up_to_date(connection: sa.Connection) -> bool:
+    return installed(connection) and (
+        connection.execute(sa.select(version.c.version)).scalar_one() == VERSION
+    )
+
+
 def _table_exists(connection: sa.Connection, name: str) -> bool:
     # Not to_regclass: within a transaction it remembers that a table was not there, also when
     # another session has made it meanwhile.
@@ -303,17 +328,24 @@ def _table_exists(connection: sa.Connection, name: str) -> bool:
 
 
 def install(connection: sa.Connection) -> None:
-    """Create the ledger where there is none; two callers at once are kept apart.
+    """Create the ledger where there is none, or what an older one lacks.
+
+    Two callers at once are kept apart.
 
     Raises:
         LedgerTooNew: A later version of the tool has written it.
     """
-    if installed(connection):
+    if _is_up_to_date(connection):
         return
     connection.execute(
         sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": SCHEMA}
     )
+    if _is_up_to_date(connection):
+        return
     if installed(connection):
+        # Later versions have added tables, and changed none that was there.
+        metadata.create_all(connection, checkfirst=True)
+        connection.execute(sa.update(version).values(version=VERSION))
         return
     # A DBA may have made the schema for a role that may not create one.
     if not connection.execute(

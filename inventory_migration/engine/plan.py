@@ -18,6 +18,7 @@ from inventory_migration.engine import (
     coverage,
     gates,
     ledger,
+    links,
     schema_change,
 )
 from inventory_migration.engine.failures import Action, action_for, sqlstate
@@ -45,12 +46,14 @@ class Start:
         explicit: An operator asked for this start, so that it may follow a rollback.
         resume: An operator asked to go on, which lifts a pause.
         as_superuser: Triggers of the application may run with a superuser's rights.
+        write_stop: The application's writes rest, so that the verdict can be final.
     """
 
     run_id: str | None = None
     explicit: bool = False
     resume: bool = False
     as_superuser: bool = False
+    write_stop: bool = False
 
 
 def read_mapping(engine: sa.Engine, mapping: StockMapping) -> ResolvedMapping:
@@ -170,11 +173,13 @@ def give_locations(
         {"migration_id": migration.migration_id, "created": created},
     )
     refuse_wrong_defaults(connection, resolved)
+    linked = links.insert_links(connection, resolved, migration)
     ledger.note(
         connection,
         "default_locations",
         migration_id=migration.migration_id,
         created=len(created),
+        links=linked or None,
     )
     return len(created)
 
@@ -282,10 +287,9 @@ def _insert(connection: sa.Connection, resolved: ResolvedMapping, start: Start) 
 
 
 def _refuse_superuser(resolved: ResolvedMapping, start: Start) -> None:
-    written = [resolved.source, *([resolved.locations] if resolved.locations else [])]
     lent = [
         trigger.name
-        for relation in written
+        for relation in resolved.written
         for trigger in relation.triggers
         if not trigger.function_owner_is_superuser
     ]
@@ -295,7 +299,8 @@ def _refuse_superuser(resolved: ResolvedMapping, start: Start) -> None:
 
 def _expand(engine: sa.Engine, resolved: ResolvedMapping, migration: Migration) -> ResolvedMapping:
     table, column = schema_change.add_locations(resolved), schema_change.add_column(resolved)
-    if table is None and column is None:
+    levels = schema_change.add_levels(resolved)
+    if table is None and column is None and levels is None:
         return resolved
     added = "UPDATE {0}.migration SET {1}_added = true WHERE migration_id = {2}"
     if table:
@@ -313,5 +318,11 @@ def _expand(engine: sa.Engine, resolved: ResolvedMapping, migration: Migration) 
             engine,
             [escaped(column), added.format(SCHEMA, "column", migration.migration_id)],
             what=f"add a column to {resolved.source.name}",
+        )
+    if levels:
+        schema_change.execute_briefly(
+            engine,
+            [escaped(levels), added.format(SCHEMA, "table", migration.migration_id)],
+            what=f"create {resolved.levels_sql}",
         )
     return read_mapping(engine, resolved.mapping)

@@ -18,7 +18,8 @@ from inventory_migration.database import escaped, quoted
 from inventory_migration.engine import canonical, columns, coverage, ledger
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.shapes import shape_of
-from inventory_migration.mapping import Expression
+from inventory_migration.engine.shapes.stock_level import StockLevel as LevelShape
+from inventory_migration.mapping import AllocationJson, Expression, StockLevel
 
 
 @dataclass(frozen=True)
@@ -96,16 +97,13 @@ def differences(
     """The relation `differences`: kind, key_text, explained, detail."""
     if migration is None or not ledger.snapshot_exists(connection, migration):
         return _not_migrated(resolved, coverage.verified(connection, resolved))
-    changed = (
-        "kind IN ('deleted_since', 'touched_since', 'located_since', 'changed_by_trigger', "
-        "'reserved_changed_since', 'arrived_with_location')"
-    )
     ours = f"""
-        SELECT kind, key_text, {changed} AS explained, detail
-        FROM (SELECT key_text, {_kind(resolved)} AS kind,
-                     format('%s units before, %s now', quantity_before, quantity) AS detail
+        SELECT kind, key_text, kind IN ({_EXPLAINED}) AS explained, detail
+        FROM (SELECT key_text, {_kind(resolved)} AS kind, {_detail(resolved)} AS detail
               FROM ({_compared(resolved, migration, phase)}) AS c) AS d
         WHERE kind IS NOT NULL"""
+    if isinstance(resolved.mapping.target, StockLevel):
+        ours += f"\nUNION ALL\n{_orphans(resolved, migration, phase)}"
     if phase is not None:
         return ours
     covered = coverage.with_verified(connection, resolved, migration)
@@ -129,11 +127,11 @@ def moved(connection: sa.Connection, resolved: ResolvedMapping, migration: Migra
                CASE WHEN NOT live THEN 'gone' ELSE outcome END AS outcome, rule, location_key,
                location_found, location_own,
                expected_quantity AS quantity_before,
-               CASE WHEN live THEN CASE WHEN changed THEN expected_quantity ELSE quantity END END
-                   AS quantity,
+               CASE WHEN live THEN CASE WHEN changed THEN expected_quantity ELSE quantity_after END
+               END AS quantity,
                expected_reserved AS reserved_before,
-               CASE WHEN live THEN CASE WHEN changed THEN expected_reserved ELSE reserved END END
-                   AS reserved
+               CASE WHEN live THEN CASE WHEN changed THEN expected_reserved ELSE reserved_after END
+               END AS reserved
         FROM ({_compared(resolved, migration, None)}) AS c"""
 
 
@@ -147,7 +145,7 @@ def balance(
             "available_before, 0::numeric AS available_after, 0::numeric AS explained WHERE false"
         )
     before = canonical.available(resolved, "quantity_before", "reserved_before")
-    after = canonical.available(resolved, "quantity", "reserved")
+    after = canonical.available(resolved, "quantity_after", "reserved_after")
     return f"""
         WITH compared AS ({_compared(resolved, migration, None)}),
         entries AS (
@@ -172,11 +170,11 @@ def totals(resolved: ResolvedMapping, migration: Migration) -> str:
     Without a word from the application both changes are zero, and after equals before.
     """
     return f"""
-        SELECT COALESCE(sum(quantity) FILTER (WHERE live), 0) AS units,
-               COALESCE(sum(reserved) FILTER (WHERE live), 0) AS reserved,
-               COALESCE(sum(COALESCE(quantity, 0) - COALESCE(quantity_before, 0))
+        SELECT COALESCE(sum(quantity_after) FILTER (WHERE live), 0) AS units,
+               COALESCE(sum(reserved_after) FILTER (WHERE live), 0) AS reserved,
+               COALESCE(sum(COALESCE(quantity_after, 0) - COALESCE(quantity_before, 0))
                         FILTER (WHERE changed), 0) AS units_changed,
-               COALESCE(sum(COALESCE(reserved, 0) - COALESCE(reserved_before, 0))
+               COALESCE(sum(COALESCE(reserved_after, 0) - COALESCE(reserved_before, 0))
                         FILTER (WHERE changed), 0) AS reserved_changed
         FROM ({_compared(resolved, migration, None)}) AS c"""
 
@@ -204,14 +202,23 @@ def _compared(resolved: ResolvedMapping, migration: Migration, phase: int | None
     locations = resolved.mapping.locations
     keys = ", ".join(f"p.{key}" for key in columns.keys(resolved))
     shape = shape_of(resolved)
-    live = canonical.source_rows(resolved, extra=f"s.xmin::text AS row_xmin, {shape.as_targets()}")
+    live = canonical.source_rows(
+        resolved, extra=f"{shape.row_xmin()} AS row_xmin, {shape.as_targets()}"
+    )
     held = [f"l.{name}" for name in columns.targets(resolved, "target")]
     before = [f"p.{name}" for name in columns.targets(resolved, "before")]
     written = shape.written(migration.planned_locations, snapshot="p", after_image="i", chunk="k")
     at_location = shape.same_location(f"w.{quoted(locations.key)}", "l.location_key")
     only = f"WHERE k.phase = {phase}" if phase is not None else ""
     migrated = "COALESCE(o.outcome, 'migrated') = 'migrated'"
-    ours = "l.row_xmin = k.xid"
+    ours = "(l.row_xmin = k.xid) IS TRUE"
+    holds = shape.held() is not None
+    # What was migrated counts as its target has it, all else as it stands in the record.
+    after, same = ["l.quantity", "l.reserved"], "true"
+    if holds:
+        pairs = (("l.held_quantity", "l.quantity"), ("l.held_reserved", "l.reserved"))
+        after = [f"CASE WHEN {migrated} THEN {held} ELSE {own} END" for held, own in pairs]
+        same = columns.all_same([held for held, _ in pairs], [own for _, own in pairs])
     return f"""
         SELECT p.position, concat_ws(', ', {keys}) AS key_text,
                k.state = 'done' AS done,
@@ -231,12 +238,13 @@ def _compared(resolved: ResolvedMapping, migration: Migration, phase: int | None
                    AS expected_reserved,
                COALESCE(i.row_hash, p.row_hash) AS expected_hash,
                l.quantity, l.reserved, l.row_hash,
+               {after[0]} AS quantity_after, {after[1]} AS reserved_after,
+               l.held_quantity, l.held_reserved, {same} AS numbers_same,
                {ours} AS ours,
                CASE WHEN l.key_1 IS NULL THEN true
                     WHEN {migrated} THEN NOT {ours} OR i.position IS NOT NULL
                     ELSE l.row_hash IS DISTINCT FROM p.row_hash END AS changed,
-               CASE WHEN {migrated} AND {ours}
-                    THEN {columns.all_same(held, written)} END AS as_written
+               CASE WHEN {migrated} THEN {columns.all_same(held, written)} END AS as_written
         FROM {migration.snapshot} AS p
         JOIN {SCHEMA}.chunk AS k
           ON k.migration_id = {migration.migration_id} AND k.number = p.chunk
@@ -251,7 +259,16 @@ def _compared(resolved: ResolvedMapping, migration: Migration, phase: int | None
 
 def _kind(resolved: ResolvedMapping) -> str:
     """The kind of difference of a compared record; NULL where there is none."""
+    target = resolved.mapping.target
     by_trigger = "'changed_by_trigger'" if resolved.source.triggers else "'row_changed'"
+    # Whose target is a row of its own may have its record touched without that.
+    beside = isinstance(target, StockLevel)
+    if beside:
+        by_trigger = "'touched_since'"
+    # A target that is as we wrote it has missed what the record was changed to since. One that the
+    # application has written itself is its own, unless something is there to keep the two in step.
+    kept = isinstance(target, AllocationJson) or (isinstance(target, StockLevel) and target.sync)
+    differing = "'target_differs'" if kept else "'target_changed_since'"
     # A number computed from other tables changes without the record's row being touched.
     computed = isinstance(resolved.mapping.source.reserved, Expression)
     reserved_kind = "'reserved_changed_since'" if computed else "'units_changed'"
@@ -265,7 +282,11 @@ def _kind(resolved: ResolvedMapping) -> str:
                       ELSE 'location_foreign' END
              WHEN location_key IS NULL THEN 'location_lost'
              WHEN NOT location_own THEN 'location_foreign'
-             WHEN outcome = 'already' THEN NULL
+             WHEN outcome = 'already' THEN
+                 CASE WHEN NOT numbers_same THEN 'target_of_others_differs' END
+             WHEN NOT numbers_same THEN
+                 CASE WHEN {"ours" if beside else "as_written"} THEN 'target_outdated'
+                      ELSE {differing} END
              WHEN NOT ours THEN 'touched_since'
              WHEN NOT as_written THEN 'location_differs'
              WHEN quantity IS DISTINCT FROM expected_quantity THEN 'units_changed'
@@ -283,6 +304,60 @@ def _not_migrated(resolved: ResolvedMapping, covered: list[Migration]) -> str:
                format('would be %s', outcome) AS detail
         FROM ({canonical.records(resolved)}) AS r
         WHERE {coverage.never_seen(resolved, covered)}"""
+
+
+def _detail(resolved: ResolvedMapping) -> str:
+    """Both values of what differs."""
+    before = "format('%s units before, %s now', quantity_before, quantity)"
+    if shape_of(resolved).held() is None:
+        return before
+    return (
+        f"CASE WHEN numbers_same THEN {before} "
+        "ELSE format('%s units and %s reserved in the record, %s and %s in the target', "
+        "quantity, reserved, held_quantity, held_reserved) END"
+    )
+
+
+def _orphans(resolved: ResolvedMapping, migration: Migration, phase: int | None) -> str:
+    """Levels of records that are gone, as far as the snapshot knows these records.
+
+    One that is as we wrote it, or that should have been kept in step, is a difference; whatever the
+    application did with it afterwards is its own.
+    """
+    shape, target = shape_of(resolved), resolved.mapping.target
+    assert isinstance(shape, LevelShape)  # noqa: S101 - only such a target has levels
+    assert isinstance(target, StockLevel)  # noqa: S101
+    key_text = f"concat_ws(', ', {', '.join(f'p.{key}' for key in columns.keys(resolved))})"
+    kind = "'target_orphaned'"
+    if not target.sync:
+        kind = f"CASE WHEN t.row_xmin = k.xid THEN {kind} ELSE 'target_changed_since' END"
+    only = f"AND k.phase = {phase}" if phase is not None else ""
+    return f"""
+        SELECT kind, key_text, kind IN ({_EXPLAINED}) AS explained, detail
+        FROM (SELECT {kind} AS kind, {key_text} AS key_text,
+                     format('no record, and %s units on hand', t.on_hand) AS detail
+              FROM {migration.snapshot} AS p
+              JOIN {SCHEMA}.chunk AS k
+                ON k.migration_id = {migration.migration_id} AND k.number = p.chunk
+              JOIN ({shape.levels()}) AS t ON {columns.same_key(resolved, "t", "p")}
+              WHERE NOT EXISTS (SELECT FROM {resolved.source.sql} AS s
+                                WHERE {columns.key_of_source(resolved, "p")}) {only}) AS d"""
+
+
+_EXPLAINED = ", ".join(
+    f"'{kind}'"
+    for kind in (
+        "deleted_since",
+        "touched_since",
+        "located_since",
+        "changed_by_trigger",
+        "reserved_changed_since",
+        "arrived_with_location",
+        "target_changed_since",
+        "target_of_others_differs",
+    )
+)
+"""What the application did after us, and what harms no promise."""
 
 
 def unexplained_text(found: list[Difference]) -> str:

@@ -13,13 +13,21 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped
-from inventory_migration.engine import control, gates, ledger, phases, plan, proof
+from inventory_migration.engine import (
+    control,
+    gates,
+    ledger,
+    phases,
+    plan,
+    proof,
+    write_stop,
+)
 from inventory_migration.engine.ledger import Migration
 from inventory_migration.engine.plan import Start
 from inventory_migration.engine.proof import Proof
 from inventory_migration.engine.sweep import sweep
-from inventory_migration.errors import GateRefused
-from inventory_migration.mapping import StockMapping
+from inventory_migration.errors import GateRefused, VerdictNotFinal
+from inventory_migration.mapping import StockLevel, StockMapping
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +55,7 @@ def reconcile(
 
     Raises:
         GateRefused: The gate of the transformed stock has not passed or is stale, or nothing moved.
+        VerdictNotFinal: What the application writes next would make the verdict untrue.
     """
     resolved = plan.read_mapping(engine, mapping)
     claim.take(resolved.target)
@@ -64,31 +73,82 @@ def reconcile(
             raise GateRefused(mapping=mapping.name, gate="transformed_stock", why=why)
     phases.set_running(engine, migration)
     for _ in range(MOST_SWEEPS):
-        if sweep(engine, resolved, migration) == 0:
+        # Under a write stop a last pass follows that no writer can be older than.
+        if sweep(engine, resolved, migration, drain=not start.write_stop) == 0:
             break
         phases.work(engine, resolved, migration, workers=workers)
     with engine.begin() as connection:
         gates.open_gate(connection, resolved, "reconciliation_report", run_id=start.run_id)
-    return Reconciled(migration, _close(engine, resolved, migration), True)
+    return Reconciled(migration, _close(engine, resolved, migration, start), True)
 
 
-def _close(engine: sa.Engine, resolved: ResolvedMapping, migration: Migration) -> Proof:
-    """Prove, and keep the totals and the verdict with the migration."""
+def _close(
+    engine: sa.Engine, resolved: ResolvedMapping, migration: Migration, start: Start
+) -> Proof:
+    """Prove, and keep the totals and the verdict with the migration.
+
+    Raises:
+        VerdictNotFinal: What the application writes next would make the verdict untrue.
+        WritersActive: A write stop was declared, and somebody still writes.
+    """
     with control.exclusive(engine, migration.migration_id) as connection:
         control.durably(connection)
+        stopped: list[str] = []
+        if start.write_stop:
+            stopped = write_stop.stop_writes(connection, resolved)
+            write_stop.delta_pass(connection, resolved, migration)
         ledger.set_state(connection, migration.migration_id, "verifying")
         found = proof.prove(connection, resolved, migration)
         _note_totals(connection, resolved, migration)
-        if found.passed:
+        final = _is_final(resolved, start)
+        wrong = [d for d in found.unexplained if final or d.kind not in _MENDED]
+        ledger.note(
+            connection,
+            "verdict",
+            migration_id=migration.migration_id,
+            rests_on=rests_on(resolved, start),
+            tables=stopped or None,
+        )
+        if not wrong and not final:
+            control.desire(connection, migration.migration_id, "pause", reason=_NOT_FINAL)
+            ledger.set_state(connection, migration.migration_id, "paused", reason=_NOT_FINAL)
+        elif not wrong:
             ledger.set_state(connection, migration.migration_id, "verified")
         else:
             ledger.set_state(
                 connection,
                 migration.migration_id,
                 "failed",
-                reason=f"verification: {proof.unexplained_text(found.unexplained)}",
+                reason=f"verification: {proof.unexplained_text(wrong)}",
             )
+    if not wrong and not final:
+        raise VerdictNotFinal(
+            mapping=migration.mapping, migration_id=migration.migration_id, reason=_NOT_FINAL
+        )
     return found
+
+
+def rests_on(resolved: ResolvedMapping, start: Start) -> str:
+    """What makes a verdict hold: a write stop, a trigger that keeps in step, or only its moment."""
+    target = resolved.mapping.target
+    if start.write_stop:
+        return "write_stop"
+    return "sync_trigger" if isinstance(target, StockLevel) and target.sync else "moment"
+
+
+def _is_final(resolved: ResolvedMapping, start: Start) -> bool:
+    """Whether a verdict may be called final: levels need something that keeps them in step."""
+    target = resolved.mapping.target
+    return start.write_stop or not isinstance(target, StockLevel) or target.sync
+
+
+_NOT_FINAL = (
+    "every record is accounted for as of this moment, but the verdict is not final: what the "
+    "application writes to its records does not reach their levels"
+)
+
+# What the application does while it writes, and the pass under a write stop puts right.
+_MENDED = {"target_outdated", "target_orphaned"}
 
 
 def _note_totals(

@@ -35,12 +35,17 @@ def foreign_keys(connection: sa.Connection, resolved: ResolvedMapping) -> str:
     oids = [resolved.source.oid]
     if resolved.locations is not None:
         oids.append(resolved.locations.oid)
-    # A foreign key of the target column itself is what the migration fills.
+    # Foreign keys of the target itself, and of declared links, are what the migration fills.
+    target = resolved.mapping.target.columns
+    filled = {link.table.oid for link in resolved.links}
+    if resolved.levels is not None:
+        oids.append(resolved.levels.oid)
+        filled.add(resolved.levels.oid)
     counted = [
         _count(row)
         for row in connection.execute(_FOREIGN_KEYS, {"oids": oids})
-        if (row.child_oid, row.child_columns)
-        != (resolved.source.oid, [resolved.mapping.target.column])
+        if row.child_oid not in filled
+        and not (row.child_oid == resolved.source.oid and set(row.child_columns) <= set(target))
     ]
     empty = "SELECT NULL::text AS name, 0::bigint AS records, 0::bigint AS orphans WHERE false"
     return "\nUNION ALL\n".join([empty, *counted])

@@ -10,12 +10,13 @@ from __future__ import annotations
 import logging
 import random
 import time
+from collections.abc import Sequence
 
 import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped, quoted
-from inventory_migration.engine import chunk, columns, control, ledger, plan
+from inventory_migration.engine import chunk, columns, control, ledger, links, plan
 from inventory_migration.engine.failures import Action, action_for, message, sqlstate
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.shapes import shape_of
@@ -50,6 +51,9 @@ def roll_back(
         MigrationBusy: Whoever works on it did not stop in time.
     """
     resolved = plan.read_mapping(engine, mapping)
+    with engine.begin() as connection:
+        if ledger.installed(connection):
+            ledger.install(connection)
     with engine.connect() as connection:
         wanted = _wanted(connection, mapping, migration_id)
     for migration in wanted:
@@ -126,13 +130,15 @@ def _walk_back(engine: sa.Engine, resolved: ResolvedMapping, migration: Migratio
         if not ledger.snapshot_exists(connection, migration):
             return
     undo = sa.text(_undo(resolved, migration))
-    lock = sa.text(chunk.lock_statement(resolved, migration))
+    locks = [sa.text(chunk.lock_statement(resolved, migration))]
+    targets = shape_of(resolved).lock(migration.snapshot)
+    locks += [sa.text(chunk.parametrised(targets))] if targets else []
     limit, failures = CHUNKS_AT_ONCE, 0
     with engine.connect() as connection:
         while True:
             try:
                 with control.cancelled_on_interrupt(connection):
-                    more = _undo_some(connection, migration, lock, undo, limit)
+                    more = _undo_some(connection, migration, locks, undo, limit)
                 connection.commit()
             except sa.exc.DBAPIError as error:
                 connection.rollback()
@@ -157,7 +163,7 @@ def _walk_back(engine: sa.Engine, resolved: ResolvedMapping, migration: Migratio
 def _undo_some(
     connection: sa.Connection,
     migration: Migration,
-    lock: sa.TextClause,
+    locks: Sequence[sa.TextClause],
     undo: sa.TextClause,
     limit: int,
 ) -> bool:
@@ -176,7 +182,8 @@ def _undo_some(
     )
     if not numbers:
         return False
-    connection.execute(lock, {"im_chunks": numbers})
+    for lock in locks:
+        connection.execute(lock, {"im_chunks": numbers})
     rows = connection.execute(
         undo, {"im_migration_id": migration.migration_id, "im_chunks": numbers}
     ).all()
@@ -202,34 +209,47 @@ def _undo_some(
     return True
 
 
-def _undo(resolved: ResolvedMapping, migration: Migration) -> str:
+def mine(resolved: ResolvedMapping, migration: Migration, *, only: str) -> str:
+    """The migrated snapshot rows with what we wrote, by whom: what a shape's `undo` works on.
+
+    Args:
+        resolved: The mapping and its types.
+        migration: Whose snapshot.
+        only: Condition over the snapshot row `p` and the chunk `k`.
+    """
     shape = shape_of(resolved)
     keys = ", ".join(f"p.{key}" for key in columns.keys(resolved))
     before = ", ".join(f"p.{name}" for name in columns.before_columns(resolved).values())
     values = shape.written(migration.planned_locations, snapshot="p", after_image="i", chunk="k")
     named = columns.targets(resolved, "written")
     written = ", ".join(f"{v} AS {n}" for v, n in zip(values, named, strict=True))
-    found = shape.target_columns("s")
-    ours = columns.all_same(found, [f"m.{name}" for name in named])
-    back = columns.all_same(found, [f"m.{name}" for name in columns.targets(resolved, "before")])
+    return f"""
+        SELECT p.position, p.chunk, {keys}, {before}, k.xid, g.row_hash AS image, {written}
+        FROM {migration.snapshot} AS p
+        JOIN {SCHEMA}.chunk AS k ON k.migration_id = :im_migration_id AND k.number = p.chunk
+        LEFT JOIN {SCHEMA}.outcome AS o
+          ON o.migration_id = :im_migration_id AND o.position = p.position
+        LEFT JOIN {SCHEMA}.after_image AS i
+          ON i.migration_id = :im_migration_id AND i.position = p.position
+        LEFT JOIN {SCHEMA}.level_image AS g
+          ON g.migration_id = :im_migration_id AND g.position = p.position
+        WHERE {only} AND o.position IS NULL"""
+
+
+def _undo(resolved: ResolvedMapping, migration: Migration) -> str:
+    shape = shape_of(resolved)
+    keys = ", ".join(columns.keys(resolved))
+    found = columns.targets(resolved, "found")
+    back = columns.all_same(found, columns.targets(resolved, "before"))
     sql = f"""
         WITH mine AS MATERIALIZED (
-            SELECT p.position, p.chunk, {keys}, {before}, k.xid,
-                   {written}
-            FROM {migration.snapshot} AS p
-            JOIN {SCHEMA}.chunk AS k ON k.migration_id = :im_migration_id AND k.number = p.chunk
-            LEFT JOIN {SCHEMA}.outcome AS o
-              ON o.migration_id = :im_migration_id AND o.position = p.position
-            LEFT JOIN {SCHEMA}.after_image AS i
-              ON i.migration_id = :im_migration_id AND i.position = p.position
-            WHERE p.chunk = ANY(:im_chunks) AND o.position IS NULL),
+            {mine(resolved, migration, only="p.chunk = ANY(:im_chunks)")}),
         live AS MATERIALIZED (
-            SELECT m.position, m.chunk, concat_ws(', ', {keys.replace("p.", "m.")}) AS key_text,
-                   concat_ws(' ', {", ".join(f"m.{name}" for name in named)}) AS written,
-                   concat_ws(' ', {", ".join(found)}) AS found, {ours} AS ours, {back} AS back,
-                   s.xmin::text IS DISTINCT FROM m.xid AS touched
-            FROM mine AS m
-            JOIN {resolved.source.sql} AS s ON {columns.key_of_source(resolved, "m")}),
+            SELECT position, chunk, concat_ws(', ', {keys}) AS key_text,
+                   {shape.told("written")} AS written, {shape.told("found")} AS found,
+                   {shape.ours()} AS ours, {back} AS back,
+                   row_xmin IS DISTINCT FROM xid AS touched
+            FROM ({shape.found()}) AS f),
         undone AS ({shape.undo()}),
         listed AS (
             INSERT INTO {SCHEMA}.conflict (migration_id, position, key_text, kind, ours, found)
@@ -263,33 +283,41 @@ def _undo(resolved: ResolvedMapping, migration: Migration) -> str:
 def _remove_locations(
     connection: sa.Connection, resolved: ResolvedMapping, migration: Migration
 ) -> int:
-    """Remove the default locations that this migration created and that nobody refers to."""
+    """Remove the default locations that this migration created and that nobody refers to.
+
+    Links that we inserted beside a location do not count, and go with it.
+    """
     if resolved.locations is None:
         return 0
     key = quoted(resolved.mapping.locations.key)
-    users = [
-        (quoted(row.schema, row.table), f"u.{quoted(row.column)} = l.{key}")
-        for row in connection.execute(_REFERRING, {"oid": resolved.locations.oid})
-    ]
+    linked = {found.table.oid for found in resolved.links}
+    users = []
+    for row in connection.execute(_REFERRING, {"oid": resolved.locations.oid}):
+        ours = f" AND NOT {links.is_ours(migration, 'u')}" if row.oid in linked else ""
+        refers = f"u.{quoted(row.column)} = l.{key}{ours}"
+        users.append((quoted(row.schema, row.table), refers))
     if resolved.target_exists:
-        users.append((resolved.source.sql, shape_of(resolved).refers("u", f"l.{key}")))
-    unused = " AND ".join(
-        f"NOT EXISTS (SELECT FROM {table} AS u WHERE {refers})" for table, refers in users
+        users.append(shape_of(resolved).refers(f"l.{key}"))
+    unused = "".join(
+        f" AND NOT EXISTS (SELECT FROM {table} AS u WHERE {refers})" for table, refers in users
     )
+    goes = f"""
+        SELECT w.location_key
+        FROM {SCHEMA}.company_location AS w
+        JOIN {resolved.locations_sql} AS l ON w.location_key = l.{key}::text
+        WHERE w.migration_id = {migration.migration_id} AND w.created AND NOT w.removed{unused}"""
+    links.remove_links(connection, resolved, migration, goes)
     removed = connection.execute(
         sa.text(
             escaped(f"""
             WITH removed AS (
                 DELETE FROM {resolved.locations_sql} AS l
-                USING {SCHEMA}.company_location AS w
-                WHERE w.migration_id = {migration.migration_id} AND w.created AND NOT w.removed
-                  AND w.location_key = l.{key}::text
-                  {f"AND {unused}" if unused else ""}
-                RETURNING w.company_key)
+                WHERE l.{key}::text IN ({goes})
+                RETURNING l.{key}::text AS location_key)
             UPDATE {SCHEMA}.company_location AS w SET removed = true
             FROM removed
             WHERE w.migration_id = {migration.migration_id}
-              AND w.company_key = removed.company_key""")
+              AND w.location_key = removed.location_key""")
         )
     ).rowcount
     return int(removed)
@@ -304,7 +332,7 @@ _CLAIM = sa.text(f"""
 """)
 
 _REFERRING = sa.text("""
-    SELECT n.nspname AS schema, c.relname AS table, a.attname AS column
+    SELECT n.nspname AS schema, c.relname AS table, c.oid::bigint AS oid, a.attname AS column
     FROM pg_constraint k
     JOIN pg_class c ON c.oid = k.conrelid
     JOIN pg_namespace n ON n.oid = c.relnamespace

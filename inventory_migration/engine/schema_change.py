@@ -18,6 +18,7 @@ from inventory_migration.database import escaped, quoted
 from inventory_migration.engine import canonical
 from inventory_migration.engine.failures import Action, action_for, sqlstate
 from inventory_migration.errors import LockNotObtained
+from inventory_migration.mapping import Canonical, Generated, StockLevel
 
 LOCK_SECONDS = 30.0
 
@@ -64,7 +65,7 @@ def one_default_per_company(resolved: ResolvedMapping) -> str:
 
 def add_column(resolved: ResolvedMapping) -> str | None:
     """The statement that adds the target's columns, nullable; None where they are there."""
-    if resolved.target_exists:
+    if resolved.target_exists or not resolved.target_types:
         return None
     added = ", ".join(
         f"ADD COLUMN {quoted(name)} {kind}"
@@ -72,6 +73,29 @@ def add_column(resolved: ResolvedMapping) -> str | None:
         if name not in resolved.source.columns
     )
     return f"ALTER TABLE {resolved.source.sql} {added}"
+
+
+def add_levels(resolved: ResolvedMapping) -> str | None:
+    """The statement that creates the table of levels; None where there is one."""
+    target = resolved.mapping.target
+    if not isinstance(target, StockLevel) or resolved.levels is not None:
+        return None
+    keys = {column.name: column.type for column in resolved.key_columns}
+    named = resolved.mapping.locations
+    record = ", ".join(quoted(name) for name in target.record)
+    columns = [f"{quoted(name)} {keys[key]} NOT NULL" for name, key in target.record.items()]
+    columns += [
+        f"{quoted(target.location)} {resolved.location_key_type} NOT NULL "
+        f"REFERENCES {resolved.locations_sql} ({quoted(named.key)})",
+        *(f"{quoted(name)} numeric NOT NULL" for name in target.numbers),
+        *(f"{quoted(name)} {_type_of_new(resolved, v)}" for name, v in target.values.items()),
+        f"PRIMARY KEY ({record}, {quoted(target.location)})",
+        f"FOREIGN KEY ({record}) REFERENCES {resolved.source.sql} "
+        # An application that deletes a record must not be kept from it.
+        f"({', '.join(quoted(key) for key in target.record.values())}) ON DELETE CASCADE",
+    ]
+    listed = ",\n    ".join(columns)
+    return f"CREATE TABLE {resolved.levels_sql} (\n    {listed}\n)"
 
 
 def execute_briefly(
@@ -167,6 +191,19 @@ def _location_values(resolved: ResolvedMapping) -> dict[str, str]:
     ):
         values[named.key] = "gen_random_uuid()"
     return values
+
+
+def _type_of_new(resolved: ResolvedMapping, value: object) -> str:
+    """The type of a column that is yet to be added, by what it is given."""
+    if isinstance(value, Generated):
+        return "uuid" if value.prefix is None else "text"
+    if isinstance(value, Canonical):
+        return {
+            "company": resolved.source_company_type,
+            "item": "text",
+            "location": resolved.location_key_type,
+        }.get(value.from_, "numeric")
+    return _type_of(value)
 
 
 def _type_of(value: object) -> str:

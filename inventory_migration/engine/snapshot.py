@@ -21,6 +21,7 @@ from inventory_migration.engine import (
 )
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.references import count_references
+from inventory_migration.engine.shapes import shape_of
 
 
 def write_snapshot(engine: sa.Engine, resolved: ResolvedMapping, migration: Migration) -> None:
@@ -79,7 +80,7 @@ def _snapshot(resolved: ResolvedMapping, migration: Migration, covered: list[Mig
                    {", ".join(f"r.{name}" for name in before.values())}
             FROM (
                 SELECT x.*, {duplicate} AS item_duplicate
-                FROM ({canonical.source_rows(resolved, extra=columns.pre_images(resolved))}) AS x
+                FROM ({canonical.source_rows(resolved, extra=shape_of(resolved).pre_images())}) AS x
             ) AS r {only}),
         owners AS (
             SELECT {company_key} AS company_key, {_listed_phase(resolved, company_key)} AS listed

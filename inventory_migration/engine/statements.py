@@ -90,10 +90,7 @@ def tables_read(connection: sa.Connection, resolved: ResolvedMapping) -> list[tu
         canonical.records(resolved),
         references.foreign_keys(connection, resolved),
     ):
-        plan = connection.execute(
-            sa.text(f"EXPLAIN (VERBOSE, FORMAT JSON) {escaped(query)}")
-        ).scalar_one()
-        found |= set(_relations(plan))
+        found |= set(relations_of(connection, query))
     # A join that the planner can leave out needs its privilege all the same.
     words = set(re.findall(r"[\w$]+", " ".join(_fragments(resolved))))
     found |= {
@@ -103,6 +100,14 @@ def tables_read(connection: sa.Connection, resolved: ResolvedMapping) -> list[tu
     return sorted(found)
 
 
+def relations_of(connection: sa.Connection, query: str) -> list[tuple[str, str]]:
+    """The tables that the planner would read for a query, as schema and name."""
+    explained = connection.execute(
+        sa.text(f"EXPLAIN (VERBOSE, FORMAT JSON) {escaped(query)}")
+    ).scalar_one()
+    return sorted(set(_relations(explained)))
+
+
 def _owner_steps(resolved: ResolvedMapping) -> Iterator[str]:
     table, column = schema_change.add_locations(resolved), schema_change.add_column(resolved)
     if table:
@@ -110,6 +115,8 @@ def _owner_steps(resolved: ResolvedMapping) -> Iterator[str]:
         yield schema_change.one_default_per_company(resolved)
     if column:
         yield column
+    if levels := schema_change.add_levels(resolved):
+        yield levels
 
 
 def _grants(

@@ -21,52 +21,72 @@ from inventory_migration.engine import (
     snapshot,
 )
 from inventory_migration.engine.chunk import parametrised
+from inventory_migration.engine.failures import Action, action_for, sqlstate
 from inventory_migration.engine.ledger import SCHEMA, Migration
+from inventory_migration.engine.rollback import mine
+from inventory_migration.engine.shapes import shape_of
+from inventory_migration.mapping import StockLevel
 
 SWEEP = "sweep"
 
 
-def sweep(engine: sa.Engine, resolved: ResolvedMapping, migration: Migration) -> int:
-    """Add late arrivals to the snapshot as chunks of the phase `sweep`; returns how many."""
-    schema_change.wait_for_older_writers(engine, resolved)
-    number = phase_number(resolved)
+def sweep(
+    engine: sa.Engine, resolved: ResolvedMapping, migration: Migration, *, drain: bool = True
+) -> int:
+    """Add late arrivals to the snapshot as chunks of the phase `sweep`; returns how many.
+
+    Args:
+        engine: The application's database.
+        resolved: The mapping and its types.
+        migration: The migration, whose snapshot exists.
+        drain: Whether to wait until writers of before have ended, whose work is not seen else.
+    """
+    if drain:
+        schema_change.wait_for_older_writers(engine, resolved)
     with control.exclusive(engine, migration.migration_id) as connection:
-        _locations_of_new_companies(connection, resolved, migration)
-        first = connection.execute(
-            sa.select(sa.func.coalesce(sa.func.max(ledger.chunk.c.number), 0) + 1).where(
-                ledger.chunk.c.migration_id == migration.migration_id
-            )
-        ).scalar_one()
-        parameters = {"migration_id": migration.migration_id}
-        reopened = connection.execute(
-            sa.text(_reopen(resolved, migration, first)),
-            {"im_migration_id": migration.migration_id},
-        ).scalar_one()
-        added = connection.execute(sa.text(_add(connection, resolved, migration, first))).rowcount
-        if reopened + added == 0:
-            return 0
-        connection.execute(
-            sa.text(f"""
-                INSERT INTO {SCHEMA}.chunk (migration_id, number, phase, records)
-                SELECT :migration_id, chunk, :phase, count(*)
-                FROM {migration.snapshot} WHERE chunk >= :first GROUP BY chunk
-            """),
-            {**parameters, "phase": number, "first": first},
+        return sweep_within(connection, resolved, migration)
+
+
+def sweep_within(connection: sa.Connection, resolved: ResolvedMapping, migration: Migration) -> int:
+    """Sweep in the caller's transaction, which no chunk commits beside; returns how many."""
+    number = phase_number(resolved)
+    _locations_of_new_companies(connection, resolved, migration)
+    _take_back(connection, resolved, migration)
+    first = connection.execute(
+        sa.select(sa.func.coalesce(sa.func.max(ledger.chunk.c.number), 0) + 1).where(
+            ledger.chunk.c.migration_id == migration.migration_id
         )
-        connection.execute(
-            sa.text(f"""
-                INSERT INTO {SCHEMA}.phase (migration_id, number, name, records)
-                VALUES (:migration_id, :number, :name, :records)
-                ON CONFLICT (migration_id, number)
-                DO UPDATE SET records = phase.records + EXCLUDED.records, reconciled_at = NULL
-            """),
-            {**parameters, "number": number, "name": SWEEP, "records": reopened + added},
-        )
-        snapshot.note_baseline(connection, resolved, migration)
-        ledger.note(
-            connection, "swept", migration_id=migration.migration_id, reopened=reopened, added=added
-        )
-        return int(reopened + added)
+    ).scalar_one()
+    parameters = {"migration_id": migration.migration_id}
+    reopened = connection.execute(
+        sa.text(_reopen(resolved, migration, first)),
+        {"im_migration_id": migration.migration_id},
+    ).scalar_one()
+    added = connection.execute(sa.text(_add(connection, resolved, migration, first))).rowcount
+    if reopened + added == 0:
+        return 0
+    connection.execute(
+        sa.text(f"""
+            INSERT INTO {SCHEMA}.chunk (migration_id, number, phase, records)
+            SELECT :migration_id, chunk, :phase, count(*)
+            FROM {migration.snapshot} WHERE chunk >= :first GROUP BY chunk
+        """),
+        {**parameters, "phase": number, "first": first},
+    )
+    connection.execute(
+        sa.text(f"""
+            INSERT INTO {SCHEMA}.phase (migration_id, number, name, records)
+            VALUES (:migration_id, :number, :name, :records)
+            ON CONFLICT (migration_id, number)
+            DO UPDATE SET records = phase.records + EXCLUDED.records, reconciled_at = NULL
+        """),
+        {**parameters, "number": number, "name": SWEEP, "records": reopened + added},
+    )
+    snapshot.note_baseline(connection, resolved, migration)
+    ledger.note(
+        connection, "swept", migration_id=migration.migration_id, reopened=reopened, added=added
+    )
+    return int(reopened + added)
 
 
 def phase_number(resolved: ResolvedMapping) -> int:
@@ -90,6 +110,62 @@ def _locations_of_new_companies(
                     WHERE l.{escaped(quoted(resolved.mapping.locations.key))} = w.location_key)
         """)
     )
+
+
+def _take_back(connection: sa.Connection, resolved: ResolvedMapping, migration: Migration) -> None:
+    """Undo what is as we wrote it and no longer fits its record, so that it is written anew.
+
+    The application sold from a record after its chunk, or deleted it; the target has missed that.
+    Records that somebody is writing at this moment are left to the next sweep.
+    """
+    shape = shape_of(resolved)
+    if shape.held() is None:
+        return
+    rows = canonical.source_rows(resolved)
+    gone = ""
+    if isinstance(resolved.mapping.target, StockLevel):
+        gone = f"""
+            UNION ALL
+            SELECT p.position FROM {migration.snapshot} AS p
+            WHERE NOT EXISTS (SELECT FROM {resolved.source.sql} AS s
+                              WHERE {columns.key_of_source(resolved, "p")})"""
+    sql = f"""
+        WITH outdated AS MATERIALIZED (
+            SELECT p.position
+            FROM {migration.snapshot} AS p
+            JOIN ({rows}) AS l ON {columns.same_key(resolved, "l", "p")}
+            WHERE l.location_key IS NOT NULL
+              AND (l.held_quantity IS DISTINCT FROM l.quantity
+                   OR l.held_reserved IS DISTINCT FROM l.reserved)),
+        late AS MATERIALIZED (
+            SELECT * FROM (
+                SELECT p.position
+                FROM {migration.snapshot} AS p
+                JOIN {resolved.source.sql} AS s ON {columns.key_of_source(resolved, "p")}
+                WHERE p.position IN (SELECT position FROM outdated)
+                FOR NO KEY UPDATE OF s SKIP LOCKED) AS locked {gone}),
+        mine AS MATERIALIZED (
+            {mine(resolved, migration, only=_LATE)}),
+        undone AS ({shape.undo()})
+        SELECT count(*) FROM undone"""
+    savepoint = connection.begin_nested()
+    try:
+        connection.execute(sa.text("SET LOCAL lock_timeout = '500ms'"))
+        taken = connection.execute(
+            sa.text(parametrised(sql)), {"im_migration_id": migration.migration_id}
+        ).scalar_one()
+        connection.execute(sa.text("SET LOCAL lock_timeout = 0"))
+    except sa.exc.DBAPIError as error:
+        savepoint.rollback()
+        if action_for(sqlstate(error)) is not Action.RETRY:
+            raise
+        return
+    savepoint.commit()
+    if taken:
+        ledger.note(connection, "taken_back", migration_id=migration.migration_id, records=taken)
+
+
+_LATE = "p.position IN (SELECT position FROM late) AND k.state = 'done'"
 
 
 def _reopen(resolved: ResolvedMapping, migration: Migration, first: int) -> str:
@@ -148,5 +224,5 @@ def _add(
                 + (row_number() OVER (ORDER BY {keys}) - 1) / {rows})::integer,
                {phase_number(resolved)}, {keys}, company_key, item_key, quantity, reserved,
                skip_reason, row_hash, false, {", ".join(before.values())}
-        FROM ({canonical.source_rows(resolved, extra=columns.pre_images(resolved))}) AS r
+        FROM ({canonical.source_rows(resolved, extra=shape_of(resolved).pre_images())}) AS r
         WHERE {never}""")

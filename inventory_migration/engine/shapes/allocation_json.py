@@ -8,6 +8,7 @@ requests and starts empty.
 from __future__ import annotations
 
 from inventory_migration.database import quoted
+from inventory_migration.engine.shapes.shape import Held
 from inventory_migration.engine.shapes.source_columns import SourceColumns
 from inventory_migration.mapping import MARKER
 from inventory_migration.mapping import AllocationJson as Target
@@ -35,7 +36,7 @@ class AllocationJson(SourceColumns):
         """Equal as text, which is how a key becomes the key of an object."""
         return f"{key}::text = {location_key}"
 
-    def refers(self, alias: str, key: str) -> str:
+    def names(self, alias: str, key: str) -> str:
         """The object has an entry of that key."""
         return f"jsonb_exists({self._column(alias)}, {key}::text)"
 
@@ -46,11 +47,7 @@ class AllocationJson(SourceColumns):
 
     def values(self, *, location: str, quantity: str, reserved: str, at: str) -> list[str]:
         """One entry for the location, and no transfer requests."""
-        on_hand = (
-            f"({quantity}) + ({reserved})"
-            if self.resolved.mapping.quantity_basis == "net"
-            else quantity
-        )
+        on_hand = self.on_hand(quantity, reserved)
         moment = f"to_char({at} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')"
         allocations = (
             f"jsonb_build_object(({location})::text, jsonb_build_object("
@@ -58,6 +55,21 @@ class AllocationJson(SourceColumns):
             f"'lastUpdated', {moment}, 'updatedBy', '{MARKER}'))"
         )
         return [allocations, *(["'[]'::jsonb"] if self._target.transfers else [])]
+
+    def held(self, alias: str = "s") -> Held | None:
+        """The sums over all entries of the object; NULL where one of them holds no number."""
+        column = self._column(alias)
+
+        def total(name: str) -> str:
+            value = f"im_e.value -> '{name}'"
+            number = f"CASE WHEN jsonb_typeof({value}) = 'number' THEN ({value})::numeric END"
+            return (
+                f"CASE WHEN jsonb_typeof({column}) = 'object' THEN "
+                f"(SELECT CASE WHEN count(*) = count({number}) THEN sum({number}) END "
+                f"FROM jsonb_each({column}) AS im_e) END"
+            )
+
+        return Held(total("allocated"), total("reserved"))
 
     @property
     def _target(self) -> Target:

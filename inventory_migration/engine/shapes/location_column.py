@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from inventory_migration.database import quoted
 from inventory_migration.engine.shapes.source_columns import SourceColumns
+from inventory_migration.mapping import LocationColumn as Target
 
 
 class LocationColumn(SourceColumns):
@@ -20,13 +21,15 @@ class LocationColumn(SourceColumns):
 
     def location_key(self, alias: str = "s") -> str:
         """The column itself."""
-        return f"{alias}.{quoted(self.resolved.mapping.target.column)}"
+        target = self.resolved.mapping.target
+        assert isinstance(target, Target)  # noqa: S101 - the registry goes by the target's shape
+        return f"{alias}.{quoted(target.column)}"
 
     def same_location(self, key: str, location_key: str) -> str:
         """Equal, in the key's own type."""
         return f"{key} = {location_key}"
 
-    def refers(self, alias: str, key: str) -> str:
+    def names(self, alias: str, key: str) -> str:
         """Equal, in the key's own type."""
         return f"{self.location_key(alias)} = {key}"
 

@@ -1,0 +1,123 @@
+"""The rows that a shop needs beside a location: its channels, its shipping zones, as declared.
+
+Inserted for every default location that lacks them, kept word for word in the ledger, and taken
+away with the location, as far as they are unchanged. The locations themselves are made in
+`plan.py`.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from inventory_migration.catalog import ResolvedLink, ResolvedMapping, literal
+from inventory_migration.database import quoted
+from inventory_migration.engine import canonical
+from inventory_migration.engine.chunk import parametrised
+from inventory_migration.engine.ledger import SCHEMA, Migration
+from inventory_migration.mapping import Canonical, Generated, RecordValue
+
+
+def insert_links(connection: sa.Connection, resolved: ResolvedMapping, migration: Migration) -> int:
+    """Insert the declared links that default locations lack; returns how many."""
+    inserted = 0
+    for number, found in enumerate(resolved.links):
+        inserted += connection.execute(
+            sa.text(parametrised(_insert(resolved, found))),
+            {"im_migration_id": migration.migration_id, "im_link": number},
+        ).rowcount
+    return inserted
+
+
+def is_ours(migration: Migration, alias: str) -> str:
+    """The condition that a row of a link's table is one that we inserted, and unchanged."""
+    return (
+        f"EXISTS (SELECT FROM {SCHEMA}.location_link AS im_k "
+        f"WHERE im_k.migration_id = {migration.migration_id} AND NOT im_k.removed "
+        f"AND im_k.record = to_jsonb({alias}))"
+    )
+
+
+def remove_links(
+    connection: sa.Connection, resolved: ResolvedMapping, migration: Migration, locations: str
+) -> int:
+    """Delete our links of locations that go, and of those that we only adopted.
+
+    Args:
+        connection: The transaction that the locations are removed in.
+        resolved: The mapping and its types.
+        migration: Whose links.
+        locations: A SELECT of the keys, as text, of the locations that are about to go.
+    """
+    removed = 0
+    for number, found in enumerate(resolved.links):
+        sql = f"""
+            WITH removed AS (
+                DELETE FROM {found.table.sql} AS t
+                USING {SCHEMA}.location_link AS k
+                WHERE k.migration_id = :im_migration_id AND k.link = :im_link AND NOT k.removed
+                  AND k.record = to_jsonb(t)
+                  AND (k.location_key IN ({locations})
+                       OR k.location_key NOT IN (
+                           SELECT w.location_key FROM {SCHEMA}.company_location AS w
+                           WHERE w.migration_id = :im_migration_id AND w.created))
+                RETURNING k.link_id)
+            UPDATE {SCHEMA}.location_link AS k SET removed = true
+            FROM removed WHERE k.link_id = removed.link_id"""
+        removed += connection.execute(
+            sa.text(parametrised(sql)),
+            {"im_migration_id": migration.migration_id, "im_link": number},
+        ).rowcount
+    return removed
+
+
+def insert_statements(resolved: ResolvedMapping) -> list[str]:
+    """What `insert_links` executes, for reading."""
+    return [_insert(resolved, found) for found in resolved.links]
+
+
+def _insert(resolved: ResolvedMapping, found: ResolvedLink) -> str:
+    named, company = resolved.mapping.locations, resolved.mapping.company
+    values = found.link.values
+    names = ", ".join(quoted(name) for name in values)
+    given = ", ".join(f"{_value(resolved, v)} AS {quoted(n)}" for n, v in values.items())
+    each = f"CROSS JOIN {found.for_each.sql} AS f" if found.for_each else ""
+    only = f"AND ({found.link.where.sql})" if found.link.where else ""
+    same = " AND ".join(
+        f"x.{quoted(name)} IS NOT DISTINCT FROM w.{quoted(name)}" for name in _identity(found)
+    )
+    location = next(
+        name for name, v in values.items() if isinstance(v, Canonical) and v.from_ == "location"
+    )
+    return f"""
+        WITH wanted AS MATERIALIZED (
+            SELECT {given}
+            FROM {resolved.locations_sql} AS l
+            JOIN {resolved.company.sql} AS c
+              ON c.{quoted(company.key)} = l.{quoted(named.company)} {each}
+            WHERE {canonical.default_condition(resolved)} {only}),
+        inserted AS (
+            INSERT INTO {found.table.sql} AS t ({names})
+            SELECT {names} FROM wanted AS w
+            WHERE NOT EXISTS (SELECT FROM {found.table.sql} AS x WHERE {same})
+            RETURNING t.{quoted(location)}::text AS location_key, to_jsonb(t) AS record)
+        INSERT INTO {SCHEMA}.location_link (migration_id, link, location_key, record)
+        SELECT :im_migration_id, :im_link, location_key, record FROM inserted"""
+
+
+def _identity(found: ResolvedLink) -> list[str]:
+    """The columns by which a link is known: a unique key where all of it is given, else all."""
+    values = found.link.values
+    told = {name for name, value in values.items() if not isinstance(value, Generated)}
+    for unique in found.table.unique_keys:
+        if set(unique) <= told:
+            return list(unique)
+    return [name for name in values if name in told]
+
+
+def _value(resolved: ResolvedMapping, value: RecordValue) -> str:
+    named, company = resolved.mapping.locations, resolved.mapping.company
+    if isinstance(value, Canonical):
+        if value.from_ == "location":
+            return f"l.{quoted(named.key)}"
+        return f"c.{quoted(company.key)}"
+    return literal(value)

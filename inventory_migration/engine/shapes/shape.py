@@ -1,0 +1,164 @@
+"""What every target shape says: where a record's stock is, what is written there, and how it goes.
+
+A shape knows its own tables and columns and turns that into SQL; which records are written, what
+undone, and in which transaction is decided by the engine, which meets shapes here only.
+"""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+
+from inventory_migration.catalog import ResolvedMapping
+from inventory_migration.engine import columns
+
+
+@dataclass(frozen=True)
+class Held:
+    """The numbers that a record's target holds, as SQL: on hand and reserved."""
+
+    on_hand: str
+    reserved: str
+
+
+@dataclass(frozen=True)
+class Shape(abc.ABC):
+    """A form in which a target says where stock is.
+
+    `holds` of the mapping's target names what is told of a record's target before and after; the
+    lists of SQL that methods here return are in its order.
+    """
+
+    resolved: ResolvedMapping
+
+    @property
+    @abc.abstractmethod
+    def location_type(self) -> str:
+        """The type of `location_key`."""
+
+    @abc.abstractmethod
+    def location_key(self, alias: str = "s") -> str:
+        """The key of the location that a source row's target names; NULL where it names none."""
+
+    @abc.abstractmethod
+    def same_location(self, key: str, location_key: str) -> str:
+        """The condition that a key of the locations' table is what `location_key` names."""
+
+    @abc.abstractmethod
+    def refers(self, key: str) -> tuple[str, str]:
+        """A table, and the condition over its alias `u` that a row of it names a location."""
+
+    @abc.abstractmethod
+    def values(self, *, location: str, quantity: str, reserved: str, at: str) -> list[str]:
+        """What the target of a record is given, as SQL over the given expressions."""
+
+    @abc.abstractmethod
+    def target_columns(self, alias: str = "s") -> list[str]:
+        """What the target of a source row holds, as SQL."""
+
+    @abc.abstractmethod
+    def row_xmin(self, alias: str = "s") -> str:
+        """The transaction that wrote a source row's target last, as text."""
+
+    @abc.abstractmethod
+    def apply(self) -> str:
+        """Write each record of `classified` that is to be migrated; see `moved`.
+
+        `classified` has each record with its default location and the numbers as they were locked.
+        """
+
+    @abc.abstractmethod
+    def moved(self) -> str:
+        """The positions of what `apply`, as the relation `moved`, has written: a SELECT."""
+
+    @abc.abstractmethod
+    def found(self) -> str:
+        """How the targets of the records of `mine` stand: its columns and found_…, a SELECT.
+
+        `mine` has snapshot rows that were migrated, with `written_…`, what we wrote, `xid`, by
+        whom, and `image`, a hash of what cannot be derived. Adds `row_xmin` and `rest_same`.
+        """
+
+    @abc.abstractmethod
+    def undo(self) -> str:
+        """Undo what each record of `mine` still holds as we wrote it; returns its position."""
+
+    def joins(self, chunked: str | None = None) -> str:  # noqa: ARG002
+        """What the source is joined to, so that a record's target can be read beside it."""
+        return ""
+
+    def held(self, alias: str = "s") -> Held | None:  # noqa: ARG002
+        """The numbers that the target holds; None where numbers stay in the record alone."""
+        return None
+
+    def rows(self) -> str:
+        """How many rows of a table of the target's own a source row has; NULL where it has none."""
+        return "NULL::bigint"
+
+    def agrees(self, record: str) -> str:  # noqa: ARG002
+        """The condition that a target which is there already is what a migration would write."""
+        return "true"
+
+    def inexact(self) -> str:
+        """The condition over a record that the target cannot hold its numbers to the last digit."""
+        return "false"
+
+    def pre_images(self) -> str:
+        """What a source row's target holds, and what is touched beside it, as before_…."""
+        before = columns.before_columns(self.resolved)
+        values = [*self.target_columns(), *columns.touched_columns(self.resolved)]
+        named = zip(values, before.values(), strict=True)
+        return ", ".join(f"{value} AS {name}" for value, name in named)
+
+    def as_targets(self) -> str:
+        """What the target of a source row holds, under its canonical names."""
+        named = zip(self.target_columns(), columns.targets(self.resolved, "target"), strict=True)
+        return ", ".join(f"{column} AS {name}" for column, name in named)
+
+    def holds(self, relation: str, **written: str) -> str:
+        """The condition that a relation's `target_…` columns hold what would be written."""
+        held = [f"{relation}.{name}" for name in columns.targets(self.resolved, "target")]
+        return columns.all_same(held, self.values(**written))
+
+    def ours(self) -> str:
+        """The condition over `found` that a target is as we wrote it."""
+        found = columns.targets(self.resolved, "found")
+        return columns.all_same(found, columns.targets(self.resolved, "written"))
+
+    def told(self, prefix: str) -> str:
+        """A record's target in words, for whoever must decide about a conflict."""
+        return f"concat_ws(' ', {', '.join(columns.targets(self.resolved, prefix))})"
+
+    def lock(self, snapshot: str) -> str | None:  # noqa: ARG002
+        """Lock the targets of the chunks `:im_chunks`; None where the records' locks do."""
+        return None
+
+    def keep_images(self, snapshot: str) -> str | None:  # noqa: ARG002
+        """Keep a hash of what cannot be derived of the targets that the chunks have written."""
+        return None
+
+    def written(self, planned: str, *, snapshot: str, after_image: str, chunk: str) -> list[str]:
+        """What was written for a snapshot row: by its after-image, else as planned.
+
+        Args:
+            planned: Quoted table of the planned locations.
+            snapshot: Alias of the snapshot's row.
+            after_image: Alias of the after-image's row, all NULL where there is none.
+            chunk: Alias of the chunk's row.
+        """
+        changed = f"{after_image}.position IS NOT NULL"
+        return self.values(
+            location=f"COALESCE({after_image}.location_key::{self.resolved.location_key_type}, "
+            f"(SELECT im_w.location_key FROM {planned} AS im_w "
+            f"WHERE im_w.company_key = {snapshot}.company_key))",
+            quantity=f"CASE WHEN {changed} THEN {after_image}.quantity "
+            f"ELSE {snapshot}.quantity END",
+            reserved=f"CASE WHEN {changed} THEN {after_image}.reserved "
+            f"ELSE {snapshot}.reserved END",
+            at=f"{chunk}.started_at",
+        )
+
+    def on_hand(self, quantity: str, reserved: str) -> str:
+        """What is physically there: a net quantity has the reserved units taken off."""
+        net = self.resolved.mapping.quantity_basis == "net"
+        return f"({quantity}) + ({reserved})" if net else quantity

@@ -1,0 +1,298 @@
+"""The shape in which a table of its own has a row for each record and location: a level of stock.
+
+Levels are inserted, compared where they are there already, and never overwritten. What an
+application changes of a level, or adds beside it, is its own from then on. How levels are kept in
+step with records while an application writes is in `engine/sync.py`.
+"""
+
+from __future__ import annotations
+
+from inventory_migration.catalog import FLOATS, INTEGERS, Column, literal
+from inventory_migration.database import quoted
+from inventory_migration.engine import columns
+from inventory_migration.engine.ledger import SCHEMA
+from inventory_migration.engine.shapes.shape import Held, Shape
+from inventory_migration.mapping import Canonical, Expression, Generated
+from inventory_migration.mapping import StockLevel as Target
+
+
+class StockLevel(Shape):
+    """A row with the record's key, the location, and what is on hand and reserved there."""
+
+    @property
+    def location_type(self) -> str:
+        """The type of the locations' key."""
+        return self.resolved.location_key_type
+
+    def location_key(self, alias: str = "s") -> str:  # noqa: ARG002
+        """The location of the record's level, the first of them where it has several."""
+        return "im_t.location_key"
+
+    def same_location(self, key: str, location_key: str) -> str:
+        """Equal, in the key's own type."""
+        return f"{key} = {location_key}"
+
+    def refers(self, key: str) -> tuple[str, str]:
+        """The levels, and the condition that one is at a location."""
+        return self.resolved.levels_sql, f"u.{quoted(self.target.location)} = {key}"
+
+    def values(self, *, location: str, quantity: str, reserved: str, at: str) -> list[str]:  # noqa: ARG002
+        """The location's key, and the numbers there."""
+        numbers = [self.on_hand(quantity, reserved), reserved]
+        return [location, *numbers[: len(self.target.numbers)]]
+
+    def target_columns(self, alias: str = "s") -> list[str]:  # noqa: ARG002
+        """Location and numbers of the record's level, or the sums where it has several."""
+        return [f"im_t.{name}" for name in self.target.holds_as]
+
+    def row_xmin(self, alias: str = "s") -> str:  # noqa: ARG002
+        """The transaction that wrote the record's one level last."""
+        return "im_t.row_xmin"
+
+    def rows(self) -> str:
+        """How many levels the record has."""
+        return "im_t.levels"
+
+    def joins(self, chunked: str | None = None) -> str:
+        """The levels of each record; of the records of `:im_chunks` alone where chunked."""
+        return f"""
+            LEFT JOIN ({self.levels(chunked)}) AS im_t
+              ON {columns.key_of_source(self.resolved, "im_t")}"""
+
+    def levels(self, chunked: str | None = None) -> str:
+        """The levels as one row for each record, by canonical keys: location, sums, how many."""
+        record = self._record("t")
+        keys = columns.keys(self.resolved)
+        only = ""
+        if chunked:
+            # Named here as well, so that a chunk does not add up the levels of all others.
+            only = (
+                f"WHERE ({', '.join(record)}) IN (SELECT {', '.join(f'im_c.{k}' for k in keys)} "
+                f"FROM {chunked} AS im_c WHERE im_c.chunk = ANY(:im_chunks))"
+            )
+        named = ", ".join(f"{column} AS {key}" for column, key in zip(record, keys, strict=True))
+        location = f"t.{quoted(self.target.location)}"
+        sums = ", ".join(
+            f"CASE WHEN count(*) = count({number}) THEN sum({number}) END AS {name}"
+            for name, number in zip(self.target.holds_as[1:], self._numbers("t"), strict=True)
+        )
+        return f"""
+            SELECT {named}, count(*) AS levels,
+                   (array_agg({location} ORDER BY {location}))[1] AS location_key, {sums},
+                   CASE WHEN count(*) = 1 THEN min(t.xmin::text) END AS row_xmin
+            FROM {self.resolved.levels_sql} AS t {only}
+            GROUP BY {", ".join(record)}"""
+
+    def held(self, alias: str = "s") -> Held | None:  # noqa: ARG002
+        """The sums over the record's levels; what is reserved may stay in the record alone."""
+        return Held("im_t.on_hand", "im_t.reserved" if self.target.reserved else "")
+
+    def agrees(self, record: str) -> str:
+        """One level with the very numbers that a migration would write."""
+        return (
+            f"({record}.target_rows = 1 AND {record}.held_quantity = {record}.quantity "
+            f"AND {record}.held_reserved = {record}.reserved) IS TRUE"
+        )
+
+    def inexact(self) -> str:
+        """A number has more digits than its column holds, and would be rounded."""
+        levels = self.resolved.levels
+        if levels is None:
+            return "false"
+        numbers = [self.on_hand("quantity", "reserved"), "reserved"]
+        found = [
+            _inexact(levels.columns[name], number)
+            for name, number in zip(self.target.numbers, numbers, strict=False)
+        ]
+        return " OR ".join(condition for condition in found if condition) or "false"
+
+    def apply(self) -> str:
+        """Insert a level for each record to be migrated; returns its key and location."""
+        target = self.target
+        given = dict(zip(target.record, (f"c.{k}" for k in self._keys_of_record()), strict=True))
+        written = self.values(
+            location="c.default_location",
+            quantity="c.quantity",
+            reserved="c.reserved",
+            at="transaction_timestamp()",
+        )
+        given |= zip([target.location, *target.numbers], written, strict=True)
+        given |= {name: self._value(value) for name, value in target.values.items()}
+        names = ", ".join(quoted(name) for name in given)
+        key = ", ".join(
+            f"{column} AS {name}"
+            for column, name in zip(self._record("t"), columns.keys(self.resolved), strict=True)
+        )
+        return f"""
+            INSERT INTO {self.resolved.levels_sql} AS t ({names})
+            SELECT {", ".join(given.values())}
+            FROM classified AS c {self._beside_classified()}
+            WHERE c.outcome = 'migrated'
+            RETURNING {key}"""
+
+    def moved(self) -> str:
+        """The positions of the levels that `apply` returned."""
+        return (
+            "SELECT im_c.position FROM classified AS im_c "
+            f"JOIN moved AS im_m ON {columns.same_key(self.resolved, 'im_c', 'im_m')}"
+        )
+
+    def found(self) -> str:
+        """The level of each record of `mine` where we put it, or another where there is none."""
+        location = f"t.{quoted(self.target.location)}"
+        held = zip(
+            [location, *self._numbers("t")], columns.targets(self.resolved, "found"), strict=True
+        )
+        return f"""
+            SELECT DISTINCT ON (m.position)
+                   m.*, {", ".join(f"{column} AS {name}" for column, name in held)},
+                   t.xmin::text AS row_xmin, {self._rest_same()} AS rest_same
+            FROM mine AS m
+            JOIN {self.resolved.levels_sql} AS t ON {self._of_record("t", "m")}
+            ORDER BY m.position, ({location} IS NOT DISTINCT FROM m.written_1) DESC"""
+
+    def ours(self) -> str:
+        """Location and numbers are as we wrote them, and so is the rest of the row."""
+        return f"({super().ours()} AND (row_xmin = xid OR rest_same))"
+
+    def undo(self) -> str:
+        """Delete the levels that are as we wrote them in every column; returns the position."""
+        held = [f"t.{quoted(self.target.location)}", *self._numbers("t")]
+        written = [f"m.{name}" for name in columns.targets(self.resolved, "written")]
+        return f"""
+            DELETE FROM {self.resolved.levels_sql} AS t
+            USING mine AS m
+            WHERE {self._of_record("t", "m")} AND {columns.all_same(held, written)}
+              AND (t.xmin::text = m.xid OR {self._rest_same()})
+            RETURNING m.position"""
+
+    def told(self, prefix: str) -> str:
+        """Location and numbers by name, and whether it is in other columns that a level differs."""
+        named = zip(self.target.holds, columns.targets(self.resolved, prefix), strict=True)
+        parts = [f"'{name} ' || COALESCE({column}::text, 'none')" for name, column in named]
+        if prefix == "found":
+            changed = "row_xmin IS DISTINCT FROM xid AND NOT rest_same"
+            parts.append(f"CASE WHEN {changed} THEN 'other columns changed' END")
+        return f"concat_ws(', ', {', '.join(parts)})"
+
+    def lock(self, snapshot: str) -> str | None:
+        """Lock the levels of the chunks' records, in a statement of its own."""
+        return f"""
+            SELECT count(*) FROM (
+                SELECT 1 FROM {snapshot} AS p
+                JOIN {self.resolved.levels_sql} AS t ON {self._of_record("t", "p")}
+                WHERE p.chunk = ANY(:im_chunks)
+                ORDER BY p.position
+                FOR NO KEY UPDATE OF t) AS locked"""
+
+    def keep_images(self, snapshot: str) -> str | None:
+        """Keep a hash of keys and defaults that the server made, and of what expressions gave."""
+        rest = self._underivable()
+        if not rest:
+            return None
+        return f"""
+            INSERT INTO {SCHEMA}.level_image AS g (migration_id, position, row_hash)
+            SELECT :im_migration_id, p.position, {columns.hash_of(rest, "t")}
+            FROM {snapshot} AS p
+            JOIN {self.resolved.levels_sql} AS t ON {self._of_record("t", "p")}
+            WHERE p.chunk = ANY(:im_chunks) AND t.xmin::text = pg_current_xact_id()::xid::text
+            ON CONFLICT (migration_id, position) DO UPDATE SET row_hash = EXCLUDED.row_hash"""
+
+    @property
+    def target(self) -> Target:
+        """What the mapping says of the levels."""
+        target = self.resolved.mapping.target
+        assert isinstance(target, Target)  # noqa: S101 - the registry goes by the target's shape
+        return target
+
+    def _record(self, alias: str) -> list[str]:
+        """The columns of a level that name its record, in the order of the record's key."""
+        by_key = {key: column for column, key in self.target.record.items()}
+        return [f"{alias}.{quoted(by_key[key.name])}" for key in self.resolved.key_columns]
+
+    def _keys_of_record(self) -> list[str]:
+        """The canonical keys in the order in which the mapping names the level's columns."""
+        names = [key.name for key in self.resolved.key_columns]
+        canonical = columns.keys(self.resolved)
+        return [canonical[names.index(key)] for key in self.target.record.values()]
+
+    def _of_record(self, alias: str, other: str) -> str:
+        """The condition that a level is one of the record of a relation with canonical keys."""
+        pairs = zip(self._record(alias), columns.keys(self.resolved), strict=True)
+        return " AND ".join(f"{column} = {other}.{key}" for column, key in pairs)
+
+    def _numbers(self, alias: str) -> list[str]:
+        """The numbers of a level, exactly."""
+        levels = self.resolved.levels
+        return [
+            f"{alias}.{quoted(name)}"
+            + ("::text" if levels and levels.columns[name].base_type in FLOATS else "")
+            + "::numeric"
+            for name in self.target.numbers
+        ]
+
+    def _beside_classified(self) -> str:
+        """The source and what it is joined to, where an expression of the mapping reads them."""
+        if not any(isinstance(value, Expression) for value in self.target.values.values()):
+            return ""
+        source = self.resolved.source.sql
+        joins = self.resolved.mapping.source.joins
+        return f"JOIN {source} AS s ON {columns.key_of_source(self.resolved, 'c')} {joins}"
+
+    def _value(self, value: object) -> str:
+        if isinstance(value, Canonical):
+            on_hand = self.on_hand("c.quantity", "c.reserved")
+            return {
+                "company": "c.company_key",
+                "item": "c.item_key",
+                "quantity": "c.quantity",
+                "on_hand": on_hand,
+                "reserved": "c.reserved",
+                "available": f"({on_hand}) - c.reserved",
+                "location": "c.default_location",
+            }[value.from_]
+        return literal(value)  # type: ignore[arg-type]
+
+    def _underivable(self) -> list[Column]:
+        """The columns of a level of which nobody can say afterwards what we wrote."""
+        levels = self.resolved.levels
+        if levels is None:
+            return []
+        target = self.target
+        derived = {*target.record, target.location, *target.numbers, *self._constants()}
+        return [
+            column
+            for column in levels.columns.values()
+            if column.name not in derived and not column.generated
+        ]
+
+    def _constants(self) -> dict[str, str]:
+        return {
+            name: literal(value)
+            for name, value in self.target.values.items()
+            if not isinstance(value, Canonical | Expression | Generated)
+        }
+
+    def _rest_same(self) -> str:
+        """The condition that no other column of a level `t` has changed since we wrote it."""
+        conditions = [
+            f"t.{quoted(name)} IS NOT DISTINCT FROM {value}"
+            for name, value in self._constants().items()
+        ]
+        rest = self._underivable()
+        if rest:
+            conditions.append(f"{columns.hash_of(rest, 't')} IS NOT DISTINCT FROM m.image")
+        return f"({' AND '.join(conditions)})" if conditions else "true"
+
+
+def _inexact(column: Column, number: str) -> str | None:
+    """The condition that a column cannot hold a number to the last digit."""
+    if column.base_type in INTEGERS:
+        return f"{number} <> trunc({number})"
+    if column.base_type in FLOATS:
+        # Beyond its range the server refuses the record itself, and says so.
+        return f"abs({number}) < 1e30 AND ({number})::{column.type}::text::numeric <> {number}"
+    modifier = column.type.partition("(")[2].rstrip(")").split(",")
+    if len(modifier) == 2:
+        return f"{number} <> round({number}, {int(modifier[1])})"
+    return f"{number} <> trunc({number})" if modifier[0] else None

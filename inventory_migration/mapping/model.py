@@ -1,0 +1,264 @@
+"""What moves: one application's tables, the shape of its target, and its rules.
+
+The model behind a mapping file. How a file is read is in `files.py`; whether its names exist in a
+database is asked in `catalog/`; what it means as SQL is said in `engine/canonical.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Literal
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    StrictInt,
+    StrictStr,
+    field_validator,
+    model_validator,
+)
+
+from inventory_migration.mapping.parts import (
+    Action,
+    Canonical,
+    ColumnOrExpression,
+    Expression,
+    NewValue,
+    Part,
+    RecordValue,
+    Scalar,
+    Table,
+    ValueOrExpression,
+    one_or_many,
+)
+from inventory_migration.mapping.targets import StockLevel, TargetShape
+
+
+class Company(Part):
+    """Who owns stock: a table with a key and a name."""
+
+    table: Table
+    key: str
+    name: str
+
+
+class Link(Part):
+    """Rows that a default location needs in another table, such as the channels it serves.
+
+    One row, or one for each row of the table `for_each`, alias `f`; expressions may also name the
+    location `l` and its company `c`.
+    """
+
+    table: Table
+    for_each: Table | None = None
+    where: Expression | None = None
+    values: dict[str, RecordValue] = Field(min_length=1)
+
+    @field_validator("values")
+    @classmethod
+    def _of_a_location(cls, values: dict[str, RecordValue]) -> dict[str, RecordValue]:
+        for column, value in values.items():
+            if isinstance(value, Canonical) and value.from_ not in {"company", "location"}:
+                raise ValueError(
+                    f"{column}: a location has no {value.from_}; take company or location"
+                )
+        named = [v for v in values.values() if isinstance(v, Canonical) and v.from_ == "location"]
+        if not named:
+            raise ValueError("a link names its location: give a column {from: location}")
+        return values
+
+
+class Locations(Part):
+    """Where stock can be, how a default location is recognised and how one is made."""
+
+    table: Table
+    key: str
+    company: str
+    default: dict[str, Scalar] = Field(min_length=1)
+    create: dict[str, NewValue] | None = None
+    add: bool = False
+    links: list[Link] = Field(default_factory=list)
+
+
+class Source(Part):
+    """The stock records: key, owner, item and numbers."""
+
+    table: Table
+    key: Annotated[list[str], BeforeValidator(one_or_many), Field(min_length=1)]
+    company: ColumnOrExpression
+    joins: str = ""
+    item: ColumnOrExpression
+    quantity: ColumnOrExpression
+    reserved: ColumnOrExpression | None = None
+    skip: dict[str, Expression] = Field(default_factory=dict)
+
+
+class Rules(Part):
+    """What to do with a record that breaks a built-in rule; applied in the order of this list."""
+
+    company_missing: Action = "quarantine"
+    location_foreign: Action = "quarantine"
+    target_exists: Action = "quarantine"
+    quantity_missing: Action = "quarantine"
+    quantity_not_a_number: Action = "quarantine"
+    quantity_inexact: Action = "quarantine"
+    negative_quantity: Action = "warn"
+    reserved_exceeds_quantity: Action = "warn"
+    item_duplicate: Action = "warn"
+    default_location_ambiguous: Action = "fail"
+
+    @model_validator(mode="after")
+    def _what_cannot_be_written_is_not_warned_about(self) -> Rules:
+        unwritable = (
+            "company_missing",
+            "location_foreign",
+            "target_exists",
+            "quantity_missing",
+            "quantity_not_a_number",
+            "quantity_inexact",
+            "default_location_ambiguous",
+        )
+        warned = [rule for rule in unwritable if getattr(self, rule) == "warn"]
+        if warned:
+            raise ValueError(
+                f"{', '.join(warned)} cannot be 'warn': such a record has nowhere to go; "
+                "say 'quarantine' or 'fail'"
+            )
+        return self
+
+    def actions(self) -> dict[str, Action]:
+        """Every rule with its action, in the order in which they are applied."""
+        return {rule: getattr(self, rule) for rule in type(self).model_fields}
+
+
+class Phase(Part):
+    """A group of companies that goes together; without a size, all that are left."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    companies: (
+        Annotated[StrictInt, Field(ge=1)]
+        | Annotated[list[StrictInt | StrictStr], Field(min_length=1)]
+        | None
+    ) = None
+    percent: float | None = Field(default=None, gt=0, le=100)
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Phase:
+        if self.companies is not None and self.percent is not None:
+            raise ValueError("give either companies or percent, not both")
+        return self
+
+
+class Chunk(Part):
+    """How much one unit of work holds, and how long a transaction should take."""
+
+    rows: int = Field(default=1000, ge=1, le=100_000)
+    target_ms: int = Field(default=500, ge=10, le=60_000)
+
+
+class Thresholds(Part):
+    """When a migration stops by itself, and what it does then."""
+
+    quarantined_percent: float = Field(default=1.0, ge=0, le=100)
+    after_records: int = Field(default=1000, ge=0)
+    failed_attempts: int = Field(default=8, ge=1)
+    action: Literal["rollback", "pause", "continue"] = "rollback"
+
+
+class Gates(Part):
+    """How long a gate's verdict may be relied on."""
+
+    max_age_minutes: int = Field(default=24 * 60, ge=1)
+
+
+class StockMapping(Part):
+    """One application's tables, the shape of its target and its rules."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")
+    company: Company
+    locations: Locations
+    source: Source
+    target: TargetShape
+    quantity_basis: Literal["gross", "net"] = "gross"
+    rules: Rules = Field(default_factory=Rules)
+    phases: list[Phase] = Field(default_factory=lambda: [Phase(name="rest")], min_length=1)
+    chunk: Chunk = Field(default_factory=Chunk)
+    thresholds: Thresholds = Field(default_factory=Thresholds)
+    gates: Gates = Field(default_factory=Gates)
+    guard: bool = False
+    touch: dict[str, ValueOrExpression] = Field(default_factory=dict)
+
+    @field_validator("guard")
+    @classmethod
+    def _no_guard_yet(cls, value: bool) -> bool:
+        if value:
+            raise ValueError("the guard trigger is not part of this release; remove the line")
+        return value
+
+    @field_validator("phases")
+    @classmethod
+    def _phases_end_with_the_rest(cls, value: list[Phase]) -> list[Phase]:
+        names = [phase.name for phase in value]
+        if len(set(names)) < len(names):
+            raise ValueError("two phases have the same name")
+        if "sweep" in names:
+            raise ValueError("'sweep' is the name of the phase for late arrivals; choose another")
+        last = value[-1]
+        if last.companies is not None or last.percent is not None:
+            raise ValueError("the last phase takes all companies that are left: give it no size")
+        sized = [p for p in value[:-1] if p.companies is not None or p.percent is not None]
+        if len(sized) < len(value) - 1:
+            raise ValueError("every phase but the last needs companies or percent")
+        listed = [str(k) for p in value if isinstance(p.companies, list) for k in p.companies]
+        twice = sorted({key for key in listed if listed.count(key) > 1})
+        if twice:
+            raise ValueError(f"two phases name company {', '.join(twice)}")
+        return value
+
+    @model_validator(mode="after")
+    def _nothing_is_written_that_stock_rests_on(self) -> StockMapping:
+        source = self.source
+        named = (*source.key, source.company, source.item, source.quantity, source.reserved)
+        read = {column for column in named if isinstance(column, str)}
+        wrong = [
+            f"the target column cannot be {column}: the record is read from it"
+            for column in self.target.columns
+            if column in read
+        ]
+        if self.touch and not self.target.columns:
+            wrong.append(
+                f"touch sets columns of the record, which {self.target.shape} does not write; "
+                "set columns of the target in target.values"
+            )
+        for column in self.touch:
+            if column in self.target.columns:
+                wrong.append(f"touch cannot set {column}: it is the target column")
+            elif column in read:
+                wrong.append(f"touch cannot set {column}: the record is read from it")
+        if isinstance(self.target, StockLevel):
+            unknown = sorted(set(self.target.record.values()) ^ set(source.key))
+            if unknown or len(self.target.record) != len(source.key):
+                wrong.append(
+                    "target.record must name each key column of the record once: "
+                    + ", ".join(source.key)
+                )
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return self
+
+    @property
+    def rules_without_meaning(self) -> list[str]:
+        """The rules that no record of this mapping can break."""
+        found = ["reserved_exceeds_quantity"] if self.quantity_basis == "net" else []
+        if not isinstance(self.target, StockLevel):
+            found += ["target_exists", "quantity_inexact"]
+        return found
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of what the mapping says, whatever its file's layout and comments."""
+        said = self.model_dump(mode="json", by_alias=True)
+        # The first reason that fits decides, so their order is part of what is said.
+        said["source"]["skip"] = list(said["source"]["skip"].items())
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,95 @@
+"""The shapes of a target as a mapping file names them: where it will say what stock is where.
+
+One model for each shape; the statements that write a shape are in `engine/shapes/`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from inventory_migration.mapping.parts import Part, RecordValue, Table
+
+
+class LocationColumn(Part):
+    """The shape in which a stock record holds a reference to its location."""
+
+    shape: Literal["location_column"]
+    column: str
+    add: bool = False
+
+    @property
+    def columns(self) -> list[str]:
+        """Every column of the stock record that the shape writes."""
+        return [self.column]
+
+    @property
+    def holds(self) -> list[str]:
+        """What is told of a record's target, before and after: the column's value."""
+        return self.columns
+
+
+class AllocationJson(Part):
+    """The shape in which a stock record holds its allocations as JSON, by location."""
+
+    shape: Literal["allocation_json"]
+    column: str
+    transfers: str | None = None
+    add: bool = False
+
+    @property
+    def columns(self) -> list[str]:
+        """Every column of the stock record that the shape writes."""
+        return [self.column, *([self.transfers] if self.transfers else [])]
+
+    @property
+    def holds(self) -> list[str]:
+        """What is told of a record's target, before and after: the columns' values."""
+        return self.columns
+
+
+class StockLevel(Part):
+    """The shape in which a table has a row for each record and location, with the numbers there."""
+
+    shape: Literal["stock_level"]
+    table: Table
+    record: dict[str, str] = Field(min_length=1)
+    location: str
+    on_hand: str
+    reserved: str | None = None
+    values: dict[str, RecordValue] = Field(default_factory=dict)
+    add: bool = False
+    sync: bool = False
+
+    @model_validator(mode="after")
+    def _each_column_once(self) -> StockLevel:
+        named = [*self.record, self.location, self.on_hand, *self.values]
+        named += [self.reserved] if self.reserved else []
+        twice = sorted({name for name in named if named.count(name) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)} is given two values")
+        return self
+
+    @property
+    def columns(self) -> list[str]:
+        """Every column of the stock record that the shape writes: none."""
+        return []
+
+    @property
+    def holds(self) -> list[str]:
+        """What is told of a record's target, before and after: location and numbers."""
+        return ["location", "on_hand", *(["reserved"] if self.reserved else [])]
+
+    @property
+    def holds_as(self) -> list[str]:
+        """The canonical names of what a target holds."""
+        return ["location_key", *self.holds[1:]]
+
+    @property
+    def numbers(self) -> list[str]:
+        """The columns that hold numbers."""
+        return [self.on_hand, *([self.reserved] if self.reserved else [])]
+
+
+TargetShape = Annotated[LocationColumn | AllocationJson | StockLevel, Field(discriminator="shape")]
