@@ -57,8 +57,9 @@ class ChunkStatements:
         self._lock = sa.text(lock_statement(resolved, migration))
         self._write = sa.text(write_statement(resolved, migration))
         self._read_back = sa.text(read_back_statement(resolved, migration))
-        images = shape_of(resolved).keep_images(migration.snapshot)
-        self._keep_images = sa.text(parametrised(images)) if images else None
+        shape = shape_of(resolved)
+        self._before = [sa.text(parametrised(s)) for s in shape.before_write(migration.snapshot)]
+        self._after = [sa.text(parametrised(s)) for s in shape.after_write(migration.snapshot)]
 
     def begin(self, connection: sa.Connection) -> None:
         """Limit what this transaction may wait for; everything ends with it."""
@@ -86,6 +87,8 @@ class ChunkStatements:
     def lock_records(self, connection: sa.Connection, chunks: Sequence[int]) -> None:
         """Lock the live records of the chunks in key order, as they are now."""
         connection.execute(self._lock, {"im_chunks": list(chunks)})
+        for statement in self._before:
+            connection.execute(statement, {"im_chunks": list(chunks)})
 
     def write(
         self,
@@ -143,8 +146,8 @@ class ChunkStatements:
             ControlTotalsDiffer: The transaction must not commit.
         """
         parameters = {"im_migration_id": self.migration_id, "im_chunks": list(chunks)}
-        if self._keep_images is not None:
-            connection.execute(self._keep_images, parameters)
+        for statement in self._after:
+            connection.execute(statement, parameters)
         rows = connection.execute(self._read_back, parameters).all()
         if sorted(row.number for row in rows) != sorted(chunks):
             found = [row.number for row in rows]

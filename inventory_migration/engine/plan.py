@@ -20,6 +20,7 @@ from inventory_migration.engine import (
     ledger,
     links,
     schema_change,
+    sync,
 )
 from inventory_migration.engine.failures import Action, action_for, sqlstate
 from inventory_migration.engine.ledger import SCHEMA, Migration
@@ -89,6 +90,16 @@ def open_migration(engine: sa.Engine, resolved: ResolvedMapping, start: Start) -
             )
         if not coverage.has_work(connection, resolved):
             return None
+        over = sync.was_cut_over(connection, resolved.mapping.name)
+        if over is not None and sync.wanted(resolved):
+            raise StartRefused(
+                mapping=over.mapping,
+                migration_id=over.migration_id,
+                why="was cut over: the application writes levels itself now, and a trigger that "
+                "writes them from its records would get in its way; take 'sync: true' out of the "
+                "mapping for what is new",
+                command=f"test {over.mapping}",
+            )
         return _insert(connection, resolved, start)
 
 
@@ -116,6 +127,15 @@ def prepare_locations(
     if migration is None:
         return None
     resolved = _expand(engine, resolved, migration)
+    if sync.wanted(resolved):
+        # Before the snapshot, so that no writer is older than the trigger and younger than it.
+        with engine.connect() as connection:
+            statements = sync.install_statements(connection, resolved)
+        schema_change.execute_briefly(
+            engine,
+            [escaped(statement) for statement in statements],
+            what=f"put a trigger on {resolved.source.name}",
+        )
     with engine.begin() as connection:
         give_locations(connection, resolved, migration)
         gates.open_gate(connection, resolved, "default_locations", run_id=start.run_id)

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped, quoted
-from inventory_migration.engine import canonical, columns, coverage, ledger
+from inventory_migration.engine import canonical, columns, coverage, ledger, sync
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.shapes import shape_of
 from inventory_migration.engine.shapes.stock_level import StockLevel as LevelShape
@@ -97,13 +97,15 @@ def differences(
     """The relation `differences`: kind, key_text, explained, detail."""
     if migration is None or not ledger.snapshot_exists(connection, migration):
         return _not_migrated(resolved, coverage.verified(connection, resolved))
+    # While a trigger keeps levels in step, one that is not is wrong, whoever wrote it.
+    kept = sync.wanted(resolved) and sync.installed(connection, resolved)
     ours = f"""
         SELECT kind, key_text, kind IN ({_EXPLAINED}) AS explained, detail
-        FROM (SELECT key_text, {_kind(resolved)} AS kind, {_detail(resolved)} AS detail
+        FROM (SELECT key_text, {_kind(resolved, kept=kept)} AS kind, {_detail(resolved)} AS detail
               FROM ({_compared(resolved, migration, phase)}) AS c) AS d
         WHERE kind IS NOT NULL"""
     if isinstance(resolved.mapping.target, StockLevel):
-        ours += f"\nUNION ALL\n{_orphans(resolved, migration, phase)}"
+        ours += f"\nUNION ALL\n{_orphans(resolved, migration, phase, kept=kept)}"
     if phase is not None:
         return ours
     covered = coverage.with_verified(connection, resolved, migration)
@@ -257,7 +259,7 @@ def _compared(resolved: ResolvedMapping, migration: Migration, phase: int | None
         {only}"""
 
 
-def _kind(resolved: ResolvedMapping) -> str:
+def _kind(resolved: ResolvedMapping, *, kept: bool) -> str:
     """The kind of difference of a compared record; NULL where there is none."""
     target = resolved.mapping.target
     by_trigger = "'changed_by_trigger'" if resolved.source.triggers else "'row_changed'"
@@ -267,7 +269,7 @@ def _kind(resolved: ResolvedMapping) -> str:
         by_trigger = "'touched_since'"
     # A target that is as we wrote it has missed what the record was changed to since. One that the
     # application has written itself is its own, unless something is there to keep the two in step.
-    kept = isinstance(target, AllocationJson) or (isinstance(target, StockLevel) and target.sync)
+    kept = kept or isinstance(target, AllocationJson)
     differing = "'target_differs'" if kept else "'target_changed_since'"
     # A number computed from other tables changes without the record's row being touched.
     computed = isinstance(resolved.mapping.source.reserved, Expression)
@@ -318,18 +320,19 @@ def _detail(resolved: ResolvedMapping) -> str:
     )
 
 
-def _orphans(resolved: ResolvedMapping, migration: Migration, phase: int | None) -> str:
+def _orphans(
+    resolved: ResolvedMapping, migration: Migration, phase: int | None, *, kept: bool
+) -> str:
     """Levels of records that are gone, as far as the snapshot knows these records.
 
     One that is as we wrote it, or that should have been kept in step, is a difference; whatever the
     application did with it afterwards is its own.
     """
-    shape, target = shape_of(resolved), resolved.mapping.target
+    shape = shape_of(resolved)
     assert isinstance(shape, LevelShape)  # noqa: S101 - only such a target has levels
-    assert isinstance(target, StockLevel)  # noqa: S101
     key_text = f"concat_ws(', ', {', '.join(f'p.{key}' for key in columns.keys(resolved))})"
     kind = "'target_orphaned'"
-    if not target.sync:
+    if not kept:
         kind = f"CASE WHEN t.row_xmin = k.xid THEN {kind} ELSE 'target_changed_since' END"
     only = f"AND k.phase = {phase}" if phase is not None else ""
     return f"""

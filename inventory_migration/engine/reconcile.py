@@ -20,13 +20,14 @@ from inventory_migration.engine import (
     phases,
     plan,
     proof,
+    sync,
     write_stop,
 )
 from inventory_migration.engine.ledger import Migration
 from inventory_migration.engine.plan import Start
 from inventory_migration.engine.proof import Proof
 from inventory_migration.engine.sweep import sweep
-from inventory_migration.errors import GateRefused, VerdictNotFinal
+from inventory_migration.errors import GateRefused, MigrationFailed, VerdictNotFinal
 from inventory_migration.mapping import StockLevel, StockMapping
 
 logger = logging.getLogger(__name__)
@@ -65,6 +66,10 @@ def reconcile(
     if active is None:
         with engine.connect() as connection:
             migration = ledger.find(connection, mapping=mapping.name, states=("verified",))
+            under_trigger = sync.wanted(resolved) and sync.installed(connection, resolved)
+        if migration is not None and start.write_stop and under_trigger:
+            return Reconciled(migration, _cut_over(engine, resolved, migration), True)
+        with engine.connect() as connection:
             return Reconciled(migration, proof.prove(connection, resolved, migration), False)
     migration = plan.open_migration(engine, resolved, start) or active
     with engine.connect() as connection:
@@ -100,13 +105,14 @@ def _close(
         ledger.set_state(connection, migration.migration_id, "verifying")
         found = proof.prove(connection, resolved, migration)
         _note_totals(connection, resolved, migration)
-        final = _is_final(resolved, start)
+        basis = _basis(connection, resolved, start)
+        final = basis != "moment" or not isinstance(resolved.mapping.target, StockLevel)
         wrong = [d for d in found.unexplained if final or d.kind not in _MENDED]
         ledger.note(
             connection,
             "verdict",
             migration_id=migration.migration_id,
-            rests_on=rests_on(resolved, start),
+            rests_on=basis,
             tables=stopped or None,
         )
         if not wrong and not final:
@@ -114,6 +120,8 @@ def _close(
             ledger.set_state(connection, migration.migration_id, "paused", reason=_NOT_FINAL)
         elif not wrong:
             ledger.set_state(connection, migration.migration_id, "verified")
+            if start.write_stop and sync.wanted(resolved):
+                _end_trigger(connection, resolved, migration)
         else:
             ledger.set_state(
                 connection,
@@ -128,18 +136,43 @@ def _close(
     return found
 
 
-def rests_on(resolved: ResolvedMapping, start: Start) -> str:
+def _cut_over(engine: sa.Engine, resolved: ResolvedMapping, migration: Migration) -> Proof:
+    """Prove a verified migration once more while writes rest, and end the trigger.
+
+    Raises:
+        WritersActive: Somebody still writes.
+        MigrationFailed: Something differs; the trigger stays.
+    """
+    with control.exclusive(engine, migration.migration_id) as connection:
+        control.durably(connection)
+        write_stop.stop_writes(connection, resolved)
+        sync.refresh(connection, resolved)
+        found = proof.prove(connection, resolved, migration)
+        if found.passed:
+            _end_trigger(connection, resolved, migration)
+            return found
+    raise MigrationFailed(
+        mapping=migration.mapping,
+        migration_id=migration.migration_id,
+        reason=f"it was not cut over: {proof.unexplained_text(found.unexplained)}",
+    )
+
+
+def _end_trigger(
+    connection: sa.Connection, resolved: ResolvedMapping, migration: Migration
+) -> None:
+    """From here on the application writes levels itself."""
+    for statement in sync.remove_statements(resolved, levels=False):
+        connection.execute(sa.text(escaped(statement)))
+    ledger.note(connection, "cut_over", migration_id=migration.migration_id)
+
+
+def _basis(connection: sa.Connection, resolved: ResolvedMapping, start: Start) -> str:
     """What makes a verdict hold: a write stop, a trigger that keeps in step, or only its moment."""
-    target = resolved.mapping.target
     if start.write_stop:
         return "write_stop"
-    return "sync_trigger" if isinstance(target, StockLevel) and target.sync else "moment"
-
-
-def _is_final(resolved: ResolvedMapping, start: Start) -> bool:
-    """Whether a verdict may be called final: levels need something that keeps them in step."""
-    target = resolved.mapping.target
-    return start.write_stop or not isinstance(target, StockLevel) or target.sync
+    kept = sync.wanted(resolved) and sync.installed(connection, resolved)
+    return "sync_trigger" if kept else "moment"
 
 
 _NOT_FINAL = (

@@ -11,12 +11,23 @@ import logging
 import random
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped, quoted
-from inventory_migration.engine import chunk, columns, control, ledger, links, plan
+from inventory_migration.engine import (
+    canonical,
+    chunk,
+    columns,
+    control,
+    ledger,
+    links,
+    plan,
+    schema_change,
+    sync,
+)
 from inventory_migration.engine.failures import Action, action_for, message, sqlstate
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.shapes import shape_of
@@ -84,6 +95,8 @@ def undo_migration(
             .values(state="undone")
         )
     _walk_back(engine, resolved, migration)
+    if sync.wanted(resolved):
+        _take_trigger_away(engine, resolved, migration)
     with control.exclusive(engine, migration.migration_id) as connection:
         control.durably(connection)
         removed = _remove_locations(connection, resolved, migration)
@@ -91,6 +104,28 @@ def undo_migration(
             connection, "locations_removed", migration_id=migration.migration_id, removed=removed
         )
         ledger.set_state(connection, migration.migration_id, "rolled_back", reason=reason)
+
+
+def _take_trigger_away(engine: sa.Engine, resolved: ResolvedMapping, migration: Migration) -> None:
+    """End the trigger with the last migration that needs it, and what it alone has made.
+
+    Last, so that until then what it has written can be told from what the application has.
+    """
+    with engine.connect() as connection:
+        others = connection.execute(
+            sa.select(sa.func.count()).where(
+                ledger.migration.c.mapping == migration.mapping,
+                ledger.migration.c.migration_id != migration.migration_id,
+                ledger.migration.c.state.in_(UNDOABLE),
+            )
+        ).scalar_one()
+        if others or not sync.own_levels(connection, resolved):
+            return
+    schema_change.execute_briefly(
+        engine,
+        [escaped(s) for s in sync.remove_statements(resolved, levels=True)],
+        what=f"take the trigger off {resolved.source.name}",
+    )
 
 
 def _wanted(
@@ -223,6 +258,14 @@ def mine(resolved: ResolvedMapping, migration: Migration, *, only: str) -> str:
     values = shape.written(migration.planned_locations, snapshot="p", after_image="i", chunk="k")
     named = columns.targets(resolved, "written")
     written = ", ".join(f"{v} AS {n}" for v, n in zip(values, named, strict=True))
+    live = ""
+    if sync.wanted(resolved):
+        # What our trigger has written since follows from the record as it is now.
+        now = shape.values(location=values[0], quantity="n.quantity", reserved="n.reserved", at="")
+        names = columns.targets(resolved, "live")
+        written += "".join(f", {v} AS {n}" for v, n in zip(now, names, strict=True))
+        rows = canonical.source_rows(replace(resolved, target_exists=False))
+        live = f"LEFT JOIN ({rows}) AS n ON {columns.same_key(resolved, 'n', 'p')}"
     return f"""
         SELECT p.position, p.chunk, {keys}, {before}, k.xid, g.row_hash AS image, {written}
         FROM {migration.snapshot} AS p
@@ -232,7 +275,7 @@ def mine(resolved: ResolvedMapping, migration: Migration, *, only: str) -> str:
         LEFT JOIN {SCHEMA}.after_image AS i
           ON i.migration_id = :im_migration_id AND i.position = p.position
         LEFT JOIN {SCHEMA}.level_image AS g
-          ON g.migration_id = :im_migration_id AND g.position = p.position
+          ON g.migration_id = :im_migration_id AND g.position = p.position {live}
         WHERE {only} AND o.position IS NULL"""
 
 

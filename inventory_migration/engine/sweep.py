@@ -19,6 +19,7 @@ from inventory_migration.engine import (
     plan,
     schema_change,
     snapshot,
+    sync,
 )
 from inventory_migration.engine.chunk import parametrised
 from inventory_migration.engine.failures import Action, action_for, sqlstate
@@ -51,7 +52,10 @@ def sweep_within(connection: sa.Connection, resolved: ResolvedMapping, migration
     """Sweep in the caller's transaction, which no chunk commits beside; returns how many."""
     number = phase_number(resolved)
     _locations_of_new_companies(connection, resolved, migration)
-    _take_back(connection, resolved, migration)
+    if sync.wanted(resolved):
+        sync.refresh(connection, resolved)
+    else:
+        _take_back(connection, resolved, migration)
     first = connection.execute(
         sa.select(sa.func.coalesce(sa.func.max(ledger.chunk.c.number), 0) + 1).where(
             ledger.chunk.c.migration_id == migration.migration_id

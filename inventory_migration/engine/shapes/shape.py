@@ -133,9 +133,13 @@ class Shape(abc.ABC):
         """Lock the targets of the chunks `:im_chunks`; None where the records' locks do."""
         return None
 
-    def keep_images(self, snapshot: str) -> str | None:  # noqa: ARG002
-        """Keep a hash of what cannot be derived of the targets that the chunks have written."""
-        return None
+    def before_write(self, snapshot: str) -> list[str]:  # noqa: ARG002
+        """What a chunk does once its records are locked, before it looks at them."""
+        return []
+
+    def after_write(self, snapshot: str) -> list[str]:  # noqa: ARG002
+        """What a chunk keeps of the targets that it has written."""
+        return []
 
     def written(self, planned: str, *, snapshot: str, after_image: str, chunk: str) -> list[str]:
         """What was written for a snapshot row: by its after-image, else as planned.

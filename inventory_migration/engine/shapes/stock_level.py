@@ -107,7 +107,22 @@ class StockLevel(Shape):
         return " OR ".join(condition for condition in found if condition) or "false"
 
     def apply(self) -> str:
-        """Insert a level for each record to be migrated; returns its key and location."""
+        """Insert a level for each record to be migrated; returns its key."""
+        return f"{self._insert()} RETURNING {self._key()}"
+
+    def upsert(self) -> str:
+        """The same for whoever keeps levels in step: one that is ours takes the new numbers."""
+        names = ", ".join(quoted(name) for name in [*self.target.record, self.target.location])
+        numbers = ", ".join(
+            f"{quoted(name)} = EXCLUDED.{quoted(name)}" for name in self.target.numbers
+        )
+        return f"""{self._insert()}
+            ON CONFLICT ({names}) DO UPDATE SET {numbers}
+                WHERE EXISTS (SELECT FROM {self.own()} AS y WHERE {self.is_own("t", "y")})
+            RETURNING {self._key()}, t.{quoted(self.target.location)} AS location_key,
+                      t.xmax = 0 AS inserted, {self._hash()} AS row_hash"""
+
+    def _insert(self) -> str:
         target = self.target
         given = dict(zip(target.record, (f"c.{k}" for k in self._keys_of_record()), strict=True))
         written = self.values(
@@ -119,16 +134,38 @@ class StockLevel(Shape):
         given |= zip([target.location, *target.numbers], written, strict=True)
         given |= {name: self._value(value) for name, value in target.values.items()}
         names = ", ".join(quoted(name) for name in given)
-        key = ", ".join(
-            f"{column} AS {name}"
-            for column, name in zip(self._record("t"), columns.keys(self.resolved), strict=True)
-        )
         return f"""
             INSERT INTO {self.resolved.levels_sql} AS t ({names})
             SELECT {", ".join(given.values())}
             FROM classified AS c {self._beside_classified()}
-            WHERE c.outcome = 'migrated'
-            RETURNING {key}"""
+            WHERE c.outcome = 'migrated'"""
+
+    def _key(self) -> str:
+        named = zip(self._record("t"), columns.keys(self.resolved), strict=True)
+        return ", ".join(f"{column} AS {name}" for column, name in named)
+
+    def own(self) -> str:
+        """The table of the levels that are ours, where a trigger keeps them in step."""
+        return quoted(SCHEMA, f"synced_{self.resolved.mapping.name}")
+
+    def is_own(self, level: str, own: str) -> str:
+        """The condition that a level is the one that a row of `own` means."""
+        location = f"{level}.{quoted(self.target.location)} = {own}.location_key"
+        return f"{self._of_record(level, own)} AND {location}"
+
+    def drop_own(self) -> str:
+        """Delete the levels of `own` in which nothing but the numbers has changed."""
+        return f"""
+            DELETE FROM {self.resolved.levels_sql} AS t USING {self.own()} AS y
+            WHERE {self.is_own("t", "y")} AND {self._hash()} IS NOT DISTINCT FROM y.row_hash"""
+
+    def numbers_from(self, record: str) -> str:
+        """A level's numbers, set to those of a relation with canonical ones."""
+        values = self.values(
+            location="NULL", quantity=f"{record}.quantity", reserved=f"{record}.reserved", at="NULL"
+        )
+        pairs = zip(self.target.numbers, values[1:], strict=True)
+        return ", ".join(f"{quoted(name)} = {value}" for name, value in pairs)
 
     def moved(self) -> str:
         """The positions of the levels that `apply` returned."""
@@ -153,16 +190,16 @@ class StockLevel(Shape):
 
     def ours(self) -> str:
         """Location and numbers are as we wrote them, and so is the rest of the row."""
-        return f"({super().ours()} AND (row_xmin = xid OR rest_same))"
+        found = columns.targets(self.resolved, "found")
+        return f"({self._as_written(found, '')} AND (row_xmin = xid OR rest_same))"
 
     def undo(self) -> str:
         """Delete the levels that are as we wrote them in every column; returns the position."""
         held = [f"t.{quoted(self.target.location)}", *self._numbers("t")]
-        written = [f"m.{name}" for name in columns.targets(self.resolved, "written")]
         return f"""
             DELETE FROM {self.resolved.levels_sql} AS t
             USING mine AS m
-            WHERE {self._of_record("t", "m")} AND {columns.all_same(held, written)}
+            WHERE {self._of_record("t", "m")} AND {self._as_written(held, "m.")}
               AND (t.xmin::text = m.xid OR {self._rest_same()})
             RETURNING m.position"""
 
@@ -185,18 +222,44 @@ class StockLevel(Shape):
                 ORDER BY p.position
                 FOR NO KEY UPDATE OF t) AS locked"""
 
-    def keep_images(self, snapshot: str) -> str | None:
+    def before_write(self, snapshot: str) -> list[str]:
+        """Take over the levels that the trigger has made since the snapshot: they are written anew.
+
+        Whose other columns somebody has changed is left, and compared like any other.
+        """
+        if not self.target.sync:
+            return []
+        return [
+            f"""
+            WITH taken AS (
+                DELETE FROM {self.own()} AS y USING {snapshot} AS p
+                WHERE {columns.same_key(self.resolved, "p", "y")} AND p.chunk = ANY(:im_chunks)
+                RETURNING y.*)
+            DELETE FROM {self.resolved.levels_sql} AS t USING taken AS y
+            WHERE {self.is_own("t", "y")} AND {self._hash()} IS NOT DISTINCT FROM y.row_hash"""
+        ]
+
+    def after_write(self, snapshot: str) -> list[str]:
         """Keep a hash of keys and defaults that the server made, and of what expressions gave."""
-        rest = self._underivable()
-        if not rest:
-            return None
-        return f"""
-            INSERT INTO {SCHEMA}.level_image AS g (migration_id, position, row_hash)
-            SELECT :im_migration_id, p.position, {columns.hash_of(rest, "t")}
+        written = f"""
             FROM {snapshot} AS p
             JOIN {self.resolved.levels_sql} AS t ON {self._of_record("t", "p")}
-            WHERE p.chunk = ANY(:im_chunks) AND t.xmin::text = pg_current_xact_id()::xid::text
-            ON CONFLICT (migration_id, position) DO UPDATE SET row_hash = EXCLUDED.row_hash"""
+            WHERE p.chunk = ANY(:im_chunks) AND t.xmin::text = pg_current_xact_id()::xid::text"""
+        statements = []
+        if self._underivable():
+            statements.append(f"""
+            INSERT INTO {SCHEMA}.level_image AS g (migration_id, position, row_hash)
+            SELECT :im_migration_id, p.position, {self._hash()} {written}
+            ON CONFLICT (migration_id, position) DO UPDATE SET row_hash = EXCLUDED.row_hash""")
+        if self.target.sync:
+            keys = columns.keys(self.resolved)
+            statements.append(f"""
+            INSERT INTO {self.own()} AS y ({", ".join(keys)}, location_key, row_hash)
+            SELECT {", ".join(f"p.{key}" for key in keys)},
+                   t.{quoted(self.target.location)}, {self._hash()} {written}
+            ON CONFLICT ({", ".join(keys)}) DO UPDATE
+                SET location_key = EXCLUDED.location_key, row_hash = EXCLUDED.row_hash""")
+        return statements
 
     @property
     def target(self) -> Target:
@@ -204,6 +267,15 @@ class StockLevel(Shape):
         target = self.resolved.mapping.target
         assert isinstance(target, Target)  # noqa: S101 - the registry goes by the target's shape
         return target
+
+    def _as_written(self, held: list[str], alias: str) -> str:
+        """What is held is what we wrote, or what our trigger has kept it in step with since."""
+        written = [alias + name for name in columns.targets(self.resolved, "written")]
+        same = columns.all_same(held, written)
+        if not self.target.sync:
+            return same
+        live = [alias + name for name in columns.targets(self.resolved, "live")]
+        return f"({same} OR {columns.all_same(held, live)})"
 
     def _record(self, alias: str) -> list[str]:
         """The columns of a level that name its record, in the order of the record's key."""
@@ -266,6 +338,11 @@ class StockLevel(Shape):
             if column.name not in derived and not column.generated
         ]
 
+    def _hash(self) -> str:
+        """A hash of what cannot be derived of a level `t`; the same for all where all can."""
+        rest = self._underivable()
+        return columns.hash_of(rest, "t") if rest else "0::bigint"
+
     def _constants(self) -> dict[str, str]:
         return {
             name: literal(value)
@@ -281,7 +358,7 @@ class StockLevel(Shape):
         ]
         rest = self._underivable()
         if rest:
-            conditions.append(f"{columns.hash_of(rest, 't')} IS NOT DISTINCT FROM m.image")
+            conditions.append(f"{self._hash()} IS NOT DISTINCT FROM m.image")
         return f"({' AND '.join(conditions)})" if conditions else "true"
 
 

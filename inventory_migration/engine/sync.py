@@ -1,0 +1,242 @@
+"""The trigger that keeps levels in step with their records while an application writes.
+
+It is installed before the snapshot and taken away at the cut-over or by a rollback. Every write of
+a record writes its level in the same transaction: an upsert without any condition on what the
+writer can see, so that one who is older than a level gets a serialization failure instead of losing
+his update. Levels of others are left alone: what is ours stands in a table of its own.
+
+What escapes the trigger, such as order lines that change without their record, is put right by
+`refresh`, in both directions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import sqlalchemy as sa
+
+from inventory_migration.catalog import ResolvedMapping
+from inventory_migration.database import quoted
+from inventory_migration.engine import canonical, columns, ledger
+from inventory_migration.engine.chunk import parametrised
+from inventory_migration.engine.failures import Action, action_for, sqlstate
+from inventory_migration.engine.ledger import SCHEMA, Migration
+from inventory_migration.engine.shapes.stock_level import StockLevel as Shape
+from inventory_migration.mapping import StockLevel
+
+
+def wanted(resolved: ResolvedMapping) -> bool:
+    """Whether the mapping asks for the trigger."""
+    target = resolved.mapping.target
+    return isinstance(target, StockLevel) and target.sync
+
+
+def installed(connection: sa.Connection, resolved: ResolvedMapping) -> bool:
+    """Whether both triggers are there and switched on."""
+    return bool(
+        connection.execute(
+            _INSTALLED, {"source": resolved.source.oid, "schema": SCHEMA, "name": _name(resolved)}
+        ).scalar_one()
+    )
+
+
+def install_statements(connection: sa.Connection, resolved: ResolvedMapping) -> list[str]:
+    """The statements that install trigger, function and the table of what is ours."""
+    keys = zip(columns.keys(resolved), resolved.key_columns, strict=True)
+    own = Shape(resolved).own()
+    function = quoted(SCHEMA, _name(resolved))
+    # Whoever may create objects in these schemas is trusted with stock already.
+    path = connection.execute(
+        sa.text(
+            "SELECT array_to_string(array_agg(quote_ident(s) ORDER BY n), ', ') "
+            "FROM unnest(current_schemas(false)) WITH ORDINALITY AS u(s, n)"
+        )
+    ).scalar_one()
+    triggers = [
+        f"CREATE OR REPLACE TRIGGER {quoted(f'zz_{_name(resolved)}_{event}')} {when} "
+        f"ON {resolved.source.sql} FOR EACH ROW EXECUTE FUNCTION {function}()"
+        for event, when in (("write", "AFTER INSERT OR UPDATE"), ("delete", "BEFORE DELETE"))
+    ]
+    return [
+        f"CREATE TABLE IF NOT EXISTS {own} "
+        f"({', '.join(f'{key} {column.type} NOT NULL' for key, column in keys)}, "
+        f"location_key {resolved.location_key_type} NOT NULL, row_hash bigint, "
+        f"PRIMARY KEY ({', '.join(columns.keys(resolved))}))",
+        f"CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql "
+        f"SECURITY DEFINER SET search_path = pg_catalog{f', {path}' if path else ''}, pg_temp "
+        f"AS $im_sync${_body(resolved)}$im_sync$",
+        *triggers,
+    ]
+
+
+def refresh(connection: sa.Connection, resolved: ResolvedMapping) -> int:
+    """Put levels right that their records have left behind, and take those of none away.
+
+    Returns:
+        How many levels were written or taken away. One that its table refuses stays as it is, and
+        is a difference.
+    """
+    shape = Shape(resolved)
+    changed = 0
+    for sql in (_forward(resolved, shape), _backward(resolved, shape)):
+        savepoint = connection.begin_nested()
+        try:
+            connection.execute(sa.text("SET LOCAL lock_timeout = '500ms'"))
+            changed += connection.execute(sa.text(parametrised(sql))).rowcount
+            connection.execute(sa.text("SET LOCAL lock_timeout = 0"))
+        except sa.exc.DBAPIError as error:
+            savepoint.rollback()
+            if action_for(sqlstate(error)) not in {Action.RETRY, Action.ISOLATE}:
+                raise
+            continue
+        savepoint.commit()
+    return changed
+
+
+def remove_statements(resolved: ResolvedMapping, *, levels: bool) -> list[str]:
+    """The statements that take trigger, function and table away, in one transaction.
+
+    Args:
+        resolved: The mapping and its types.
+        levels: Whether the levels that the trigger alone has made go too. The trigger goes first,
+            so that nobody writes a record between the last look at its level and the end.
+    """
+    shape = Shape(resolved)
+    return [
+        f"DROP FUNCTION IF EXISTS {quoted(SCHEMA, _name(resolved))} CASCADE",
+        *([shape.drop_own()] if levels else []),
+        f"DROP TABLE IF EXISTS {shape.own()}",
+    ]
+
+
+def own_levels(connection: sa.Connection, resolved: ResolvedMapping) -> bool:
+    """Whether the table of what is ours is there."""
+    return bool(
+        connection.execute(
+            sa.text("SELECT to_regclass(:name) IS NOT NULL"), {"name": Shape(resolved).own()}
+        ).scalar_one()
+    )
+
+
+def was_cut_over(connection: sa.Connection, mapping: str) -> Migration | None:
+    """The migration at whose end the application took the levels over; None where it has not."""
+    found = connection.execute(
+        sa.select(ledger.migration.c.migration_id)
+        .join(ledger.event, ledger.event.c.migration_id == ledger.migration.c.migration_id)
+        .where(
+            ledger.migration.c.mapping == mapping,
+            ledger.migration.c.state == "verified",
+            ledger.event.c.kind == "cut_over",
+        )
+        .limit(1)
+    ).scalar()
+    return None if found is None else ledger.find(connection, migration_id=found)
+
+
+def _name(resolved: ResolvedMapping) -> str:
+    return f"sync_{resolved.mapping.name}"
+
+
+def _body(resolved: ResolvedMapping) -> str:
+    """What happens on each write of a record.
+
+    A level's own constraints must not stop the application from writing its record: the level then
+    stays behind, and the proof says so.
+    """
+    shape = Shape(resolved)
+    # What the target holds is not asked: the upsert finds out.
+    bare = replace(resolved, target_exists=False)
+    new = " AND ".join(
+        f"r.{key} = NEW.{quoted(column.name)}"
+        for key, column in zip(columns.keys(resolved), resolved.key_columns, strict=True)
+    )
+    old = " AND ".join(
+        f"y.{key} = OLD.{quoted(column.name)}"
+        for key, column in zip(columns.keys(resolved), resolved.key_columns, strict=True)
+    )
+    named, company = resolved.mapping.locations, resolved.mapping.company
+    refusing = [
+        f"({condition}) IS TRUE"
+        for rule, condition in canonical.rule_conditions(resolved).items()
+        if resolved.mapping.rules.actions()[rule] != "warn"
+    ]
+    own = shape.own()
+    keys = ", ".join(columns.keys(resolved))
+    return f"""
+BEGIN
+    IF TG_OP = 'DELETE' THEN
+        WITH gone AS (DELETE FROM {own} AS y WHERE {old} RETURNING y.*)
+        DELETE FROM {resolved.levels_sql} AS t USING gone AS y WHERE {shape.is_own("t", "y")};
+        RETURN OLD;
+    END IF;
+    WITH record AS MATERIALIZED (
+        SELECT r.*, d.location_key AS default_location,
+               COALESCE(d.default_locations, 0) AS default_locations,
+               EXISTS (SELECT FROM {resolved.company.sql} AS c
+                        WHERE c.{quoted(company.key)} = r.company_key) AS company_found,
+               NULL::boolean AS location_own, true AS target_agrees, false AS item_duplicate
+        FROM ({canonical.source_rows(bare)}) AS r
+        LEFT JOIN LATERAL (
+            SELECT (array_agg(l.{quoted(named.key)}))[1] AS location_key,
+                   count(*) AS default_locations
+            FROM {resolved.locations_sql} AS l
+            WHERE l.{quoted(named.company)} = r.company_key
+              AND {canonical.default_condition(resolved)}) AS d ON true
+        WHERE {new}),
+    classified AS MATERIALIZED (
+        SELECT r.*,
+               CASE WHEN skip_reason IS NULL AND default_locations = 1
+                         AND NOT ({" OR ".join(refusing) or "false"})
+                    THEN 'migrated' END AS outcome
+        FROM record AS r),
+    elsewhere AS (
+        DELETE FROM {resolved.levels_sql} AS t USING {own} AS y, classified AS c
+        WHERE {shape.is_own("t", "y")} AND {columns.same_key(resolved, "y", "c")}
+          AND c.outcome = 'migrated' AND y.location_key <> c.default_location),
+    followed AS (
+        UPDATE {resolved.levels_sql} AS t SET {shape.numbers_from("c")}
+        FROM {own} AS y, classified AS c
+        WHERE {shape.is_own("t", "y")} AND {columns.same_key(resolved, "y", "c")}
+          AND c.outcome IS NULL AND c.quantity IS NOT NULL),
+    upserted AS ({shape.upsert()})
+    INSERT INTO {own} AS y ({keys}, location_key, row_hash)
+    SELECT {keys}, location_key, row_hash FROM upserted WHERE inserted
+    ON CONFLICT ({keys}) DO UPDATE
+        SET location_key = EXCLUDED.location_key, row_hash = EXCLUDED.row_hash;
+    RETURN NEW;
+EXCEPTION
+    WHEN integrity_constraint_violation OR data_exception OR with_check_option_violation
+         OR raise_exception THEN
+        RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
+END """
+
+
+def _forward(resolved: ResolvedMapping, shape: Shape) -> str:
+    rows = canonical.source_rows(resolved)
+    return f"""
+        UPDATE {resolved.levels_sql} AS t SET {shape.numbers_from("c")}
+        FROM {shape.own()} AS y, ({rows}) AS c
+        WHERE {shape.is_own("t", "y")} AND {columns.same_key(resolved, "y", "c")}
+          AND c.target_rows = 1 AND c.quantity IS NOT NULL
+          AND (c.held_quantity IS DISTINCT FROM c.quantity
+               OR c.held_reserved IS DISTINCT FROM c.reserved)"""
+
+
+def _backward(resolved: ResolvedMapping, shape: Shape) -> str:
+    return f"""
+        WITH gone AS (
+            DELETE FROM {shape.own()} AS y
+            WHERE NOT EXISTS (SELECT FROM {resolved.source.sql} AS s
+                              WHERE {columns.key_of_source(resolved, "y")})
+            RETURNING y.*)
+        DELETE FROM {resolved.levels_sql} AS t USING gone AS y WHERE {shape.is_own("t", "y")}"""
+
+
+_INSTALLED = sa.text("""
+    SELECT count(*) = 2
+    FROM pg_trigger t
+    JOIN pg_proc f ON f.oid = t.tgfoid
+    JOIN pg_namespace n ON n.oid = f.pronamespace
+    WHERE t.tgrelid = CAST(:source AS oid) AND t.tgenabled IN ('O', 'A')
+      AND n.nspname = :schema AND f.proname = :name
+""")

@@ -1,0 +1,322 @@
+"""The trigger that keeps levels in step until the cut-over, under an application that writes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import psycopg
+import pytest
+
+from inventory_migration import verbs
+from inventory_migration.engine.plan import Start
+from inventory_migration.errors import MappingInvalid, StartRefused, VerdictNotFinal
+from inventory_migration.mapping import StockMapping
+from inventory_migration_tests import stage
+from inventory_migration_tests.conftest import Database
+from inventory_migration_tests.test_live_application import BOOKS, Application
+from inventory_migration_tests.test_rollback import undo
+from inventory_migration_tests.test_stock_level import conflicts, level, put, shop
+from inventory_migration_tests.test_stock_level import mapping as unsynced
+
+TRIGGERS = "SELECT count(*) FROM pg_trigger WHERE tgname ~ '^zz_sync_shop'"
+
+
+def mapping(**changes: Any) -> StockMapping:
+    return unsynced(**{**changes, "target": {"sync": True, **changes.get("target", {})}})
+
+
+def differing(database: Database) -> str:
+    """Records whose level does not say what they do, by a query of its own."""
+    return database.psql(
+        "SELECT s.id FROM stock_items s FULL JOIN levels t ON t.item_id = s.id "
+        "WHERE (s.quantity, s.reserved) IS DISTINCT FROM (t.on_hand, t.promised) ORDER BY 1"
+    )
+
+
+def test_levels_follow_every_write_before_between_and_after_the_chunks(database: Database) -> None:
+    shop(database)
+    stage.locations(database, mapping())
+    assert database.psql(TRIGGERS) == "2"
+    database.psql("UPDATE stock_items SET quantity = 40 WHERE id = 4")
+    assert level(database, "item_id, on_hand") == "4|40"
+    stage.transform(database, mapping())
+    assert stage.outcomes(database) == {"migrated": 6}
+    database.psql(
+        "UPDATE stock_items SET quantity = 50, reserved = 2 WHERE id = 5;"
+        "INSERT INTO stock_items VALUES (90, 1, 'new', 9, 3);"
+        "DELETE FROM stock_items WHERE id = 6"
+    )
+    assert differing(database) == ""
+    found = stage.close(database, mapping())
+    assert found.proof.unexplained == []
+    assert database.psql("SELECT state FROM inventory_migration.migration") == "verified"
+    assert database.psql(
+        "SELECT detail->>'rests_on' FROM inventory_migration.event WHERE kind = 'verdict'"
+    ) == ("sync_trigger")
+    assert verbs.validate(verbs.open_target(database.url), mapping())["passed"]
+    assert stage.outcomes(database) == {"migrated": 7}
+
+
+def test_a_rollback_ends_the_trigger_and_takes_all_levels_that_are_ours(
+    database: Database,
+) -> None:
+    shop(database)
+    put(database, 1, 1, 1)
+    stage.migrate(database, mapping())
+    database.psql(
+        "UPDATE stock_items SET quantity = 50 WHERE id = 5;"
+        "INSERT INTO stock_items VALUES (90, 1, 'new', 9, 3)"
+    )
+    assert len(level(database, "id").splitlines()) == 7
+    undo(database, mapping())
+    assert level(database, "id") == "theirs_1_1"
+    assert database.psql(TRIGGERS) == "0"
+    assert database.psql("SELECT to_regclass('inventory_migration.synced_shop')") == ""
+    assert conflicts(database).startswith("5|touched_since")
+    database.psql("UPDATE stock_items SET quantity = 51 WHERE id = 5")
+    assert level(database, "id") == "theirs_1_1"
+
+
+def test_what_the_application_wrote_of_a_level_beside_the_trigger_is_kept(
+    database: Database,
+) -> None:
+    shop(database)
+    stage.migrate(database, mapping())
+    database.psql(
+        "UPDATE levels SET note = 'counted' WHERE item_id = 4;"
+        "UPDATE stock_items SET quantity = 3 WHERE id = 4;"
+        "INSERT INTO stock_items VALUES (90, 1, 'new', 9, 3);"
+        "UPDATE levels SET note = 'counted' WHERE item_id = 90"
+    )
+    undo(database, mapping())
+    assert level(database, "item_id") == "4\n90"
+    assert conflicts(database).startswith("4|moved_since")
+
+
+def test_a_level_of_others_is_never_written_by_the_trigger(database: Database) -> None:
+    shop(database)
+    put(database, 4, 1, 7)
+    put(database, 1, 1, 1)
+    stage.locations(database, mapping())
+    database.psql("UPDATE stock_items SET quantity = quantity + 10 WHERE id IN (1, 4)")
+    assert level(database, "item_id, on_hand") == "1|1\n4|7"
+    stage.transform(database, mapping())
+    assert stage.outcomes(database) == {"migrated": 4, "quarantined": 2}
+    assert level(database, "on_hand", "item_id IN (1, 4)") == "1\n7"
+
+
+@pytest.mark.parametrize("write", ["UPDATE stock_items SET quantity = 2 WHERE id = 4",
+                                   "UPDATE stock_items SET reserved = 0 WHERE id = 4"])  # fmt: skip
+def test_a6_a_writer_older_than_the_level_is_refused_and_loses_nothing(
+    database: Database, write: str
+) -> None:
+    """REPEATABLE READ does not see the level; 'update where there is one' would lose its write."""
+    shop(database)
+    stage.locations(database, mapping())
+    with psycopg.connect(database.url) as old:
+        old.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        old.execute("SELECT 1")
+        stage.transform(database, mapping())
+        with pytest.raises(psycopg.errors.SerializationFailure):
+            old.execute(write)
+        old.rollback()
+        old.execute(write)
+        old.commit()
+    assert differing(database) == ""
+
+
+def test_a6_an_older_writers_delete_leaves_no_level_behind(database: Database) -> None:
+    shop(database)
+    database.psql("ALTER TABLE levels DROP CONSTRAINT levels_item_id_fkey")
+    stage.locations(database, mapping())
+    with psycopg.connect(database.url) as old:
+        old.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        old.execute("SELECT 1")
+        stage.transform(database, mapping())
+        old.execute("DELETE FROM stock_items WHERE id = 4")
+        old.commit()
+    assert level(database, "id", "item_id = 4") != ""
+    assert stage.close(database, mapping()).proof.passed
+    assert level(database, "id", "item_id = 4") == ""
+
+
+def test_a_constraint_of_the_levels_does_not_stop_the_application(database: Database) -> None:
+    """The write goes through, and the level that could not follow is a difference."""
+    shop(database)
+    stage.locations(database, mapping())
+    stage.transform(database, mapping())
+    database.psql("UPDATE stock_items SET quantity = -1 WHERE id = 4")
+    assert database.psql("SELECT quantity FROM stock_items WHERE id = 4") == "-1"
+    found = stage.close(database, mapping())
+    assert [(d.kind, d.sample) for d in found.proof.unexplained] == [("target_outdated", ["4"])]
+    assert database.psql("SELECT state FROM inventory_migration.migration") == "failed"
+    database.psql("UPDATE stock_items SET quantity = 1 WHERE id = 4")
+    assert stage.close(database, mapping()).proof.passed
+
+
+def test_order_lines_that_change_without_their_record_are_followed_by_the_sweep(
+    database: Database,
+) -> None:
+    shop(database)
+    database.psql(
+        "CREATE TABLE order_lines (item_id bigint, quantity integer);"
+        "INSERT INTO order_lines VALUES (4, 2)"
+    )
+    lines = "(SELECT COALESCE(sum(o.quantity), 0) FROM order_lines o WHERE o.item_id = s.id)"
+    chosen = mapping(
+        source={**stage.DEFINITION["source"], "reserved": {"sql": lines}}, quantity_basis="net"
+    )
+    stage.locations(database, chosen)
+    stage.transform(database, chosen)
+    database.psql(
+        "BEGIN; INSERT INTO order_lines VALUES (4, 1);"
+        "UPDATE stock_items SET quantity = quantity - 1 WHERE id = 4; COMMIT"
+    )
+    assert level(database, "on_hand, promised", "item_id = 4") == "6|3"
+    database.psql("DELETE FROM order_lines")
+    assert level(database, "on_hand, promised", "item_id = 4") == "6|3"
+    assert stage.close(database, chosen).proof.passed
+    assert level(database, "on_hand, promised", "item_id = 4") == "3|0"
+
+
+def test_stock_that_changes_hands_takes_its_level_along(database: Database) -> None:
+    shop(database)
+    stage.migrate(database, mapping())
+    database.psql("UPDATE stock_items SET company_id = 2 WHERE id = 4")
+    assert (
+        database.psql(
+            "SELECT l.company_id, t.on_hand FROM levels t JOIN locations l ON l.id = t.warehouse "
+            "WHERE t.item_id = 4"
+        )
+        == "2|4"
+    )
+    assert verbs.validate(verbs.open_target(database.url), mapping())["passed"]
+
+
+@pytest.mark.parametrize(
+    ("row", "levels"),
+    [
+        ("(90, 1, 'new', 9, 3, NULL)", "90|9"),
+        ("(90, 1, 'new', 9, 3, now())", ""),
+        ("(90, 77, 'new', 9, 3, NULL)", ""),
+        ("(90, 1, 'new', NULL, 3, NULL)", ""),
+    ],
+    ids=["good", "skipped", "of no company", "without a quantity"],
+)
+def test_a_new_record_gets_a_level_where_the_rules_let_it(
+    database: Database, row: str, levels: str
+) -> None:
+    shop(database, items=0)
+    stage.migrate(database, mapping())
+    database.psql(f"INSERT INTO stock_items VALUES {row}")
+    assert level(database, "item_id, on_hand") == levels
+    database.psql("UPDATE stock_items SET deleted_at = now(), quantity = 1")
+    assert level(database, "item_id, on_hand") == levels.replace("9", "1").replace("1|", "9|", 0
+                         ).replace("10|", "90|")  # fmt: skip
+
+
+def test_d_the_application_needs_no_right_and_steers_nothing(database: Database) -> None:
+    """Its role may not see ledger or levels, and a temporary table of its own deceives nobody."""
+    shop(database)
+    role = f"app_{database.name}"
+    database.psql(
+        f"CREATE ROLE {role} LOGIN; GRANT SELECT, INSERT, UPDATE, DELETE ON stock_items TO {role}"
+    )
+    stage.migrate(database, mapping())
+    with psycopg.connect(database.url.replace("postgres@", f"{role}@")) as application:
+        application.execute("CREATE TEMP TABLE locations (id bigint, company_id bigint, "
+                            "is_default boolean)")  # fmt: skip
+        application.execute("INSERT INTO pg_temp.locations VALUES (666, 1, true)")
+        application.execute("UPDATE stock_items SET quantity = 9 WHERE id = 4")
+        application.execute("INSERT INTO stock_items VALUES (90, 1, 'new', 9, 3)")
+    assert level(database, "item_id, warehouse, on_hand", "item_id IN (4, 90)") == ("4|1|9\n90|1|9")
+    database.psql(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+def test_without_its_trigger_a_verdict_is_not_final(database: Database) -> None:
+    shop(database)
+    stage.locations(database, mapping())
+    stage.transform(database, mapping())
+    database.psql("ALTER TABLE stock_items DISABLE TRIGGER zz_sync_shop_write")
+    with pytest.raises(VerdictNotFinal):
+        stage.close(database, mapping())
+
+
+def test_the_cut_over_proves_once_more_and_ends_the_trigger(database: Database) -> None:
+    shop(database)
+    target = verbs.open_target(database.url)
+    assert verbs.run(target, mapping())["state"] == "verified"
+    database.psql("UPDATE stock_items SET quantity = 9 WHERE id = 4")
+    assert verbs.run(target, mapping())["changed"] is False
+    assert database.psql(TRIGGERS) == "2"
+    stopped = Start(explicit=True, write_stop=True)
+    assert verbs.run(target, mapping(), stopped)["changed"] is True
+    assert database.psql(TRIGGERS) == "0"
+    # From here on levels are the application's own.
+    database.psql("UPDATE levels SET on_hand = 1 WHERE item_id = 4")
+    found = verbs.validate(target, mapping())
+    assert found["passed"]
+    assert {d["kind"] for d in found["differences"]} == {"target_changed_since"}
+    database.psql("INSERT INTO stock_items VALUES (90, 1, 'new', 9, 3)")
+    with pytest.raises(StartRefused, match="was cut over"):
+        verbs.run(target, mapping())
+
+
+def test_a_level_without_a_key_of_its_own_cannot_be_kept_in_step(database: Database) -> None:
+    shop(database)
+    database.psql(
+        "ALTER TABLE levels DROP CONSTRAINT levels_item_id_warehouse_key;"
+        "CREATE UNIQUE INDEX ON levels (item_id, warehouse) WHERE note IS NULL"
+    )
+    with pytest.raises(MappingInvalid, match="has just the columns item_id, warehouse; create one"):
+        stage.migrate(database, mapping())
+
+
+def test_every_unit_is_in_a_level_whatever_the_application_did_meanwhile(
+    database: Database,
+) -> None:
+    """Four sessions, half of them REPEATABLE READ, keep their own books; levels agree with them."""
+    stage.shop(database, companies=7, items=3000)
+    before = int(database.psql("SELECT sum(quantity) FROM stock_items"))
+    chosen = stage.mapping(
+        target={
+            "shape": "stock_level",
+            "table": "levels",
+            "record": {"item_id": "id"},
+            "location": "location_id",
+            "on_hand": "on_hand",
+            "reserved": "reserved",
+            "add": True,
+            "sync": True,
+        },
+        chunk={"rows": 50, "target_ms": 100},
+    )
+    database.psql(BOOKS.partition("CREATE FUNCTION")[0])
+    levels = [psycopg.IsolationLevel.READ_COMMITTED, psycopg.IsolationLevel.REPEATABLE_READ]
+    sessions = [Application(database, kind, n) for n, kind in enumerate(levels * 2)]
+    stage.locations(database, chosen)
+    for session in sessions:
+        session.start()
+    try:
+        stage.transform(database, chosen)
+    finally:
+        for session in sessions:
+            session.stop.set()
+        for session in sessions:
+            session.join()
+    found = stage.close(database, chosen)
+    work = sum((session.done for session in sessions), Counter())
+    assert min(work[kind] for kind in ("sell", "receive", "shift", "create", "delete")) > 0, work
+    moved = int(database.psql("SELECT sum(units) FROM movements"))
+    assert found.proof.unexplained == []
+    assert int(database.psql("SELECT sum(quantity) FROM stock_items")) == before + moved
+    assert (
+        database.psql(
+            "SELECT count(*) FROM stock_items s FULL JOIN levels t ON t.item_id = s.id "
+            "WHERE (s.quantity, s.reserved) IS DISTINCT FROM (t.on_hand, t.reserved)"
+        )
+        == "0"
+    )
+    undo(database, chosen)
+    assert database.psql("SELECT count(*) FROM levels") == "0"
