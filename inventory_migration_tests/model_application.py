@@ -149,7 +149,7 @@ class Meanwhile:
 def interrupted_examples(draw: st.DrawFn, kind: str) -> tuple[Example, Meanwhile]:
     """Applications that go on working; the example has all rows, late ones included."""
     example = draw(examples(kind))
-    # Copies are told by the plan, before anything of this happens.
+    # A copy whose other has left since the plan is put aside now and migrated by the next run.
     rules = {name: action for name, action in example.rules.items() if name != "item_duplicate"}
     keys_there = [filled.record.key for filled in example.rows]
     some = st.lists(st.sampled_from(keys_there), min_size=3, max_size=6, unique=True)
