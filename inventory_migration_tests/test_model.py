@@ -231,7 +231,7 @@ def compare_interrupted(case: Case, example: Example, meanwhile: Meanwhile) -> N
 
 def test_any_records_end_as_the_model_says_and_are_put_back(case: Case) -> None:
     @seed(zlib.crc32(case.name.encode()))
-    @settings(EXAMPLES, max_examples=6)
+    @settings(EXAMPLES, max_examples=5)
     @given(examples(case.kind))
     def holds(example: Example) -> None:
         compare(case, example)
@@ -239,9 +239,13 @@ def test_any_records_end_as_the_model_says_and_are_put_back(case: Case) -> None:
     holds()
 
 
+# Numbers of one type are enough: what happens meanwhile happens to the row.
+@pytest.mark.parametrize(
+    "case", [(shape, "numeric") for shape in TARGETS], indirect=True, ids="-".join
+)
 def test_what_the_application_does_meanwhile_is_migrated_as_it_is_then(case: Case) -> None:
     @seed(zlib.crc32(case.name.encode()))
-    @settings(EXAMPLES, max_examples=2)
+    @settings(EXAMPLES, max_examples=3)
     @given(interrupted_examples(case.kind))
     def holds(drawn: tuple[Example, Meanwhile]) -> None:
         compare_interrupted(case, *drawn)
