@@ -52,20 +52,34 @@ digits_38 = st.builds(
     st.integers(-(10**38) + 1, 10**38 - 1),
     st.integers(0, 37),
 )
+not_usual: dict[str, list[st.SearchStrategy[str | None]]] = {
+    "numeric": [
+        digits_38,
+        st.integers(-3, 0).map(str),
+        st.sampled_from([None, "NaN", "Infinity", "-Infinity", "0.00", "7.50"]),
+    ],
+    "text": [
+        st.sampled_from(["5.0", " 7 ", "1e5", "-0", "+3", ".5", "8.", "1E-3", "1e999", "9" * 999]),
+        st.sampled_from([None, "", " ", "1,234", "#REF!", "٣", "７", "7\u00a0", "\t7", "1_0"])
+        | st.sampled_from(["NaN", "Infinity", "1e1000", "9" * 1000, "-", ".", "1e", "5 6", "0x7"])
+        | texts(4),
+    ],
+    "double precision": [
+        st.floats(allow_nan=False, allow_infinity=False).map(repr),
+        st.sampled_from([None, "0.1", "1e23", "9007199254740993", "nan", "inf", "-inf", "-0.0"]),
+    ],
+}
+
+
+def weighted(*choices: tuple[int, st.SearchStrategy[Any]]) -> st.SearchStrategy[Any]:
+    """One of the strategies; each as often as its weight says, which `|` would not keep."""
+    drawn = [strategy for weight, strategy in choices for _ in range(weight)]
+    return st.integers(0, len(drawn) - 1).flatmap(lambda n: drawn[n])
+
+
 quantities: dict[str, st.SearchStrategy[str | None]] = {
-    "numeric": whole
-    | whole
-    | digits_38
-    | st.integers(-3, 0).map(str)
-    | st.sampled_from([None, "NaN", "Infinity", "-Infinity", "0.00", "7.50"]),
-    "text": whole
-    | st.sampled_from(["5.0", " 7 ", "1e5", "-0", "+3", ".5", "8.", "1E-3", "1e999", "9" * 999])
-    | st.sampled_from([None, "", " ", "1,234", "#REF!", "٣", "７", "7\u00a0", "\t7", "1_0", "0x7"])
-    | st.sampled_from(["NaN", "Infinity", "1e1000", "9" * 1000, "-", ".", "e5", "1e", "5 6"])
-    | texts(4),
-    "double precision": whole
-    | st.floats().map(repr)
-    | st.sampled_from([None, "0.1", "1e23", "9007199254740993", "nan", "inf", "-inf", "-0.0"]),
+    kind: weighted((4, whole), *((1, strategy) for strategy in strategies))
+    for kind, strategies in not_usual.items()
 }
 
 
@@ -98,22 +112,24 @@ class Example:
         return {**SIDES, **{location: company for company, location in self.defaults.items()}}
 
 
-def rows(keys_of: str, kind: str, there: bool) -> st.SearchStrategy[list[Filled]]:
-    """Stock records, some of which name a location."""
-    nowhere = st.none()
-    somewhere = st.sampled_from([10, 20, 30, *SIDES, MISSING, MISSING])
-    record = st.builds(
-        Record,
-        key=keys[keys_of],
-        company=st.sampled_from([1, 1, 2, 2, 3, 3, STRANGER, None]),
-        item=st.sampled_from(["A", "A ", "a", "Ä", "A\u0308", "", " ", None]) | texts(8),
-        quantity=quantities[kind],
-        reserved=st.none() | whole | quantities[kind],
-        deleted=st.sampled_from([False, False, False, False, True]),
-        location=nowhere | nowhere | somewhere if there else nowhere,
-    )
-    filled = st.builds(Filled, record, st.integers(0, 23))
-    return st.lists(filled, min_size=20, max_size=40, unique_by=lambda row: row.record.key)
+@st.composite
+def rows(draw: st.DrawFn, keys_of: str, kind: str, *, there: bool) -> Filled:
+    """A stock record that may name a location."""
+    company = draw(st.sampled_from([1, 2, 3] * 4 + [STRANGER, None]))
+    elsewhere = st.sampled_from([10, 20, 31, 91, MISSING, MISSING])
+    own = st.sampled_from([0, 1]).map(lambda side: company and company * 10 + side)
+    location = weighted((7, st.none()), (1, own), (1, elsewhere)) if there else st.none()
+    record = Record(
+        key=draw(keys[keys_of]),
+        company=company,
+        item=draw(st.sampled_from(["A", "A ", "a", "Ä", "A\u0308", "", " ", None]) | texts(8)),
+        quantity=draw(quantities[kind]),
+        reserved=draw(weighted((3, st.none()), (4, st.integers(0, 9).map(str)),
+                               (1, quantities[kind]))),
+        deleted=draw(st.sampled_from([False] * 9 + [True])),
+        location=draw(location),
+    )  # fmt: skip
+    return Filled(record, draw(st.integers(0, 23)))
 
 
 @st.composite
@@ -132,7 +148,14 @@ def examples(draw: st.DrawFn, kind: str) -> Example:
         phases=[*draw(st.sampled_from([[], [pilot]])), {"name": "rest"}],
         rows_of_a_chunk=draw(st.sampled_from([1000, 7, 3])),
         with_default=draw(st.frozensets(st.sampled_from(sorted(COMPANIES)))),
-        rows=draw(rows(keys_of, kind, there)),
+        rows=draw(
+            st.lists(
+                rows(keys_of, kind, there=there),
+                min_size=30,
+                max_size=60,
+                unique_by=lambda filled: filled.record.key,
+            )
+        ),
     )  # fmt: skip
 
 
