@@ -125,6 +125,27 @@ def test_an_allocation_to_a_strangers_store_is_put_aside(database: Database) -> 
     assert database.psql("SELECT rule FROM inventory_migration.outcome") == "location_foreign"
 
 
+def test_a_number_is_no_allocation_to_the_location_of_that_key(database: Database) -> None:
+    stage.shop(database, companies=1, items=3)
+    database.psql(
+        """
+        CREATE TABLE locations (id bigserial PRIMARY KEY, company_id bigint, name text, code text,
+                                is_default boolean);
+        INSERT INTO locations VALUES (10, 1, 'Main', 'M', true);
+        ALTER TABLE stock_items ADD allocations jsonb;
+        UPDATE stock_items SET allocations = '10' WHERE id = 2;
+        UPDATE stock_items SET allocations = '{"10": {}}' WHERE id = 3;
+        """
+    )
+    stage.migrate(
+        database, stage.mapping(target={"shape": "allocation_json", "column": "allocations"})
+    )
+    assert (
+        database.psql("SELECT key_text, outcome, rule FROM inventory_migration.outcome ORDER BY 1")
+        == "2|quarantined|location_foreign\n3|already|"
+    )
+
+
 @pytest.mark.parametrize("nothing", ["NULL", "'{}'", "'[]'", "'null'"])
 def test_json_that_holds_nothing_is_filled_and_put_back_as_it_was(
     database: Database, nothing: str

@@ -141,6 +141,24 @@ def test_of_a_net_quantity_all_is_available(database: Database) -> None:
     agree(predicted, run(database, net))
 
 
+def test_units_are_exact_beyond_the_digits_that_a_float_or_a_decimal_keeps(
+    database: Database,
+) -> None:
+    stage.shop(database, items=2)
+    database.psql(
+        """
+        ALTER TABLE stock_items ALTER quantity TYPE numeric, ALTER reserved TYPE numeric;
+        UPDATE stock_items SET quantity = 2e37 + 1, reserved = 1e-20;
+        """
+    )
+    predicted = predict(database, stage.MAPPING)
+    units = "40000000000000000000000000000000000002"
+    assert predicted["units"] == {"before": units, "after": units}
+    left = f"{units[:-1]}1.99999999999999999998"
+    assert predicted["available"] == {"before": left, "after": left}
+    agree(predicted, run(database, stage.MAPPING))
+
+
 def test_units_are_exact_decimals_whatever_they_are_kept_as(database: Database) -> None:
     stage.shop(database, items=4)
     database.psql(

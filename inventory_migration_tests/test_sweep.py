@@ -118,3 +118,24 @@ def test_a_late_record_that_breaks_a_rule_is_put_aside_once(database: Database) 
     )
     assert stage.close(database).proof.passed
     assert stage.outcomes(database) == {"migrated": 12, "quarantined": 1}
+
+
+def test_a_copy_that_arrives_late_is_put_aside_as_one_that_was_there(database: Database) -> None:
+    stage.shop(database, companies=1, items=2)
+    strict = stage.mapping(rules={"item_duplicate": "quarantine"})
+    stage.locations(database, strict)
+    stage.transform(database, strict)
+    database.psql(
+        "INSERT INTO stock_items (company_id, sku, quantity) "
+        "VALUES (1, 'SKU-1', 1), (1, 'SKU-3', 1), (1, 'SKU-4', 1), (1, 'SKU-4', 1), "
+        "(NULL, 'SKU-2', 1)"
+    )
+    assert stage.close(database, strict).proof.differences == []
+    assert (
+        database.psql("SELECT key_text, rule FROM inventory_migration.outcome ORDER BY key_text")
+        == "3|item_duplicate\n5|item_duplicate\n6|item_duplicate\n7|company_missing"
+    )
+    assert (
+        database.psql("SELECT id FROM stock_items WHERE location_id IS NOT NULL ORDER BY id")
+        == "1\n2\n4"
+    )

@@ -6,7 +6,6 @@ run is judged in `verbs.py`.
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
@@ -33,15 +32,19 @@ def predict(connection: sa.Connection, resolved: ResolvedMapping) -> dict[str, A
     conditions = canonical.rule_conditions(resolved)
     rows = connection.execute(
         sa.text(f"""
-            SELECT company_key::text AS company_key, outcome, rule, count(*) AS records,
-                   COALESCE(sum(quantity), 0) AS units, COALESCE(sum(reserved), 0) AS reserved,
-                   count(*) FILTER (WHERE outcome <> 'skipped'
-                                      AND {conditions["negative_quantity"]}) AS negative,
-                   count(*) FILTER (WHERE outcome <> 'skipped'
-                                      AND {conditions["reserved_exceeds_quantity"]})
-                       AS over_reserved
-            FROM ({escaped(relation)}) AS r
-            GROUP BY company_key, outcome, rule
+            SELECT g.*, {canonical.available(resolved, "units", "reserved")} AS available
+            FROM (
+                SELECT company_key::text AS company_key, outcome, rule, count(*) AS records,
+                       -- Over all groups: a sum of Decimals keeps 28 digits only.
+                       COALESCE(sum(sum(quantity)) OVER (), 0) AS units,
+                       COALESCE(sum(sum(reserved)) OVER (), 0) AS reserved,
+                       count(*) FILTER (WHERE outcome <> 'skipped'
+                                          AND {conditions["negative_quantity"]}) AS negative,
+                       count(*) FILTER (WHERE outcome <> 'skipped'
+                                          AND {conditions["reserved_exceeds_quantity"]})
+                           AS over_reserved
+                FROM ({escaped(relation)}) AS r
+                GROUP BY company_key, outcome, rule) AS g
         """)
     ).all()
     companies = connection.execute(
@@ -65,8 +68,10 @@ def predict(connection: sa.Connection, resolved: ResolvedMapping) -> dict[str, A
         "reserved_exceeds_quantity": sum(row.over_reserved for row in rows),
         "item_duplicate": int(duplicates),
     }
-    units, reserved = _total(rows, "units"), _total(rows, "reserved")
-    available = units if mapping.quantity_basis == "net" else units - reserved
+    totals = {
+        name: exact(getattr(rows[0], name) if rows else None)
+        for name in ("units", "reserved", "available")
+    }
     outcomes = {name: _count(rows, name) for name in OUTCOMES}
     lacking = [row for row in companies if row.default_locations == 0]
     by_company: dict[str, list[Any]] = {}
@@ -85,9 +90,7 @@ def predict(connection: sa.Connection, resolved: ResolvedMapping) -> dict[str, A
         "warnings": {
             rule: count for rule, count in warnings.items() if count and actions[rule] == "warn"
         },
-        "units": {"before": exact(units), "after": exact(units)},
-        "reserved": {"before": exact(reserved), "after": exact(reserved)},
-        "available": {"before": exact(available), "after": exact(available)},
+        **{name: {"before": total, "after": total} for name, total in totals.items()},
         "elapsed_seconds": round(outcomes["migrated"] / _speed(connection), 1),
         "companies_without_default_location": [row.company_name for row in lacking],
         "by_company": [
@@ -138,10 +141,6 @@ def _speed(connection: sa.Connection) -> float:
         .limit(1)
     ).scalar()
     return float(found) if found else RECORDS_PER_SECOND
-
-
-def _total(rows: Any, name: str) -> Decimal:
-    return sum((getattr(row, name) for row in rows), Decimal(0))
 
 
 def _count(rows: Any, outcome: str) -> int:

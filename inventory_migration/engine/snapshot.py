@@ -58,12 +58,6 @@ def _snapshot(resolved: ResolvedMapping, migration: Migration, covered: list[Mig
     keys = columns.keys(resolved)
     key_list = ", ".join(keys)
     before = columns.before_columns(resolved)
-    duplicate = "false"
-    if resolved.mapping.rules.item_duplicate != "warn":
-        duplicate = (
-            "item_key IS NOT NULL AND company_key IS NOT NULL AND skip_reason IS NULL "
-            "AND count(*) OVER (PARTITION BY company_key, item_key, skip_reason) > 1"
-        )
     only = (
         f"JOIN ({coverage.uncovered(resolved, covered)}) AS u "
         f"ON {columns.same_key(resolved, 'u', 'r')}"
@@ -78,10 +72,7 @@ def _snapshot(resolved: ResolvedMapping, migration: Migration, covered: list[Mig
             SELECT {", ".join(f"r.{key}" for key in keys)}, r.company_key, r.item_key, r.quantity,
                    r.reserved, r.skip_reason, r.row_hash, r.item_duplicate,
                    {", ".join(f"r.{name}" for name in before.values())}
-            FROM (
-                SELECT x.*, {duplicate} AS item_duplicate
-                FROM ({canonical.source_rows(resolved, extra=shape_of(resolved).pre_images())}) AS x
-            ) AS r {only}),
+            FROM ({flagged_rows(resolved)}) AS r {only}),
         owners AS (
             SELECT {company_key} AS company_key, {_listed_phase(resolved, company_key)} AS listed
             FROM {resolved.company.sql} AS c
@@ -107,6 +98,23 @@ def _snapshot(resolved: ResolvedMapping, migration: Migration, covered: list[Mig
                row_hash, item_duplicate, {", ".join(before.values())}
         FROM placed JOIN sizes USING (phase)
         ORDER BY 1"""
+
+
+def flagged_rows(resolved: ResolvedMapping) -> str:
+    """Every stock record with its pre-images, and whether its company has the item twice.
+
+    That is told by all records, also those that a migration does not take; where it is merely
+    warned about, nobody reads it.
+    """
+    duplicate = "false"
+    if resolved.mapping.rules.item_duplicate != "warn":
+        duplicate = (
+            "item_key IS NOT NULL AND company_key IS NOT NULL AND skip_reason IS NULL "
+            "AND count(*) OVER (PARTITION BY company_key, item_key, skip_reason) > 1"
+        )
+    return f"""
+        SELECT x.*, {duplicate} AS item_duplicate
+        FROM ({canonical.source_rows(resolved, extra=shape_of(resolved).pre_images())}) AS x"""
 
 
 def _listed_phase(resolved: ResolvedMapping, company_key: str) -> str:

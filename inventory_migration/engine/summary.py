@@ -46,7 +46,6 @@ def summarize(
     records = connection.execute(_RECORDS, parameters).one()
     quarantined = connection.execute(_QUARANTINED, parameters).all()
     warnings = connection.execute(_WARNINGS, parameters).all()
-    net = row.definition["quantity_basis"] == "net"
     before, reserved_before = row.snapshot_units or 0, row.snapshot_reserved or 0
     after = row.units_after if row.units_after is not None else before
     reserved_after = row.reserved_after if row.reserved_after is not None else reserved_before
@@ -69,8 +68,8 @@ def summarize(
         "units": {"before": exact(before), "after": exact(after)},
         "reserved": {"before": exact(reserved_before), "after": exact(reserved_after)},
         "available": {
-            "before": exact(before if net else before - reserved_before),
-            "after": exact(after if net else after - reserved_after),
+            "before": exact(row.available_before),
+            "after": exact(row.available_after),
         },
         "changed_by_application": {
             "units": exact(row.units_changed),
@@ -289,11 +288,18 @@ _MIGRATION = sa.text(f"""
                AS elapsed_seconds,
            count(w.company_key) FILTER (WHERE w.created) AS locations_created,
            count(w.company_key) FILTER (WHERE NOT w.created) AS locations_adopted,
-           count(w.company_key) FILTER (WHERE w.removed) AS locations_removed
+           count(w.company_key) FILTER (WHERE w.removed) AS locations_removed,
+           -- Subtracted here, since a Decimal keeps 28 digits only.
+           m.snapshot_units
+               - CASE WHEN n.net THEN 0 ELSE m.snapshot_reserved END AS available_before,
+           COALESCE(m.units_after, m.snapshot_units)
+               - CASE WHEN n.net THEN 0 ELSE COALESCE(m.reserved_after, m.snapshot_reserved) END
+               AS available_after
     FROM {SCHEMA}.migration AS m
+    CROSS JOIN LATERAL (SELECT m.definition->>'quantity_basis' = 'net' AS net) AS n
     LEFT JOIN {SCHEMA}.company_location AS w USING (migration_id)
     WHERE m.migration_id = :migration_id
-    GROUP BY m.migration_id
+    GROUP BY m.migration_id, n.net
 """)
 
 _RECORDS = sa.text(f"""

@@ -227,6 +227,6 @@ def _add(
                ({next_chunk}
                 + (row_number() OVER (ORDER BY {keys}) - 1) / {rows})::integer,
                {phase_number(resolved)}, {keys}, company_key, item_key, quantity, reserved,
-               skip_reason, row_hash, false, {", ".join(before.values())}
-        FROM ({canonical.source_rows(resolved, extra=shape_of(resolved).pre_images())}) AS r
+               skip_reason, row_hash, item_duplicate, {", ".join(before.values())}
+        FROM ({snapshot.flagged_rows(resolved)}) AS r
         WHERE {never}""")

@@ -23,13 +23,14 @@ class AllocationJson(SourceColumns):
         return "text"
 
     def location_key(self, alias: str = "s") -> str:
-        """The object's first key; the text of what is no object, which names no location."""
+        """The object's first key; type and text of what is no object, which names no location."""
         column = self._column(alias)
         return (
             f"CASE WHEN {self.empty(alias)} THEN NULL "
             f"WHEN jsonb_typeof({column}) = 'object' "
             f"THEN (SELECT min(im_k) FROM jsonb_object_keys({column}) AS im_k) "
-            f"ELSE {column}::text END"
+            # The text of a bare number would be some location's key.
+            f"ELSE jsonb_typeof({column}) || ' ' || {column}::text END"
         )
 
     def same_location(self, key: str, location_key: str) -> str:
