@@ -27,6 +27,7 @@ from inventory_migration.engine import (
     columns,
     control,
     gates,
+    joins,
     ledger,
     phases,
     plan,
@@ -85,9 +86,15 @@ def one_moment(target: Target) -> Iterator[tuple[sa.Connection, str]]:
 def audit_profile(
     target: Target, mapping: StockMapping, claim: control.Claim, *, run_id: str | None = None
 ) -> Profile:
-    """Describe the inventory as it is; writes nothing but that its gate has yet to judge it."""
+    """Describe the inventory as it is; writes nothing but that its gate has yet to judge it.
+
+    Raises:
+        MappingInvalid: The mapping does not fit the database; nothing was written at all.
+    """
     resolved = plan.read_mapping(target.engine, mapping)
     claim.take(resolved.target)
+    with one_moment(target) as (connection, _):
+        joins.refuse_unfaithful(connection, resolved)
     with target.engine.begin() as connection:
         ledger.install(connection)
         gates.open_gate(connection, resolved, "audit_profile", run_id=run_id)
@@ -234,7 +241,13 @@ def run(
 
 
 def test(target: Target, mapping: StockMapping) -> dict[str, Any]:
-    """What a run would do and whether its first gate would let it; writes nothing at all."""
+    """What a run would do and whether its first gate would let it; writes nothing at all.
+
+    Raises:
+        MappingInvalid: A run would be refused with this mapping, whatever its gates say.
+    """
+    with one_moment(target) as (connection, _):
+        joins.refuse_unfaithful(connection, resolve(connection, mapping))
     verdict = judge(target, mapping, "audit_profile", keep=False)
     with one_moment(target) as (connection, _):
         resolved = resolve(connection, mapping)
@@ -254,9 +267,14 @@ def test(target: Target, mapping: StockMapping) -> dict[str, Any]:
 
 
 def validate(target: Target, mapping: StockMapping) -> dict[str, Any]:
-    """The gates of what was written and the two-way proof, as of now; writes nothing."""
+    """The gates of what was written and the two-way proof, as of now; writes nothing.
+
+    Raises:
+        MappingInvalid: The mapping does not fit the database, so that nothing can be proved by it.
+    """
     with one_moment(target) as (connection, _):
         resolved = resolve(connection, mapping)
+        joins.refuse_unfaithful(connection, resolved)
         migration = ledger.current(connection, mapping.name)
         proved = proof.prove(connection, resolved, migration)
         as_of = proved.as_of.isoformat()

@@ -17,6 +17,7 @@ from inventory_migration.engine import (
     control,
     coverage,
     gates,
+    joins,
     ledger,
     schema_change,
 )
@@ -101,6 +102,7 @@ def prepare_locations(
 
     Raises:
         GateRefused: The audit profile's gate has not passed.
+        MappingInvalid: The mapping's joins lose or multiply a record.
         DefaultLocationWrong: A company has two, or one belongs to no company, or one is missing and
             may not be created; lists all.
     """
@@ -108,6 +110,7 @@ def prepare_locations(
     claim.take(resolved.target)
     with engine.connect() as connection:
         gates.require(connection, resolved, "audit_profile")
+        joins.refuse_unfaithful(connection, resolved)
         refuse_wrong_defaults(connection, resolved)
     migration = open_migration(engine, resolved, start)
     if migration is None:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped
-from inventory_migration.engine import control, gates, ledger, phases, plan, proof
+from inventory_migration.engine import control, gates, joins, ledger, phases, plan, proof
 from inventory_migration.engine.ledger import Migration
 from inventory_migration.engine.plan import Start
 from inventory_migration.engine.proof import Proof
@@ -47,6 +47,7 @@ def reconcile(
 
     Raises:
         GateRefused: The gate of the transformed stock has not passed or is stale, or nothing moved.
+        MappingInvalid: The mapping's joins lose or multiply a record by now.
     """
     resolved = plan.read_mapping(engine, mapping)
     claim.take(resolved.target)
@@ -76,6 +77,8 @@ def _close(engine: sa.Engine, resolved: ResolvedMapping, migration: Migration) -
     """Prove, and keep the totals and the verdict with the migration."""
     with control.exclusive(engine, migration.migration_id) as connection:
         control.durably(connection)
+        # A record that a join loses by now would look like one that the application has deleted.
+        joins.refuse_unfaithful(connection, resolved)
         ledger.set_state(connection, migration.migration_id, "verifying")
         found = proof.prove(connection, resolved, migration)
         _note_totals(connection, resolved, migration)

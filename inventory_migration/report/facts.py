@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from inventory_migration import __version__
 from inventory_migration.catalog import ResolvedMapping, resolve
 from inventory_migration.database import describe, escaped
-from inventory_migration.engine import ledger, proof, summary, trail
+from inventory_migration.engine import joins, ledger, proof, summary, trail
 from inventory_migration.engine.ledger import Migration
 from inventory_migration.engine.triggers import fired_triggers
 from inventory_migration.errors import MappingInvalid
@@ -84,6 +84,7 @@ def _compared(
     }
     try:
         resolved = resolve(connection, mapping)
+        joins.refuse_unfaithful(connection, resolved)
     except MappingInvalid as error:
         return {**nothing, "not_comparable": str(error)}
     found = {
