@@ -34,6 +34,7 @@ from inventory_migration.engine import (
     prediction,
     proof,
     reconcile,
+    rivals,
     rollback,
     subjects,
     summary,
@@ -90,11 +91,12 @@ def audit_profile(
 
     Raises:
         MappingInvalid: The mapping does not fit the database; nothing was written at all.
+        TargetTaken: A migration of another mapping stands there; the same.
     """
     resolved = plan.read_mapping(target.engine, mapping)
     claim.take(resolved.target)
     with one_moment(target) as (connection, _):
-        joins.refuse_unfaithful(connection, resolved)
+        _refuse(connection, resolved)
     with target.engine.begin() as connection:
         ledger.install(connection)
         gates.open_gate(connection, resolved, "audit_profile", run_id=run_id)
@@ -219,6 +221,7 @@ def run(
         GateRefused: A gate did not pass; names the expectation that failed.
         MigrationFailed: The proof found a difference.
         MappingInvalid: The mapping does not fit the database, or has no phase `stop_after`.
+        TargetTaken: A migration of another mapping stands there.
     """
     start = start or Start(explicit=True)
     phases.require_phase(mapping, stop_after)
@@ -244,10 +247,11 @@ def test(target: Target, mapping: StockMapping) -> dict[str, Any]:
     """What a run would do and whether its first gate would let it; writes nothing at all.
 
     Raises:
-        MappingInvalid: A run would be refused with this mapping, whatever its gates say.
+        MappingInvalid: The mapping does not fit the database, so that no gate lets it run.
+        TargetTaken: A migration of another mapping stands there.
     """
     with one_moment(target) as (connection, _):
-        joins.refuse_unfaithful(connection, resolve(connection, mapping))
+        _refuse(connection, resolve(connection, mapping))
     verdict = judge(target, mapping, "audit_profile", keep=False)
     with one_moment(target) as (connection, _):
         resolved = resolve(connection, mapping)
@@ -397,6 +401,12 @@ def create_default_warehouse_per_company(
             .order_by(ledger.company_location.c.company_name)
         )
         return [dict(row._mapping) for row in rows]
+
+
+def _refuse(connection: sa.Connection, resolved: ResolvedMapping) -> None:
+    """Refuse a mapping with which nothing must be written, whatever a gate would say."""
+    rivals.refuse_rival(connection, resolved)
+    joins.refuse_unfaithful(connection, resolved)
 
 
 def _profile(connection: sa.Connection, resolved: ResolvedMapping) -> Profile:

@@ -19,6 +19,7 @@ from inventory_migration.engine import (
     gates,
     joins,
     ledger,
+    rivals,
     schema_change,
 )
 from inventory_migration.engine.failures import Action, action_for, sqlstate
@@ -69,10 +70,12 @@ def open_migration(engine: sa.Engine, resolved: ResolvedMapping, start: Start) -
         MigrationPaused: It stands still and `start` does not resume it.
         StartRefused: Its state does not allow this start.
         SuperuserRefused: The role would lend its rights to the application's triggers.
+        TargetTaken: A migration of another mapping stands there.
     """
     _refuse_superuser(resolved, start)
     with engine.begin() as connection:
         ledger.install(connection)
+        rivals.refuse_rival(connection, resolved)
         active = ledger.find(connection, target=resolved.target, states=ledger.ACTIVE)
         if active is not None:
             _take_up(connection, resolved, active, start)
@@ -207,13 +210,6 @@ def _take_up(
     connection: sa.Connection, resolved: ResolvedMapping, active: Migration, start: Start
 ) -> None:
     mapping = resolved.mapping
-    if active.mapping != mapping.name:
-        raise StartRefused(
-            mapping=active.mapping,
-            migration_id=active.migration_id,
-            why=f"writes the same target {active.target} and is {active.state}",
-            command=f"status {active.mapping}",
-        )
     if active.state in {"paused", "held"} and not start.resume:
         raise MigrationPaused(
             mapping=mapping.name,
