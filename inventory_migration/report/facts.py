@@ -58,6 +58,7 @@ def _facts(
         "put_aside": trail.outcomes_by_rule(connection, migration_id),
         "quarantine": trail.quarantined(connection, migration_id, limit=MOST_ROWS),
         "phases": trail.phases(connection, migration_id),
+        "chunks": trail.chunks(connection, migration_id, limit=MOST_ROWS),
         "gates": trail.verdicts(connection, mapping.name),
         "conflicts": trail.conflicts(connection, migration_id, limit=MOST_ROWS),
         "events": trail.events(connection, migration_id),
