@@ -36,6 +36,7 @@ from inventory_migration.engine import (
     reconcile,
     rivals,
     rollback,
+    standing,
     subjects,
     summary,
 )
@@ -282,6 +283,7 @@ def validate(target: Target, mapping: StockMapping) -> dict[str, Any]:
         migration = ledger.current(connection, mapping.name)
         proved = proof.prove(connection, resolved, migration)
         as_of = proved.as_of.isoformat()
+        figures = standing.standing(connection, resolved, migration)
     judged = {
         suite: _gate(judge(target, mapping, suite, keep=False))
         for suite in ("transformed_stock", "reconciliation_report")
@@ -292,6 +294,7 @@ def validate(target: Target, mapping: StockMapping) -> dict[str, Any]:
         "mapping": mapping.name,
         "passed": proved.passed and all(gate["passed"] for gate in judged.values()),
         "as_of": as_of,
+        **figures,
         "differences": [
             {
                 "kind": difference.kind,
@@ -432,6 +435,7 @@ def _gate(verdict: Verdict) -> dict[str, Any]:
     failed = [e for e in said["expectations"] if not e["success"]]
     return {
         "passed": verdict.passed,
+        "expectations": len(verdict.expectations),
         "failed": [e for e in failed if e["severity"] == "critical" or e["error"]],
         "warnings": [e for e in failed if e["severity"] != "critical" and not e["error"]],
     }
