@@ -146,6 +146,24 @@ class StartRefused(MigrationError):
         )
 
 
+class TargetTaken(MigrationError):
+    """A migration of another mapping writes this target, or has written it."""
+
+    exit_code = 2
+
+    def __init__(
+        self, *, mapping: str, target: str, owner: str, migration_id: int, state: str
+    ) -> None:
+        """Name the target, the mapping that it belongs to, and both ways out."""
+        self.mapping, self.target, self.owner = mapping, target, owner
+        self.migration_id, self.state = migration_id, state
+        super().__init__(
+            f"{mapping}: {target} is moved by the mapping {owner}, whose migration {migration_id} "
+            f"is {state.replace('_', ' ')}; go on with that mapping (a renamed file takes its name "
+            f"back), or undo it first with 'inventory-migration rollback {owner}'"
+        )
+
+
 class ControlTotalsDiffer(MigrationError):
     """What was read back from the target is not what was locked: never worked around."""
 

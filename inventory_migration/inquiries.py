@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from inventory_migration.catalog import resolve
-from inventory_migration.engine import ledger, phases, plan, rollback, statements, summary
+from inventory_migration.engine import ledger, phases, plan, rivals, rollback, statements, summary
 from inventory_migration.engine.ledger import Migration
 from inventory_migration.errors import MigrationPaused, NothingMigrated, StartRefused
 from inventory_migration.mapping import StockMapping
@@ -76,10 +76,12 @@ def is_startable(
         MigrationPaused: It stands still until somebody resumes it.
         NothingMigrated: There is nothing to resume.
         StartRefused: What there is cannot be resumed.
+        TargetTaken: A migration of another mapping stands there.
     """
     phases.require_phase(mapping, stop_after)
     resolved = plan.read_mapping(target.reader, mapping)
     with target.reader.connect() as connection:
+        rivals.refuse_rival(connection, resolved)
         found = None
         if ledger.installed(connection):
             found = ledger.find(connection, target=resolved.target, states=ledger.ACTIVE)

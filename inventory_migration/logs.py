@@ -21,6 +21,17 @@ Form = Literal["text", "json"]
 SUBJECTS = ("migration_id", "phase", "chunk", "company")
 """What a record may be about, as attributes that `extra` gives it."""
 
+FIGURES = (
+    "rows_total",
+    "rows_done",
+    "rows_migrated",
+    "rows_already",
+    "rows_skipped",
+    "rows_quarantined",
+    "rows_gone",
+)
+"""Numbers of records that `extra` gives a record, for machines; its message has them for people."""
+
 _PACKAGE = "inventory_migration"
 _HIDDEN = "***"
 
@@ -105,13 +116,14 @@ class JsonFormatter(logging.Formatter):
     """One JSON object a line, for machines."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the object: time, level, logger, message, and what it is about."""
+        """Return the object: time, level, logger, message, what it is about, and its figures."""
         said = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
             **subjects(record),
+            **_given(record, FIGURES),
         }
         if record.exc_text:
             said["traceback"] = record.exc_text
@@ -120,7 +132,11 @@ class JsonFormatter(logging.Formatter):
 
 def subjects(record: logging.LogRecord) -> dict[str, object]:
     """Return what a record is about, as far as it says so."""
-    return {name: value for name in SUBJECTS if (value := getattr(record, name, None)) is not None}
+    return _given(record, SUBJECTS)
+
+
+def _given(record: logging.LogRecord, names: tuple[str, ...]) -> dict[str, object]:
+    return {name: value for name in names if (value := getattr(record, name, None)) is not None}
 
 
 class Logging:

@@ -27,13 +27,16 @@ from inventory_migration.engine import (
     columns,
     control,
     gates,
+    joins,
     ledger,
     phases,
     plan,
     prediction,
     proof,
     reconcile,
+    rivals,
     rollback,
+    standing,
     subjects,
     summary,
 )
@@ -85,9 +88,16 @@ def one_moment(target: Target) -> Iterator[tuple[sa.Connection, str]]:
 def audit_profile(
     target: Target, mapping: StockMapping, claim: control.Claim, *, run_id: str | None = None
 ) -> Profile:
-    """Describe the inventory as it is; writes nothing but that its gate has yet to judge it."""
+    """Describe the inventory as it is; writes nothing but that its gate has yet to judge it.
+
+    Raises:
+        MappingInvalid: The mapping does not fit the database; nothing was written at all.
+        TargetTaken: A migration of another mapping stands there; the same.
+    """
     resolved = plan.read_mapping(target.engine, mapping)
     claim.take(resolved.target)
+    with one_moment(target) as (connection, _):
+        _refuse(connection, resolved)
     with target.engine.begin() as connection:
         ledger.install(connection)
         gates.open_gate(connection, resolved, "audit_profile", run_id=run_id)
@@ -212,6 +222,7 @@ def run(
         GateRefused: A gate did not pass; names the expectation that failed.
         MigrationFailed: The proof found a difference.
         MappingInvalid: The mapping does not fit the database, or has no phase `stop_after`.
+        TargetTaken: A migration of another mapping stands there.
     """
     start = start or Start(explicit=True)
     phases.require_phase(mapping, stop_after)
@@ -234,7 +245,14 @@ def run(
 
 
 def test(target: Target, mapping: StockMapping) -> dict[str, Any]:
-    """What a run would do and whether its first gate would let it; writes nothing at all."""
+    """What a run would do and whether its first gate would let it; writes nothing at all.
+
+    Raises:
+        MappingInvalid: The mapping does not fit the database, so that no gate lets it run.
+        TargetTaken: A migration of another mapping stands there.
+    """
+    with one_moment(target) as (connection, _):
+        _refuse(connection, resolve(connection, mapping))
     verdict = judge(target, mapping, "audit_profile", keep=False)
     with one_moment(target) as (connection, _):
         resolved = resolve(connection, mapping)
@@ -254,12 +272,18 @@ def test(target: Target, mapping: StockMapping) -> dict[str, Any]:
 
 
 def validate(target: Target, mapping: StockMapping) -> dict[str, Any]:
-    """The gates of what was written and the two-way proof, as of now; writes nothing."""
+    """The gates of what was written and the two-way proof, as of now; writes nothing.
+
+    Raises:
+        MappingInvalid: The mapping does not fit the database, so that nothing can be proved by it.
+    """
     with one_moment(target) as (connection, _):
         resolved = resolve(connection, mapping)
+        joins.refuse_unfaithful(connection, resolved)
         migration = ledger.current(connection, mapping.name)
         proved = proof.prove(connection, resolved, migration)
         as_of = proved.as_of.isoformat()
+        figures = standing.standing(connection, resolved, migration)
     judged = {
         suite: _gate(judge(target, mapping, suite, keep=False))
         for suite in ("transformed_stock", "reconciliation_report")
@@ -270,6 +294,7 @@ def validate(target: Target, mapping: StockMapping) -> dict[str, Any]:
         "mapping": mapping.name,
         "passed": proved.passed and all(gate["passed"] for gate in judged.values()),
         "as_of": as_of,
+        **figures,
         "differences": [
             {
                 "kind": difference.kind,
@@ -381,6 +406,12 @@ def create_default_warehouse_per_company(
         return [dict(row._mapping) for row in rows]
 
 
+def _refuse(connection: sa.Connection, resolved: ResolvedMapping) -> None:
+    """Refuse a mapping with which nothing must be written, whatever a gate would say."""
+    rivals.refuse_rival(connection, resolved)
+    joins.refuse_unfaithful(connection, resolved)
+
+
 def _profile(connection: sa.Connection, resolved: ResolvedMapping) -> Profile:
     from inventory_migration.audit.profile import profile
 
@@ -404,6 +435,7 @@ def _gate(verdict: Verdict) -> dict[str, Any]:
     failed = [e for e in said["expectations"] if not e["success"]]
     return {
         "passed": verdict.passed,
+        "expectations": len(verdict.expectations),
         "failed": [e for e in failed if e["severity"] == "critical" or e["error"]],
         "warnings": [e for e in failed if e["severity"] != "critical" and not e["error"]],
     }

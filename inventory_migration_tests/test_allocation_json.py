@@ -263,3 +263,96 @@ def test_the_gate_refuses_a_tenant_with_two_main_stores(database: Database) -> N
     )
     with pytest.raises(GateRefused, match="default-location-unambiguous"):
         verbs.run(verbs.open_target(database.url), BATCHES)
+
+
+CREATING = StockMapping.model_validate(
+    {
+        **(SHIPPED := BATCHES.model_dump(mode="json", by_alias=True)),
+        "locations": {
+            **SHIPPED["locations"],
+            "create": {
+                "id": {"sql": "'store_' || replace(gen_random_uuid()::text, '-', '')"},
+                "name": {"sql": "c.name || ': main store'"},
+            },
+        },
+    }
+)
+"""The shipped mapping, where a tenant without a main store gets one."""
+
+
+def stores(database: Database) -> str:
+    return database.psql('SELECT to_jsonb(s) FROM "Store" s ORDER BY id')
+
+
+def without_main_stores(database: Database) -> None:
+    """Two tenants have other stores only, and a third has no store at all."""
+    demo(database)
+    database.psql(
+        'UPDATE "Store" SET "isMain" = false WHERE "tenantId" IN '
+        '(SELECT id FROM "Tenant" ORDER BY id LIMIT 2);'
+        'DELETE FROM "Store" WHERE "tenantId" = (SELECT id FROM "Tenant" ORDER BY id DESC LIMIT 1)'
+    )
+
+
+def test_tenants_without_a_main_store_get_one_with_a_key_that_the_mapping_makes(
+    database: Database,
+) -> None:
+    without_main_stores(database)
+    batches_before, stores_before = batches(database), stores(database)
+    target = verbs.open_target(database.url)
+    predicted = verbs.test(target, CREATING)
+    assert predicted["gate"]["passed"]
+    assert predicted["locations_created"] == 3
+    assert len(predicted["companies_without_default_location"]) == 3
+    done = verbs.run(target, CREATING)
+    assert done["locations_created"] == 3
+    assert done["records"]["migrated"] == predicted["records"]["migrated"] == 40
+    made = database.psql(
+        'SELECT s.id, s.name, t.name FROM "Store" s JOIN "Tenant" t ON t.id = s."tenantId" '
+        "WHERE s.id LIKE 'store\\_%' AND s.\"isMain\" ORDER BY 2"
+    ).splitlines()
+    assert len({row.split("|")[0] for row in made}) == 3
+    for row in made:
+        key, name, tenant = row.split("|")
+        assert re.fullmatch(r"store_[0-9a-f]{32}", key)
+        assert name == f"{tenant}: main store"
+    allocated = (
+        'SELECT count(*) FROM "InventoryBatch" b JOIN "Store" s ON s."tenantId" = b."tenantId" '
+        'AND s."isMain" AND b."storeAllocations" ? s.id'
+    )
+    assert database.psql(allocated) == "40"
+    assert int(database.psql(f"{allocated} WHERE s.id LIKE 'store\\_%'")) > 0
+    assert verbs.validate(target, CREATING)["passed"]
+    assert verbs.run(target, CREATING)["changed"] is False
+    undone = verbs.roll_back(target, CREATING)["undone"]
+    assert undone == {"records": 40, "kept": 0, "locations": 3}
+    assert (batches(database), stores(database)) == (batches_before, stores_before)
+
+
+def test_a_created_store_that_a_batch_names_outlives_a_rollback(database: Database) -> None:
+    without_main_stores(database)
+    before = stores(database)
+    target = verbs.open_target(database.url)
+    verbs.run(target, CREATING)
+    used = database.psql(
+        "SELECT id FROM \"Store\" WHERE id LIKE 'store\\_%' AND id IN "
+        '(SELECT jsonb_object_keys("storeAllocations") FROM "InventoryBatch") LIMIT 1'
+    )
+    database.psql(
+        'UPDATE "InventoryBatch" SET "storeAllocations" = '
+        f"jsonb_set(\"storeAllocations\", '{{{used},allocated}}', '1000') "
+        'WHERE id = (SELECT min(id) FROM "InventoryBatch" '
+        f"WHERE \"storeAllocations\" ? '{used}')"
+    )
+    undone = verbs.roll_back(target, CREATING)["undone"]
+    assert (undone["kept"], undone["locations"]) == (1, 2)
+    assert database.psql(f"SELECT count(*) FROM \"Store\" WHERE id = '{used}'") == "1"
+    assert len(stores(database).splitlines()) == len(before.splitlines()) + 1
+
+
+def test_a_created_store_needs_a_key_that_the_mapping_makes(database: Database) -> None:
+    demo(database)
+    keyless = CREATING.model_dump(mode="json", by_alias=True)
+    del keyless["locations"]["create"]["id"]
+    with pytest.raises(MappingInvalid, match="column id of Store needs a value and has no default"):
+        verbs.test(verbs.open_target(database.url), StockMapping.model_validate(keyless))

@@ -118,3 +118,4 @@ def test_the_log_says_whose_record_was_put_aside(
     assert [(vars(record)["migration_id"], vars(record)["company"]) for record in said] == [
         (1, "1")
     ]
+    assert [record.message for record in said] == ["record 7 put aside: frozen"]

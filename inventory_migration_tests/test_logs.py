@@ -66,6 +66,18 @@ def test_json_lines_carry_what_a_record_is_about(capsys: Console) -> None:
     assert "ValueError: no\nway" in second["traceback"]
 
 
+def test_json_lines_carry_the_figures_and_text_has_them_in_its_message(capsys: Console) -> None:
+    figures = {"rows_total": 5, "rows_migrated": 4, "rows_quarantined": 0, "rows_gone": 1}
+    for form in ("json", "text"):
+        with logging_to(form=form):
+            worker_says("chunk 7 done", chunk=7, **figures, something_else=3)
+    as_json, as_text = capsys.readouterr().err.splitlines()
+    said = json.loads(as_json)
+    assert {name: said[name] for name in said if name.startswith("rows_")} == figures
+    assert "something_else" not in said
+    assert as_text.endswith("  [chunk 7] chunk 7 done")
+
+
 def test_a_file_gets_what_the_console_gets(capsys: Console, tmp_path: Path) -> None:
     file = tmp_path / "run.log"
     for number in (1, 2):

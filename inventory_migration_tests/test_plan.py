@@ -24,6 +24,7 @@ from inventory_migration.errors import (
     MigrationPaused,
     StartRefused,
     SuperuserRefused,
+    TargetTaken,
 )
 from inventory_migration.mapping import StockMapping
 from inventory_migration_tests import stage
@@ -626,7 +627,7 @@ def test_a_mapping_that_changed_meanwhile_is_refused_with_the_way_out(database: 
 
 def test_another_mapping_does_not_write_a_target_that_is_being_written(database: Database) -> None:
     interrupted(database, lambda _: None)
-    with pytest.raises(StartRefused, match=r"writes the same target .*location_id and is planned"):
+    with pytest.raises(TargetTaken, match=r"location_id is moved by .* shop, .* 1 is planned"):
         stage.locations(database, mapping(name="other"))
     elsewhere = mapping(name="other", **part("target", column="place_id"))
     assert stage.locations(database, elsewhere) is not None

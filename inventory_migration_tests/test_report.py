@@ -11,6 +11,7 @@ import pytest
 
 from inventory_migration import verbs
 from inventory_migration.demo import create_demo
+from inventory_migration.engine import trail
 from inventory_migration.errors import MigrationPaused, MigrationRolledBack, ReportNotWritten
 from inventory_migration.mapping import StockMapping, named_mapping
 from inventory_migration.report import facts, page
@@ -90,6 +91,58 @@ def test_a_verified_migration_is_told_in_numbers_from_the_tables(
     assert told["versions"]["server"] == database.psql("SHOW server_version")
     assert len(told["rests_on"]) == 5
     assert told["not_checked"]
+
+
+def test_each_chunk_is_told_with_its_outcomes_and_units(
+    database: Database, target: verbs.Target, mapping: StockMapping, tmp_path: Path
+) -> None:
+    """What a chunk did, what it still has to do, and what it failed on."""
+    database.psql(
+        "UPDATE stock_items SET quantity = NULL WHERE id = 4; "
+        "UPDATE stock_items SET deleted_at = now() WHERE id = 7; "
+        "ALTER TABLE stock_items ALTER quantity TYPE numeric; "
+        "UPDATE stock_items SET quantity = 12345678901234567890.25 WHERE id = 1"
+    )
+    limits = mapping.thresholds.model_copy(update={"action": "continue"})
+    lenient = mapping.model_copy(update={"thresholds": limits})
+    with pytest.raises(MigrationPaused):
+        stage.migrate(database, lenient, stop_after="pilot")
+    database.psql(
+        "UPDATE inventory_migration.chunk SET attempts = 2, last_error = '40P01' WHERE number = 21"
+    )
+    told, _ = written(target, lenient, tmp_path)
+    chunks = told["chunks"]
+    assert [chunk["number"] for chunk in chunks] == list(range(1, 61))
+    first, waiting = chunks[0], chunks[20]
+    assert first.pop("elapsed_seconds") > 0
+    assert first == {
+        "number": 1, "phase": "pilot", "state": "done", "records": 5, "migrated": 3, "already": 0,
+        "skipped": 1, "quarantined": 1, "gone": 0, "attempts": 0, "last_error": None,
+        "units": {"before": "12345678901234567920.25", "after": "12345678901234567920.25"},
+        "reserved": {"before": "7", "after": "7"},
+    }  # fmt: skip
+    assert (waiting["phase"], waiting["state"], waiting["migrated"]) == ("rest", "pending", 0)
+    assert (waiting["attempts"], waiting["last_error"]) == (2, "40P01")
+    assert (waiting["elapsed_seconds"], waiting["units"]) == (None, {"before": None, "after": None})
+    for name in ("migrated", "skipped", "quarantined"):
+        assert sum(chunk[name] for chunk in chunks) == told["summary"]["records"][name]
+    with target.reader.connect() as connection:
+        few = trail.chunks(connection, told["migration_id"], limit=7)
+    assert [chunk["number"] for chunk in few] == list(range(1, 8))
+
+
+def test_the_lists_of_a_report_have_an_end(
+    database: Database,
+    target: verbs.Target,
+    mapping: StockMapping,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(facts, "MOST_ROWS", 2)
+    with pytest.raises(MigrationPaused):
+        stage.migrate(database, mapping, stop_after="pilot")
+    found = facts.collect(target.reader, mapping)
+    assert found is not None
+    assert len(found["chunks"]) == 2
 
 
 def test_every_quarantined_record_is_listed_with_rule_and_reason(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import signal
 import subprocess
 import sys
@@ -14,8 +16,9 @@ import pytest
 import sqlalchemy as sa
 
 from inventory_migration.embedded import EmbeddedServer
-from inventory_migration.engine import control, ledger
+from inventory_migration.engine import control, ledger, plan
 from inventory_migration.engine.plan import Start
+from inventory_migration.engine.snapshot import write_snapshot
 from inventory_migration.engine.worker import MOST_CHUNKS, Pace, _Shared
 from inventory_migration.errors import MigrationHeld, MigrationPaused
 from inventory_migration_tests import stage
@@ -52,6 +55,77 @@ def test_any_number_of_workers_takes_each_record_once(database: Database, worker
     assert stage.outcomes(database) == {"migrated": 500}
     assert database.psql("SELECT sum(migrated) FROM inventory_migration.chunk") == "500"
     assert stage.close(database).proof.differences == []
+
+
+COUNTED = ("records", "migrated", "already", "skipped", "quarantined", "gone")
+
+
+def chunks_told(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    """The lines about chunks that were done, by the number of the chunk."""
+    told = [record for record in caplog.records if " done in " in record.message]
+    return sorted(told, key=lambda record: vars(record)["chunk"])
+
+
+def test_each_chunk_says_what_became_of_its_records(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "inventory_migration")
+    stage.shop(database, companies=1, items=20)
+    database.psql(
+        "UPDATE stock_items SET quantity = NULL WHERE id = 2;"
+        "UPDATE stock_items SET deleted_at = now() WHERE id IN (3, 4);"
+        """
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF NEW.id IN (7, 8) THEN RAISE EXCEPTION 'frozen'; END IF; RETURN NEW;
+        END $$;
+        CREATE TRIGGER refuse BEFORE UPDATE ON stock_items FOR EACH ROW EXECUTE FUNCTION refuse();
+        """
+    )
+    lenient = stage.mapping(thresholds={"action": "continue"})
+    migration = stage.locations(database, lenient)
+    assert migration is not None
+    resolved = plan.read_mapping(database.engine, lenient)
+    write_snapshot(database.engine, resolved, migration)
+    database.psql(
+        "DELETE FROM stock_items WHERE id BETWEEN 11 AND 15;"
+        "ALTER TABLE stock_items DISABLE TRIGGER refuse;"
+        "UPDATE stock_items SET location_id = (SELECT id FROM locations) WHERE id = 16;"
+        "ALTER TABLE stock_items ENABLE TRIGGER refuse"
+    )
+    stage.transform(database, lenient)
+    told = chunks_told(caplog)
+    assert [re.sub(r"in \d+\.\d{3} s( for \d chunks)?:", "in N s:", r.message) for r in told] == [
+        "chunk 1 done in N s: 2 migrated, 2 skipped, 1 quarantined",
+        "chunk 2 done in N s: 3 migrated, 2 quarantined",
+        "chunk 3 done in N s: 5 gone",
+        "chunk 4 done in N s: 4 migrated, 1 already",
+    ]
+    names = ("chunk", "rows_total", *(f"rows_{name}" for name in COUNTED[1:]))
+    assert ["|".join(str(vars(r)[name]) for name in names) for r in told] == database.psql(
+        f"SELECT number, {', '.join(COUNTED)} FROM inventory_migration.chunk ORDER BY 1"
+    ).splitlines()
+    assert {vars(record)["migration_id"] for record in told} == {1}
+
+
+def test_chunks_that_share_a_transaction_have_a_line_each(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "inventory_migration")
+    stage.shop(database, companies=2, items=100)
+    patient = stage.mapping(chunk={"rows": 2, "target_ms": 60_000})
+    stage.locations(database, patient)
+    stage.transform(database, patient, workers=1)
+    told = chunks_told(caplog)
+    assert [vars(record)["chunk"] for record in told] == list(range(1, 51))
+    assert {vars(record)["rows_migrated"] for record in told} == {2}
+    shared = [
+        int(match[1]) if (match := re.search(r" s for (\d+) chunks: ", record.message)) else 1
+        for record in told
+    ]
+    assert max(shared) > 1
+    assert [str(number) for number in shared] == database.psql(
+        "SELECT count(*) OVER (PARTITION BY xid) FROM inventory_migration.chunk ORDER BY number"
+    ).splitlines()
 
 
 def test_when_pause_returns_nothing_more_commits(database: Database) -> None:

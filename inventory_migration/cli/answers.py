@@ -139,6 +139,10 @@ def validation(screen: Console, found: Mapping[str, Any]) -> None:
         say(screen, f"Nothing of {found['mapping']} is migrated.")
     verdict = "every record is accounted for" if found["passed"] else "something differs"
     say(screen, f"As of {as_of}, {verdict}.")
+    if found["migration_id"] is not None:
+        say(screen)
+        pairs(screen, _standing(found))
+        say(screen)
     if found["differences"]:
         rows = [
             {
@@ -150,51 +154,8 @@ def validation(screen: Console, found: Mapping[str, Any]) -> None:
             for difference in found["differences"]
         ]
         table(screen, rows, right={"records"})
-    for suite, gate in found["gates"].items():
-        _gate(screen, suite, gate)
-
-
-def prediction(screen: Console, found: Mapping[str, Any]) -> None:
-    """What a run would do."""
-    moving = found["records"]["migrated"]
-    seconds = found["elapsed_seconds"]
-    say(
-        screen,
-        f"A run of {found['mapping']} would move {number(moving)} of "
-        f"{number(found['records']['snapshot'])} records, in about {_estimate(seconds)}. "
-        "Nothing was written.",
-    )
-    lacking = found["companies_without_default_location"]
-    say(screen)
-    pairs(
-        screen,
-        [
-            ("Companies", number(found["companies"])),
-            (
-                "  without a default location",
-                f"{number(len(lacking))}{_listing(lacking)}",
-            ),
-            ("Records", number(found["records"]["snapshot"])),
-            ("  would be migrated", number(moving)),
-            ("  already at a location", number(found["records"]["already"])),
-            ("  would be skipped", _by_rule(found["records"]["skipped"], found["skipped"])),
-            (
-                "  would be quarantined",
-                _by_rule(found["records"]["quarantined"], found["quarantined"]),
-            ),
-            ("Warnings", _by_rule(None, found["warnings"])),
-            ("Units", number(found["units"]["before"])),
-            ("  reserved", number(found["reserved"]["before"])),
-            ("  available", number(found["available"]["before"])),
-        ],
-    )
-    _companies(screen, found["by_company"])
-    _fires(screen, found["fires"])
-    say(screen)
-    _gate(screen, "audit_profile", found["gate"])
-    if found["gate"]["passed"]:
-        say(screen, f"Next: '{PROGRAM} run {found['mapping']}', "
-                     f"or 'test {found['mapping']} --sql' for your DBA.")  # fmt: skip
+    for suite, judged in found["gates"].items():
+        gate(screen, suite, judged)
 
 
 def script(screen: Console, found: str) -> None:
@@ -277,28 +238,12 @@ def figures(screen: Console, found: Mapping[str, Any]) -> None:
             f"{number(found['locations_created'])} created, "
             f"{number(found['locations_adopted'])} adopted",
         ),
-        ("Records", number(records["snapshot"])),
-        *(
-            (f"  {name}", number(records[name]))
-            for name in ("migrated", "already", "skipped", "gone", "pending")
-            if records[name] or name == "migrated"
-        ),
-        ("  quarantined", _by_rule(records["quarantined"], found["quarantined"])),
+        *_outcomes(records),
+        ("  quarantined", by_rule(records["quarantined"], found["quarantined"])),
     ]
     if found["warnings"]:
-        rows.append(("Warnings", _by_rule(None, found["warnings"])))
-    for name in ("units", "reserved", "available"):
-        before, after = number(found[name]["before"]), number(found[name]["after"])
-        rows.append((name.capitalize(), f"{before} before, {after} after"))
-    changed = found["changed_by_application"]
-    if changed["units"] != "0" or changed["reserved"] != "0":
-        rows.append(
-            (
-                "  by the application",
-                f"{number(changed['units'])} units, {number(changed['reserved'])} reserved "
-                "changed meanwhile",
-            )
-        )
+        rows.append(("Warnings", by_rule(None, found["warnings"])))
+    rows += _units(found, "after")
     if found["state"] == "rolled_back":
         rows.append(
             (
@@ -310,6 +255,47 @@ def figures(screen: Console, found: Mapping[str, Any]) -> None:
     else:
         rows.append(("Time", duration(found["elapsed_seconds"])))
     pairs(screen, rows)
+
+
+def _standing(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """A migration's stock now beside what its snapshot has."""
+    records = found["records"]
+    return [
+        ("Companies", number(found["companies"])),
+        *_outcomes(records),
+        ("  quarantined", number(records["quarantined"])),
+        *_units(found, "now"),
+    ]
+
+
+def _outcomes(records: Mapping[str, int]) -> list[tuple[str, str]]:
+    """Records by outcome, without those that were quarantined."""
+    return [
+        ("Records", number(records["snapshot"])),
+        *(
+            (f"  {name}", number(records[name]))
+            for name in ("migrated", "already", "skipped", "gone", "pending")
+            if records[name] or name == "migrated"
+        ),
+    ]
+
+
+def _units(found: Mapping[str, Any], then: str) -> list[tuple[str, str]]:
+    """Units, reserved and available before and at a moment, and the application's part in it."""
+    rows = []
+    for name in ("units", "reserved", "available"):
+        before, after = number(found[name]["before"]), number(found[name]["after"])
+        rows.append((name.capitalize(), f"{before} before, {after} {then}"))
+    changed = found["changed_by_application"]
+    if changed["units"] != "0" or changed["reserved"] != "0":
+        rows.append(
+            (
+                "  by the application",
+                f"{number(changed['units'])} units, {number(changed['reserved'])} reserved "
+                "changed meanwhile",
+            )
+        )
+    return rows
 
 
 def _next(screen: Console, found: Mapping[str, Any]) -> None:
@@ -333,50 +319,12 @@ def _next(screen: Console, found: Mapping[str, Any]) -> None:
     pairs(screen, rows)
 
 
-def _companies(screen: Console, found: Sequence[Mapping[str, Any]]) -> None:
-    moving = [company for company in found if company["records"]]
-    if not moving:
-        return
-    say(screen)
-    rows = [
-        {
-            "company": company["company_name"],
-            "records": number(company["records"]),
-            "would move": number(company["migrated"]),
-            "put aside": number(company["quarantined"] + company["skipped"]),
-            "default location": {0: "to be made", 1: "there"}.get(
-                company["default_locations"], f"{company['default_locations']}: ambiguous"
-            ),
-        }
-        for company in moving[:LISTED]
-    ]
-    table(screen, rows, right={"records", "would move", "put aside"})
-    if len(moving) > LISTED:
-        say(screen, f"  and {number(len(moving) - LISTED)} companies more; --json has them all")
-
-
-def _fires(screen: Console, fires: Mapping[str, Any]) -> None:
-    say(screen)
-    say(screen, f"Every write sets {', '.join(fires['columns_written'])} of its record.")
-    for trigger in fires["triggers"]:
-        does = [
-            *([f"changes {', '.join(trigger['columns_changed'])}"] if trigger["columns_changed"]
-              else []),
-            *([f"writes to {', '.join(trigger['tables_written'])}"] if trigger["tables_written"]
-              else []),
-            *([] if trigger["understood"] else ["does what cannot be read from its source"]),
-        ] or ["changes nothing that can be seen in its source"]  # fmt: skip
-        say(screen, f"  fires trigger {trigger['name']} on {trigger['table']}: {', '.join(does)}")
-    for publication in fires["publications"]:
-        say(screen, f"  goes out through publication {publication}")
-    if not fires["triggers"] and not fires["publications"]:
-        say(screen, "  no trigger and no publication of the application takes part")
-
-
-def _gate(screen: Console, suite: str, gate: Mapping[str, Any]) -> None:
-    verdict = "passes" if gate["passed"] else "REFUSES"
-    say(screen, f"Gate {suite}: {verdict}.")
-    for level, failed in (("failed", gate["failed"]), ("warning", gate["warnings"])):
+def gate(screen: Console, suite: str, found: Mapping[str, Any]) -> None:
+    """A gate's verdict, and each expectation that was not met."""
+    verdict = "passes" if found["passed"] else "REFUSES"
+    unmet = len(found["failed"]) + len(found["warnings"])
+    say(screen, f"Gate {suite}: {verdict}. {found['expectations']} expectations, {unmet} not met.")
+    for level, failed in (("failed", found["failed"]), ("warning", found["warnings"])):
         for expectation in failed:
             sample = ", ".join(str(key) for key in (expectation.get("sample") or ())[:3])
             say(
@@ -386,18 +334,12 @@ def _gate(screen: Console, suite: str, gate: Mapping[str, Any]) -> None:
             )
 
 
-def _by_rule(total: int | None, rules: Mapping[str, int]) -> str:
+def by_rule(total: int | None, rules: Mapping[str, int]) -> str:
+    """How many records, and how many by each rule."""
     listed = ", ".join(f"{rule} {number(count)}" for rule, count in rules.items())
     if total is None:
         return listed or "none"
     return f"{number(total)} ({listed})" if listed else number(total)
-
-
-def _listing(names: Sequence[str]) -> str:
-    if not names:
-        return ""
-    shown = ", ".join(names[:5])
-    return f" ({shown}{f' and {number(len(names) - 5)} more' if len(names) > 5 else ''})"
 
 
 def _progressing(migration: Mapping[str, Any]) -> str:
@@ -405,7 +347,3 @@ def _progressing(migration: Mapping[str, Any]) -> str:
     if migration["state"] in {"planned", "running", "verifying"} and not migration["working"]:
         return f"{state}, left"
     return state
-
-
-def _estimate(seconds: float) -> str:
-    return "a second" if seconds < 1 else duration(round(seconds))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inventory_migration.cli import answers
+from inventory_migration.cli import answers, outlook
 from inventory_migration.cli.session import Mappings, Name, Session, verb
 from inventory_migration.errors import CommandUnclear, MigrationError, NothingMigrated
 
@@ -66,7 +66,7 @@ def dry_run(
         return 0
     with session.watched():
         predicted = verbs.test(target, chosen)
-    session.show(predicted, answers.prediction)
+    session.show(predicted, outlook.prediction)
     return 0 if predicted["gate"]["passed"] else REFUSED
 
 

@@ -68,9 +68,9 @@ def shown() -> Iterator[None]:
 
 def _show(live: Progress, record: logging.LogRecord) -> None:
     task = live.task_ids[0]
-    records = getattr(record, "records", None)
-    if records is not None:
-        done = getattr(record, "records_done", 0)
+    done = getattr(record, "rows_done", None)
+    if done is not None:
+        records = getattr(record, "rows_total", 0)
         live.update(
             task,
             description=f"phase {plain(getattr(record, 'phase', ''))}",

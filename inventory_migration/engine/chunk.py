@@ -18,6 +18,7 @@ from inventory_migration.database import escaped
 from inventory_migration.engine import canonical, columns
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.shapes import shape_of
+from inventory_migration.engine.summary import OUTCOMES
 from inventory_migration.errors import ControlTotalsDiffer
 
 LOCK_TIMEOUT_MS = 40
@@ -34,6 +35,15 @@ class Claimed:
     numbers: list[int]
     attempts: int = 0
     last_error: str | None = None
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A chunk as the ledger has it once its transaction commits: its records by outcome."""
+
+    number: int
+    records: int
+    outcomes: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -126,21 +136,25 @@ class ChunkStatements:
         ).scalar_one()
         return list(found or [])
 
-    def companies(
+    def described(
         self, connection: sa.Connection, positions: Sequence[int]
-    ) -> dict[int, str | None]:
-        """The company that each of these records had when the migration was planned, as text."""
+    ) -> dict[int, tuple[str, str | None]]:
+        """Key and company that each of these records had when it was planned, as text."""
         rows = connection.execute(
             sa.text(
-                f"SELECT position, company_key::text FROM {self.migration.snapshot} "
+                f"SELECT position, concat_ws(', ', {', '.join(columns.keys(self.resolved))}), "
+                f"company_key::text FROM {self.migration.snapshot} "
                 "WHERE position = ANY(:positions)"
             ),
             {"positions": list(positions)},
         )
-        return {row.position: row.company_key for row in rows}
+        return {position: (key_text, company) for position, key_text, company in rows}
 
-    def finish(self, connection: sa.Connection, chunks: Sequence[int]) -> None:
+    def finish(self, connection: sa.Connection, chunks: Sequence[int]) -> list[Finished]:
         """Read the target back, mark the chunks done, and hold the totals against each other.
+
+        Returns:
+            What the database counted of each chunk.
 
         Raises:
             ControlTotalsDiffer: The transaction must not commit.
@@ -158,13 +172,14 @@ class ChunkStatements:
             )
         for row in rows:
             self._assert_conserved(row._asdict())
+        return [
+            Finished(row.number, row.records, {name: getattr(row, name) for name in OUTCOMES})
+            for row in sorted(rows, key=lambda row: int(row.number))
+        ]
 
     def _assert_conserved(self, row: Mapping[str, Any]) -> None:
-        outcomes = sum(
-            row[name] for name in ("migrated", "already", "skipped", "quarantined", "gone")
-        )
         pairs = {
-            "records": (row["records"] - row["reopened"], outcomes),
+            "records": (row["records"] - row["reopened"], sum(row[name] for name in OUTCOMES)),
             "records at their location": (row["migrated"], row["located"]),
             "units": (row["units_before"], row["units_after"]),
             "reserved": (row["reserved_before"], row["reserved_after"]),

@@ -236,8 +236,8 @@ def _work_one_phase(
             extra={
                 "migration_id": migration.migration_id,
                 "phase": phase,
-                "records": state.records,
-                "records_done": state.records_done,
+                "rows_total": state.records,
+                "rows_done": state.records_done,
             },
         )
         if watcher is not None:

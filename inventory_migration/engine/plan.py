@@ -17,8 +17,10 @@ from inventory_migration.engine import (
     control,
     coverage,
     gates,
+    joins,
     ledger,
     links,
+    rivals,
     schema_change,
     sync,
 )
@@ -72,10 +74,12 @@ def open_migration(engine: sa.Engine, resolved: ResolvedMapping, start: Start) -
         MigrationPaused: It stands still and `start` does not resume it.
         StartRefused: Its state does not allow this start.
         SuperuserRefused: The role would lend its rights to the application's triggers.
+        TargetTaken: A migration of another mapping stands there.
     """
     _refuse_superuser(resolved, start)
     with engine.begin() as connection:
         ledger.install(connection)
+        rivals.refuse_rival(connection, resolved)
         active = ledger.find(connection, target=resolved.target, states=ledger.ACTIVE)
         if active is not None:
             _take_up(connection, resolved, active, start)
@@ -115,6 +119,7 @@ def prepare_locations(
 
     Raises:
         GateRefused: The audit profile's gate has not passed.
+        MappingInvalid: The mapping's joins lose or multiply a record.
         DefaultLocationWrong: A company has two, or one belongs to no company, or one is missing and
             may not be created; lists all.
     """
@@ -122,6 +127,7 @@ def prepare_locations(
     claim.take(resolved.target)
     with engine.connect() as connection:
         gates.require(connection, resolved, "audit_profile")
+        joins.refuse_unfaithful(connection, resolved)
         refuse_wrong_defaults(connection, resolved)
     migration = open_migration(engine, resolved, start)
     if migration is None:
@@ -229,13 +235,6 @@ def _take_up(
     connection: sa.Connection, resolved: ResolvedMapping, active: Migration, start: Start
 ) -> None:
     mapping = resolved.mapping
-    if active.mapping != mapping.name:
-        raise StartRefused(
-            mapping=active.mapping,
-            migration_id=active.migration_id,
-            why=f"writes the same target {active.target} and is {active.state}",
-            command=f"status {active.mapping}",
-        )
     if active.state in {"paused", "held"} and not start.resume:
         raise MigrationPaused(
             mapping=mapping.name,

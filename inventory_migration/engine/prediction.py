@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped
-from inventory_migration.engine import canonical, columns, coverage, ledger
+from inventory_migration.engine import canonical, columns, coverage, ledger, references
 from inventory_migration.engine.summary import OUTCOMES, exact
 from inventory_migration.engine.triggers import fired_triggers
 
@@ -80,6 +80,11 @@ def predict(connection: sa.Connection, resolved: ResolvedMapping) -> dict[str, A
     return {
         "migration_id": None,
         "mapping": mapping.name,
+        "tables": {
+            "companies": str(mapping.company.table),
+            "locations": str(mapping.locations.table),
+            "records": str(mapping.source.table),
+        },
         "state": "predicted",
         "changed": coverage.has_work(connection, resolved),
         "companies": len(companies),
@@ -93,6 +98,9 @@ def predict(connection: sa.Connection, resolved: ResolvedMapping) -> dict[str, A
         **{name: {"before": total, "after": total} for name, total in totals.items()},
         "elapsed_seconds": round(outcomes["migrated"] / _speed(connection), 1),
         "companies_without_default_location": [row.company_name for row in lacking],
+        "companies_with_several_default_locations": [
+            row.company_name for row in companies if row.default_locations > 1
+        ],
         "by_company": [
             {
                 "company_key": row.company_key,
@@ -105,6 +113,7 @@ def predict(connection: sa.Connection, resolved: ResolvedMapping) -> dict[str, A
         ]
         if len(companies) <= 1000
         else [],
+        "references": _references(connection, resolved),
         "fires": {
             "triggers": fired_triggers(connection, resolved),
             "publications": list(resolved.source.publications),
@@ -118,6 +127,13 @@ def _relation(connection: sa.Connection, resolved: ResolvedMapping) -> str:
     """Every record before the first migration; after a verified one, what a new one would take."""
     covered = coverage.verified(connection, resolved)
     return coverage.uncovered(resolved, covered) if covered else canonical.records(resolved)
+
+
+def _references(connection: sa.Connection, resolved: ResolvedMapping) -> list[dict[str, Any]]:
+    """The foreign keys in and out of the tables: how many rows refer, how many of them to none."""
+    counted = escaped(references.foreign_keys(connection, resolved))
+    rows = connection.execute(sa.text(f"SELECT f.* FROM ({counted}) AS f ORDER BY name"))
+    return [dict(row._mapping) for row in rows]
 
 
 def _speed(connection: sa.Connection) -> float:

@@ -16,6 +16,7 @@ from inventory_migration.database import escaped
 from inventory_migration.engine import (
     control,
     gates,
+    joins,
     ledger,
     phases,
     plan,
@@ -57,6 +58,7 @@ def reconcile(
     Raises:
         GateRefused: The gate of the transformed stock has not passed or is stale, or nothing moved.
         VerdictNotFinal: What the application writes next would make the verdict untrue.
+        MappingInvalid: The mapping's joins lose or multiply a record by now.
     """
     resolved = plan.read_mapping(engine, mapping)
     claim.take(resolved.target)
@@ -101,6 +103,9 @@ def _close(
         stopped: list[str] = []
         if start.write_stop:
             stopped = write_stop.stop_writes(connection, resolved)
+        # A record that a join loses by now would look like one that the application has deleted.
+        joins.refuse_unfaithful(connection, resolved)
+        if stopped:
             write_stop.delta_pass(connection, resolved, migration)
         ledger.set_state(connection, migration.migration_id, "verifying")
         found = proof.prove(connection, resolved, migration)

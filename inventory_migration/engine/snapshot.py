@@ -15,6 +15,7 @@ from inventory_migration.engine import (
     columns,
     control,
     coverage,
+    joins,
     ledger,
     record_view,
     schema_change,
@@ -25,11 +26,16 @@ from inventory_migration.engine.shapes import shape_of
 
 
 def write_snapshot(engine: sa.Engine, resolved: ResolvedMapping, migration: Migration) -> None:
-    """Write the work list: each record with its pre-image, in phases and chunks."""
+    """Write the work list: each record with its pre-image, in phases and chunks.
+
+    Raises:
+        MappingInvalid: The mapping's joins lose or multiply a record by now; nothing was written.
+    """
     schema_change.wait_for_older_writers(engine, resolved)
     with control.exclusive(engine, migration.migration_id) as connection:
         if ledger.snapshot_exists(connection, migration):
             return
+        joins.refuse_unfaithful(connection, resolved)
         covered = coverage.verified(connection, resolved)
         connection.execute(
             sa.text(f"""

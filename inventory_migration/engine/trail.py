@@ -1,4 +1,4 @@
-"""What a migration leaves for its report: phases, records put aside, conflicts, gates, events.
+"""What a migration leaves for its report: phases, chunks, records put aside, gates, events.
 
 Read from the ledger and from nowhere else, so it can be told long after the tables have changed. A
 migration's totals are in `summary.py`.
@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from inventory_migration.engine import gates, ledger
 from inventory_migration.engine.ledger import SCHEMA
+from inventory_migration.engine.summary import OUTCOMES, exact
 
 
 def origin(connection: sa.Connection, migration_id: int) -> dict[str, Any]:
@@ -33,6 +34,22 @@ def origin(connection: sa.Connection, migration_id: int) -> dict[str, Any]:
 def phases(connection: sa.Connection, migration_id: int) -> list[dict[str, Any]]:
     """Each phase with its size, how far it came, and how long its chunks took."""
     return _rows(connection, _PHASES, migration_id)
+
+
+def chunks(connection: sa.Connection, migration_id: int, *, limit: int) -> list[dict[str, Any]]:
+    """Each chunk with its records by outcome, its failed attempts, and its totals around it.
+
+    Totals are exact decimal strings, and None where the chunk has not been written.
+    """
+    found = _rows(connection, _CHUNKS, migration_id, limit=limit)
+    for chunk in found:
+        for measure in ("units", "reserved"):
+            chunk[measure] = {
+                moment: None if value is None else exact(value)
+                for moment in ("before", "after")
+                for value in [chunk.pop(f"{measure}_{moment}")]
+            }
+    return found
 
 
 def outcomes_by_rule(connection: sa.Connection, migration_id: int) -> list[dict[str, Any]]:
@@ -108,6 +125,18 @@ _PHASES = sa.text(f"""
     WHERE p.migration_id = :migration_id
     GROUP BY p.migration_id, p.number
     ORDER BY p.number
+""")
+
+_CHUNKS = sa.text(f"""
+    SELECT k.number, p.name AS phase, k.state, k.records,
+           {", ".join(f"k.{outcome}" for outcome in OUTCOMES)}, k.attempts, k.last_error,
+           k.units_before, k.units_after, k.reserved_before, k.reserved_after,
+           EXTRACT(EPOCH FROM k.finished_at - k.started_at) AS elapsed_seconds
+    FROM {SCHEMA}.chunk AS k
+    LEFT JOIN {SCHEMA}.phase AS p ON p.migration_id = k.migration_id AND p.number = k.phase
+    WHERE k.migration_id = :migration_id
+    ORDER BY k.number
+    LIMIT :limit
 """)
 
 _BY_RULE = sa.text(f"""

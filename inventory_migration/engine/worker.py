@@ -21,7 +21,7 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.engine import control, ledger
-from inventory_migration.engine.chunk import ChunkStatements, Claimed
+from inventory_migration.engine.chunk import ChunkStatements, Claimed, Finished
 from inventory_migration.engine.failures import SUPPRESSED, Action, action_for, message, sqlstate
 from inventory_migration.engine.isolation import write_without_bad
 from inventory_migration.engine.ledger import Migration
@@ -212,7 +212,7 @@ def _turn(
             # Others hold what is left; they may fail, so the phase ends only with its last chunk.
             shared.stop.wait(0.05)
             return left
-        _transact(connection, statements, claimed)
+        finished = _transact(connection, statements, claimed)
         connection.commit()
     except sa.exc.DBAPIError as error:
         connection.rollback()
@@ -229,35 +229,53 @@ def _turn(
         return True
     seconds = time.monotonic() - started
     pace.took(len(claimed.numbers), seconds)
-    logger.info(
-        "%s done in %.3f s",
-        _span(claimed.numbers),
-        seconds,
-        extra={"migration_id": statements.migration_id, "chunk": claimed.numbers[0]},
-    )
+    _tell(statements.migration_id, finished, seconds)
     return True
 
 
-def _transact(connection: sa.Connection, statements: ChunkStatements, claimed: Claimed) -> None:
+def _tell(migration_id: int, finished: list[Finished], seconds: float) -> None:
+    """Log each chunk of a transaction that committed, with what the database counted of it."""
+    together = f" for {len(finished)} chunks" if len(finished) > 1 else ""
+    for chunk in finished:
+        counted = [f"{count} {outcome}" for outcome, count in chunk.outcomes.items() if count]
+        logger.info(
+            "chunk %d done in %.3f s%s: %s",
+            chunk.number,
+            seconds,
+            together,
+            ", ".join(counted) or "no record",
+            extra={
+                "migration_id": migration_id,
+                "chunk": chunk.number,
+                "rows_total": chunk.records,
+                **{f"rows_{outcome}": count for outcome, count in chunk.outcomes.items()},
+            },
+        )
+
+
+def _transact(
+    connection: sa.Connection, statements: ChunkStatements, claimed: Claimed
+) -> list[Finished]:
     statements.lock_records(connection, claimed.numbers)
     if claimed.attempts and action_for(claimed.last_error) is Action.ISOLATE:
         bad = write_without_bad(connection, statements, claimed.numbers[0])
-        owners = statements.companies(connection, [record.position for record in bad])
+        described = statements.described(connection, [record.position for record in bad])
         for record in bad:
+            key, company = described[record.position]
             logger.warning(
-                "record at position %d put aside: %s",
-                record.position,
+                "record %s put aside: %s",
+                key,
                 record.reason,
                 extra={
                     "migration_id": statements.migration_id,
                     "chunk": claimed.numbers[0],
-                    "company": owners[record.position],
+                    "company": company,
                 },
             )
     elif statements.write(connection, claimed.numbers):
         raise _Suppressed
     connection.execute(sa.text("SET CONSTRAINTS ALL IMMEDIATE"))
-    statements.finish(connection, claimed.numbers)
+    return statements.finish(connection, claimed.numbers)
 
 
 def _after_failure(

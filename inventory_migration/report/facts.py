@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from inventory_migration import __version__
 from inventory_migration.catalog import ResolvedMapping, resolve
 from inventory_migration.database import describe, escaped
-from inventory_migration.engine import ledger, proof, summary, trail
+from inventory_migration.engine import joins, ledger, proof, summary, trail
 from inventory_migration.engine.ledger import Migration
 from inventory_migration.engine.triggers import fired_triggers
 from inventory_migration.errors import MappingInvalid
@@ -58,6 +58,7 @@ def _facts(
         "put_aside": trail.outcomes_by_rule(connection, migration_id),
         "quarantine": trail.quarantined(connection, migration_id, limit=MOST_ROWS),
         "phases": trail.phases(connection, migration_id),
+        "chunks": trail.chunks(connection, migration_id, limit=MOST_ROWS),
         "gates": trail.verdicts(connection, mapping.name),
         "conflicts": trail.conflicts(connection, migration_id, limit=MOST_ROWS),
         "events": trail.events(connection, migration_id),
@@ -84,6 +85,7 @@ def _compared(
     }
     try:
         resolved = resolve(connection, mapping)
+        joins.refuse_unfaithful(connection, resolved)
     except MappingInvalid as error:
         return {**nothing, "not_comparable": str(error)}
     found = {
