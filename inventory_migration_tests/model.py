@@ -18,6 +18,7 @@ Key = tuple[Any, ...]
 DEFAULT_ACTIONS = {
     "company_missing": "quarantine",
     "location_foreign": "quarantine",
+    "target_exists": "quarantine",
     "quantity_missing": "quarantine",
     "quantity_not_a_number": "quarantine",
     "negative_quantity": "warn",
@@ -42,6 +43,8 @@ class Record:
     deleted: bool
     location: int | None
     """The location that it names before; None where it names none at all."""
+    agrees: bool = True
+    """Whether what is there already is what a migration would write."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,8 @@ def _fate(
     if record.deleted:
         return Fate("skipped", "deleted")
     owner = None if record.location is None else world.owners.get(record.location)
-    if owner is not None and owner == record.company:
+    own = owner is not None and owner == record.company
+    if own and record.agrees:
         return Fate("already")
     for rule, action in actions.items():
         if action != "warn" and _breaks(rule, record, world, basis, copies):
@@ -159,7 +163,11 @@ def _breaks(
         case "company_missing":
             return record.company not in world.companies
         case "location_foreign":
-            # One of its own company would have made it `already`.
+            return (
+                record.location is not None and world.owners.get(record.location) != record.company
+            )
+        case "target_exists":
+            # One that agrees would have made it `already`.
             return record.location is not None
         case "quantity_missing":
             return record.quantity is None

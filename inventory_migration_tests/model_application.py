@@ -200,7 +200,7 @@ class Case:
 def mapping(case: Case, example: Example) -> StockMapping:
     return stage.mapping(
         source={**stage.DEFINITION["source"], "key": example.key_columns},
-        target=case.target.definition,
+        target=case.target.mapped(example.key_columns),
         quantity_basis=example.basis,
         rules=example.rules,
         phases=example.phases,
@@ -217,7 +217,7 @@ def lay_out(case: Case, example: Example) -> None:
         connection.exec_driver_sql(f"""
             SET LOCAL client_min_messages = warning;
             DROP SCHEMA IF EXISTS inventory_migration CASCADE;
-            DROP TABLE IF EXISTS stock_items, companies, locations;
+            DROP TABLE IF EXISTS stock_levels, stock_items, companies, locations;
             CREATE TABLE companies (id bigint PRIMARY KEY, name text NOT NULL);
             INSERT INTO companies SELECT n, 'Company ' || n FROM generate_series(1, 3) AS n;
             CREATE TABLE locations (
@@ -229,6 +229,9 @@ def lay_out(case: Case, example: Example) -> None:
                 company_id bigint, sku text, quantity {case.kind}, reserved {case.kind},
                 deleted_at timestamptz, PRIMARY KEY ({named(example.key_columns)}));
         """)
+        if case.target.beside and example.columns_there:
+            keys = {name: KEYS[example.keys][name] for name in example.key_columns}
+            connection.exec_driver_sql(case.target.beside(keys))
         connection.execute(
             sa.text("INSERT INTO locations VALUES (:id, :company, 'Old', 'OLD', :is_default)"),
             [{"id": key, "company": c, "is_default": is_default} for key, c, is_default in places],
@@ -255,7 +258,7 @@ def add_stock(case: Case, example: Example, rows: Sequence[Filled]) -> None:
                 for f in rows
             ],
         )
-        if example.columns_there or not case.target.columns:
+        if example.columns_there:
             case.target.fill(connection, key_columns, rows)
 
 
@@ -273,7 +276,7 @@ def state(case: Case, example: Example, *, expanded: bool = True) -> dict[str, A
             )
         )
         stock_by_key = {tuple(row)[:-1]: row[-1] for row in stock}
-        readable = expanded or example.columns_there or not case.target.columns
+        readable = expanded or example.columns_there
         return {
             "stock": stock_by_key,
             "locations": dict(
@@ -291,7 +294,7 @@ def state(case: Case, example: Example, *, expanded: bool = True) -> dict[str, A
 def shown(case: Case, example: Example) -> dict[Key, Record]:
     """The records as a client is shown them: a float's text is the server's to say."""
     names = named(example.key_columns)
-    at = {filled.record.key: filled.record.location for filled in example.rows}
+    filled_at = {filled.record.key: filled for filled in example.rows}
     with case.database.engine.connect() as connection:
         found = connection.execute(
             sa.text(f"""
@@ -300,7 +303,13 @@ def shown(case: Case, example: Example) -> dict[Key, Record]:
             """)
         )
         told = [(tuple(row)[:-5], tuple(row)[-5:]) for row in found]
-    return {key: Record(key, *values, location=at[key]) for key, values in told}
+    found_records = {}
+    for key, values in told:
+        filled = filled_at[key]
+        record = Record(key, *values, location=filled.record.location)
+        agrees = case.target.agrees(filled, record, example.basis)
+        found_records[key] = replace(record, agrees=agrees)
+    return found_records
 
 
 def work_on(case: Case, example: Example, meanwhile: Meanwhile) -> None:

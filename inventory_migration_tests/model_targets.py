@@ -15,7 +15,16 @@ from typing import Any
 import sqlalchemy as sa
 
 from inventory_migration.database import quoted
-from inventory_migration_tests.model import Held, Key, Record, counted
+from inventory_migration_tests.model import (
+    EXACT,
+    ZERO,
+    Held,
+    Key,
+    Record,
+    counted,
+    number,
+    on_hand,
+)
 
 MISSING = 999
 """A location that there never is."""
@@ -43,6 +52,8 @@ class Target:
         read: What the target holds for every record, as it stands, None where it holds nothing.
         held: The same as what lies at which location, for a record that a migration has written.
         columns: Columns of the stock records' own table that the shape writes, with their types.
+        beside: Makes a table of the shape's own, which has a row for each record and location.
+        agrees: Whether what was filled in is what a migration would write.
     """
 
     definition: dict[str, Any]
@@ -50,6 +61,13 @@ class Target:
     read: Read
     held: Callable[[Any, Record, str], list[Held]]
     columns: dict[str, str] = field(default_factory=dict)
+    beside: Callable[[dict[str, str]], str] | None = None
+    agrees: Callable[[Filled, Record, str], bool] = lambda *_: True
+
+    def mapped(self, keys: Sequence[str]) -> dict[str, Any]:
+        """What the mapping says for records of this key."""
+        record = {"record": {f"item_{name}": name for name in keys}} if self.beside else {}
+        return {**self.definition, **record}
 
 
 def named(keys: Sequence[str]) -> str:
@@ -142,7 +160,91 @@ def held_in_json(found: Any, record: Record, basis: str) -> list[Held]:  # noqa:
     ]
 
 
+def level_table(keys: dict[str, str]) -> str:
+    """The application's own table of levels."""
+    columns = "".join(f"{quoted(f'item_{name}')} {kind}, " for name, kind in keys.items())
+    record = ", ".join(quoted(f"item_{name}") for name in keys)
+    return f"""
+        CREATE TABLE stock_levels (
+            {columns} location_id bigint, on_hand numeric NOT NULL, reserved numeric NOT NULL,
+            PRIMARY KEY ({record}, location_id),
+            FOREIGN KEY ({record}) REFERENCES stock_items ({named(list(keys))})
+                ON DELETE CASCADE)"""
+
+
+def level_of(filled: Filled) -> tuple[Decimal, Decimal]:
+    """The numbers of a level that the application made: its record's, or one more."""
+    quantity, reserved = (
+        number(n) or ZERO for n in (filled.record.quantity, filled.record.reserved)
+    )
+    return (EXACT.add(quantity, Decimal(filled.form % 2)), reserved)
+
+
+def level_agrees(filled: Filled, record: Record, basis: str) -> bool:
+    quantity, reserved = number(record.quantity), number(record.reserved) or ZERO
+    return quantity is not None and level_of(filled) == (
+        on_hand(quantity, reserved, basis),
+        reserved,
+    )
+
+
+def fill_levels(connection: sa.Connection, keys: Sequence[str], filled: Sequence[Filled]) -> None:
+    rows = [
+        {
+            **{f"key_{n}": part for n, part in enumerate(f.record.key)},
+            "location": f.record.location,
+            "on_hand": level_of(f)[0],
+            "reserved": level_of(f)[1],
+        }
+        for f in filled
+        if f.record.location is not None
+    ]
+    if rows:
+        parts = ", ".join(f":key_{n}" for n, _ in enumerate(keys))
+        connection.execute(
+            sa.text(f"INSERT INTO stock_levels VALUES ({parts}, :location, :on_hand, :reserved)"),
+            rows,
+        )
+
+
+def read_levels(connection: sa.Connection, keys: Sequence[str]) -> dict[Key, Any]:
+    same = " AND ".join(f"t.{quoted(f'item_{name}')} = s.{quoted(name)}" for name in keys)
+    found = connection.execute(
+        sa.text(
+            f"SELECT {', '.join(f's.{quoted(name)}' for name in keys)}, "
+            "t.location_id, t.on_hand, t.reserved "
+            f"FROM stock_items s LEFT JOIN stock_levels t ON {same} ORDER BY t.location_id"
+        )
+    )
+    levels: dict[Key, Any] = {}
+    for *key, location, there, reserved in found:
+        held = levels.setdefault(tuple(key), [])
+        if location is not None:
+            held.append((location, there, reserved))
+    return {key: held or None for key, held in levels.items()}
+
+
+def held_in_levels(found: Any, record: Record, basis: str) -> list[Held]:  # noqa: ARG001
+    """What the levels say; the record's own columns are not asked."""
+    return [Held(*level) for level in found or []]
+
+
 TARGETS: dict[str, Target] = {
+    "stock_level": Target(
+        definition={
+            "shape": "stock_level",
+            "table": "stock_levels",
+            "location": "location_id",
+            "on_hand": "on_hand",
+            "reserved": "reserved",
+            "add": True,
+        },
+        beside=level_table,
+        agrees=level_agrees,
+        fill=fill_levels,
+        read=read_levels,
+        held=held_in_levels,
+    ),
     "location_column": Target(
         definition={"shape": "location_column", "column": "location_id", "add": True},
         columns={"location_id": "bigint"},
