@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from inventory_migration import verbs
+from inventory_migration.engine.plan import Start
 from inventory_migration.mapping import StockMapping, load_mapping
 from inventory_migration.project import project_folder
 from inventory_migration_tests.conftest import Database, run_psql
@@ -102,3 +103,83 @@ def test_saleor_moves_by_product_type_one_join_away_and_back(database: Database)
     assert back["undone"] == {"records": 124, "kept": 0, "locations": 8}
     assert database.psql(untouched) == before
     assert database.psql("SELECT count(*) FROM warehouse_warehouse") == "0"
+
+
+SALEOR_2_10 = """
+    CREATE TABLE warehouse_warehouse (
+        id uuid PRIMARY KEY, name varchar(250) NOT NULL, slug varchar(255) NOT NULL UNIQUE,
+        product_type_id int NOT NULL REFERENCES product_producttype, is_default boolean NOT NULL);
+    CREATE TABLE shipping_shippingzone (id int PRIMARY KEY, name varchar(100));
+    INSERT INTO shipping_shippingzone VALUES (1, 'Europe'), (2, 'Oceania');
+    CREATE TABLE warehouse_warehouse_shipping_zones (
+        id serial PRIMARY KEY, warehouse_id uuid NOT NULL REFERENCES warehouse_warehouse,
+        shippingzone_id int NOT NULL REFERENCES shipping_shippingzone,
+        UNIQUE (warehouse_id, shippingzone_id));
+    CREATE TABLE warehouse_stock (
+        id serial PRIMARY KEY, warehouse_id uuid NOT NULL REFERENCES warehouse_warehouse,
+        product_variant_id int NOT NULL REFERENCES product_productvariant ON DELETE CASCADE,
+        quantity int NOT NULL CHECK (quantity >= 0),
+        quantity_allocated int NOT NULL CHECK (quantity_allocated >= 0),
+        UNIQUE (warehouse_id, product_variant_id));
+"""
+
+
+@needs_data
+def test_saleor_moves_to_the_tables_that_its_next_release_has_and_back(database: Database) -> None:
+    saleor(database)
+    database.psql(SALEOR_2_10)
+    mapping = load_mapping(HERE / "mappings" / "saleor_levels.yaml")
+    target = verbs.open_target(database.url)
+    before = database.psql("SELECT to_jsonb(v) FROM product_productvariant v ORDER BY id")
+
+    assert verbs.test(target, mapping)["gate"]["passed"]
+    found = verbs.run(target, mapping, Start(explicit=True, write_stop=True))
+    assert found["companies"] == found["locations_created"] == 8
+    assert found["records"]["snapshot"] == found["records"]["migrated"] == 124
+    assert found["units"] == {"before": "1292802", "after": "1292802"}
+    assert found["available"] == {"before": "1291505", "after": "1291505"}
+    assert (
+        database.psql(
+            "SELECT count(*), sum(t.quantity), sum(t.quantity_allocated), "
+            "count(DISTINCT t.warehouse_id) FROM warehouse_stock t "
+            "JOIN product_productvariant v ON v.id = t.product_variant_id "
+            "AND v.quantity = t.quantity AND v.quantity_allocated = t.quantity_allocated "
+            "JOIN product_product p ON p.id = v.product_id "
+            "JOIN warehouse_warehouse w ON w.id = t.warehouse_id "
+            "AND w.product_type_id = p.product_type_id"
+        )
+        == "124|1292802|1297|7"
+    )
+    assert database.psql("SELECT count(*) FROM warehouse_warehouse_shipping_zones") == "16"
+    assert verbs.validate(target, mapping)["passed"]
+    assert verbs.run(target, mapping)["changed"] is False
+
+    back = verbs.roll_back(target, mapping)
+    assert back["undone"] == {"records": 124, "kept": 0, "locations": 8}
+    assert database.psql("SELECT to_jsonb(v) FROM product_productvariant v ORDER BY id") == before
+    for table in (
+        "warehouse_stock",
+        "warehouse_warehouse",
+        "warehouse_warehouse_shipping_zones",
+    ):
+        assert database.psql(f"SELECT count(*) FROM {table}") == "0"
+
+
+@needs_data
+def test_northwind_under_net_gets_its_open_orders_back_on_hand(database: Database) -> None:
+    northwind(database)
+    mapping = load_mapping(HERE / "mappings" / "northwind_levels.yaml")
+    target = verbs.open_target(database.url)
+    found = verbs.run(target, mapping, Start(explicit=True, write_stop=True))
+    assert found["available"] == {"before": "3119", "after": "3119"}
+    assert found["reserved"] == {"before": "1198", "after": "1198"}
+    assert (
+        database.psql(
+            "SELECT count(*), sum(on_hand), sum(reserved), sum(on_hand - reserved), sum(free), "
+            "min(free) FROM stock_levels"
+        )
+        == "77|4317|1198|3119|3119|0"
+    )
+    assert verbs.validate(target, mapping)["passed"]
+    assert verbs.roll_back(target, mapping)["undone"]["records"] == 77
+    assert database.psql("SELECT count(*) FROM stock_levels") == "0"

@@ -12,9 +12,11 @@ import sqlalchemy as sa
 from inventory_migration import verbs
 from inventory_migration.catalog import resolve
 from inventory_migration.demo import create_demo
+from inventory_migration.engine.plan import Start
 from inventory_migration.engine.statements import Statements, statements, tables_read
 from inventory_migration.errors import MigrationError
 from inventory_migration.mapping import Expression, StockMapping, named_mapping
+from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database
 
 
@@ -83,6 +85,84 @@ def test_without_one_of_the_grants_it_is_refused(
     with pytest.raises((MigrationError, sa.exc.DBAPIError), match="permission denied"):
         verbs.run(as_worker(database, worker), mapping)
     assert database.psql("SELECT count(*) FROM stock_items WHERE location_id IS NOT NULL") == "0"
+
+
+def levels(database: Database, **target: bool) -> StockMapping:
+    """Levels, links and open order lines, with keys that come from sequences."""
+    stage.shop(database, items=6)
+    database.psql("""
+        CREATE TABLE locations (id serial PRIMARY KEY, company_id bigint, name text, code text,
+                                is_default boolean NOT NULL DEFAULT false);
+        CREATE TABLE channels (id int PRIMARY KEY);
+        INSERT INTO channels VALUES (1);
+        CREATE TABLE location_channels (id serial PRIMARY KEY, place integer, channel integer);
+        CREATE TABLE lines (item bigint, quantity integer);
+        CREATE TABLE levels (id serial PRIMARY KEY, item bigint, place integer, there integer,
+                             promised integer, UNIQUE (item, place));
+    """)
+    link = {
+        "table": "location_channels",
+        "for_each": "channels",
+        "values": {"place": {"from": "location"}, "channel": {"sql": "f.id"}},
+    }
+    lines = "(SELECT COALESCE(sum(o.quantity), 0) FROM lines o WHERE o.item = s.id)"
+    return stage.mapping(
+        locations={**stage.DEFINITION["locations"], "links": [link]},
+        source={**stage.DEFINITION["source"], "reserved": {"sql": lines}},
+        target={
+            "shape": "stock_level",
+            "table": "levels",
+            "record": {"item": "id"},
+            "location": "place",
+            "on_hand": "there",
+            "reserved": "promised",
+            **target,
+        },
+    )
+
+
+@pytest.mark.parametrize("sync", [False, True])
+def test_a_role_with_the_printed_grants_moves_levels_and_links_there_and_back(
+    database: Database, worker: str, sync: bool
+) -> None:
+    mapping = levels(database, sync=sync)
+    told = printed(database, mapping, worker)
+    assert told.owner == []
+    database.psql(told.script())
+    database.psql("; ".join(told.write_stop))
+    target = as_worker(database, worker)
+    start = Start(explicit=True, write_stop=not sync)
+    assert verbs.run(target, mapping, start)["state"] == "verified"
+    database.psql("UPDATE stock_items SET quantity = 9 WHERE id = 4")
+    assert verbs.validate(target, mapping)["passed"] is sync
+    assert verbs.roll_back(target, mapping)["state"] == "rolled_back"
+    assert database.psql("SELECT count(*) FROM levels") == "0"
+    assert database.psql("SELECT count(*) FROM location_channels") == "0"
+
+
+def test_without_the_right_to_lock_a_write_stop_is_refused_and_nothing_is_lost(
+    database: Database, worker: str
+) -> None:
+    mapping = levels(database)
+    database.psql(printed(database, mapping, worker).script())
+    with pytest.raises((MigrationError, sa.exc.DBAPIError), match="permission denied"):
+        verbs.run(as_worker(database, worker), mapping, Start(explicit=True, write_stop=True))
+    assert database.psql("SELECT count(*) FROM levels") == "6"
+
+
+def test_a_table_of_levels_that_is_missing_is_an_owners_step(
+    database: Database, worker: str
+) -> None:
+    mapping = levels(database, add=True)
+    database.psql("DROP TABLE levels")
+    told = printed(database, mapping, worker)
+    assert [statement.split("(")[0].strip() for statement in told.owner] == [
+        'CREATE TABLE "public"."levels"'
+    ]
+    database.psql(told.script())
+    database.psql("; ".join(printed(database, mapping, worker).write_stop))
+    start = Start(explicit=True, write_stop=True)
+    assert verbs.run(as_worker(database, worker), mapping, start)["state"] == "verified"
 
 
 def test_nothing_is_asked_of_the_owner_where_all_is_there(database: Database) -> None:

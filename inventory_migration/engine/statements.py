@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -17,9 +17,18 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import Column, Relation, ResolvedMapping
 from inventory_migration.database import escaped, quoted
-from inventory_migration.engine import canonical, chunk, columns, ledger, references, schema_change
+from inventory_migration.engine import (
+    canonical,
+    chunk,
+    columns,
+    ledger,
+    links,
+    references,
+    schema_change,
+    sync,
+)
 from inventory_migration.engine.ledger import SCHEMA, Migration
-from inventory_migration.mapping import Expression
+from inventory_migration.mapping import Expression, StockLevel
 
 WORKER = "inventory_worker"
 """The role's name where nobody said another and the one at hand is not fit to be a worker."""
@@ -33,12 +42,14 @@ class Statements:
         role: The role that the grants are for.
         owner: Steps that need the tables' owner; empty where all is there.
         grants: The least that the role needs to migrate, validate and roll back.
+        write_stop: What it needs besides where a write stop is declared, which locks tables.
         writes: What the engine executes as that role, with `:im_…` for bound parameters.
     """
 
     role: str
     owner: list[str]
     grants: list[str]
+    write_stop: list[str]
     writes: list[str]
 
     def to_json(self) -> dict[str, Any]:
@@ -51,6 +62,8 @@ class Statements:
         parts += [f"{s};" for s in self.owner] or ["-- Nothing is missing."]
         parts.append(f"\n-- 2. What the role {self.role} needs, and no more.")
         parts += [f"{s};" for s in self.grants]
+        parts.append("\n-- And only to close under a write stop, which locks these tables:")
+        parts += [f"-- {s};" for s in self.write_stop]
         parts.append("\n-- 3. What a migration then writes; for reading, it executes these itself.")
         for statement in self.writes:
             parts.append(textwrap.indent(f"{statement};\n", "-- ", lambda _: True).rstrip("- \n"))
@@ -76,6 +89,7 @@ def statements(
         role=worker,
         owner=list(_owner_steps(resolved)),
         grants=list(_grants(connection, resolved, facts, worker, exists=exists)),
+        write_stop=[_stop_grant(connection, resolved, worker)],
         writes=[_tidy(statement) for statement in _writes(connection, resolved)],
     )
 
@@ -86,6 +100,8 @@ def tables_read(connection: sa.Connection, resolved: ResolvedMapping) -> list[tu
     found.add((resolved.company.schema, resolved.company.name))
     if resolved.locations is not None:
         found.add((resolved.locations.schema, resolved.locations.name))
+    beside = [resolved.levels, *(part for k in resolved.links for part in (k.table, k.for_each))]
+    found |= {(relation.schema, relation.name) for relation in beside if relation is not None}
     for query in (
         canonical.records(resolved),
         references.foreign_keys(connection, resolved),
@@ -146,15 +162,53 @@ def _grants(
     read = [quoted(*table) for table in tables]
     if resolved.locations is None:
         read.append(resolved.locations_sql)
+    if isinstance(mapping.target, StockLevel) and resolved.levels is None:
+        read.append(resolved.levels_sql)
     yield f"GRANT SELECT ON {', '.join(read)} TO {role}"
-    written = ", ".join(quoted(name) for name in columns.written_columns(resolved))
-    yield f"GRANT UPDATE ({written}) ON {resolved.source.sql} TO {role}"
+    # Who may update no column of a record at all may not lock it either.
+    named = columns.written_columns(resolved) or mapping.source.key[:1]
+    yield f"GRANT UPDATE ({_listed(named)}) ON {resolved.source.sql} TO {role}"
+    sequences = [link.table for link in resolved.links]
     if mapping.locations.create is not None:
-        named = ", ".join(quoted(name) for name in schema_change.inserted_columns(resolved))
-        yield f"GRANT INSERT ({named}), DELETE ON {resolved.locations_sql} TO {role}"
-        oid = resolved.locations.oid if resolved.locations else None
-        for row in connection.execute(_SEQUENCES, {"oid": oid}):
+        named = schema_change.inserted_columns(resolved)
+        yield f"GRANT INSERT ({_listed(named)}), DELETE ON {resolved.locations_sql} TO {role}"
+        sequences += [resolved.locations] if resolved.locations else []
+    for link in resolved.links:
+        yield f"GRANT INSERT ({_listed(link.link.values)}), DELETE ON {link.table.sql} TO {role}"
+    if isinstance(mapping.target, StockLevel):
+        target = mapping.target
+        inserted = [*target.record, target.location, *target.numbers, *target.values]
+        yield (
+            f"GRANT INSERT ({_listed(inserted)}), UPDATE ({_listed(target.numbers)}), DELETE "
+            f"ON {resolved.levels_sql} TO {role}"
+        )
+        sequences += [resolved.levels] if resolved.levels else []
+        if target.sync:
+            yield f"GRANT TRIGGER ON {resolved.source.sql} TO {role}"
+    for relation in sequences:
+        for row in connection.execute(_SEQUENCES, {"oid": relation.oid}):
             yield f"GRANT USAGE ON SEQUENCE {quoted(row.schema, row.name)} TO {role}"
+
+
+def tables_stopped(connection: sa.Connection, resolved: ResolvedMapping) -> list[str]:
+    """The tables that a write stop locks: records, what their numbers come from, and levels."""
+    found = {(resolved.source.schema, resolved.source.name)}
+    found |= set(relations_of(connection, canonical.source_rows(resolved)))
+    if resolved.levels is not None:
+        found.add((resolved.levels.schema, resolved.levels.name))
+    return sorted(quoted(*table) for table in found)
+
+
+def _stop_grant(connection: sa.Connection, resolved: ResolvedMapping, worker: str) -> str:
+    """A right that lets a role lock tables; from 17 on one that lets it write nothing."""
+    version = connection.execute(_VERSION).scalar_one()
+    right = "MAINTAIN" if version >= 170000 else "UPDATE"
+    tables = ", ".join(tables_stopped(connection, resolved))
+    return f"GRANT {right} ON {tables} TO {quoted(worker)}"
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(quoted(name) for name in names)
 
 
 def _writes(connection: sa.Connection, resolved: ResolvedMapping) -> Iterator[str]:
@@ -162,6 +216,9 @@ def _writes(connection: sa.Connection, resolved: ResolvedMapping) -> Iterator[st
     migration = _next_migration(connection, resolved)
     if resolved.mapping.locations.create is not None:
         yield from (_unescaped(s) for s in schema_change.create_locations(resolved))
+    yield from links.insert_statements(resolved)
+    if sync.wanted(resolved):
+        yield from sync.install_statements(connection, resolved)
     yield _unescaped(chunk.lock_statement(resolved, migration))
     yield _unescaped(chunk.write_statement(resolved, migration))
 
@@ -182,7 +239,11 @@ def _expanded(resolved: ResolvedMapping) -> ResolvedMapping:
             triggers=(),
             publications=(),
         )
-    return replace(resolved, target_exists=True, locations=locations)
+    # Levels that are yet to be added are not looked at: there is none.
+    target_exists = resolved.levels is not None or not isinstance(
+        resolved.mapping.target, StockLevel
+    )
+    return replace(resolved, target_exists=target_exists, locations=locations)
 
 
 def _next_migration(connection: sa.Connection, resolved: ResolvedMapping) -> Migration:
@@ -206,6 +267,10 @@ def _fragments(resolved: ResolvedMapping) -> Iterator[str]:
     yield source.joins
     parts: list[object] = [source.company, source.item, source.quantity, source.reserved]
     parts += [*source.skip.values(), *resolved.mapping.touch.values()]
+    target = resolved.mapping.target
+    parts += target.values.values() if isinstance(target, StockLevel) else []
+    for link in resolved.mapping.locations.links:
+        parts += [link.where, *link.values.values()]
     for part in parts:
         if isinstance(part, Expression):
             yield part.sql
@@ -243,6 +308,8 @@ _FACTS = sa.text("""
     FROM pg_class c
     WHERE c.oid = :source
 """)
+
+_VERSION = sa.text("SELECT current_setting('server_version_num')::integer")
 
 _NAMED = sa.text("""
     SELECT n.nspname AS schema, c.relname AS name

@@ -63,8 +63,10 @@ def fired_triggers(connection: sa.Connection, resolved: ResolvedMapping) -> list
     rows = connection.execute(
         _TRIGGERS,
         {
-            "source": resolved.source.oid,
-            "locations": resolved.locations.oid if resolved.locations else None,
+            "source": resolved.source.oid if columns.written_columns(resolved) else None,
+            "inserted": [
+                relation.oid for relation in resolved.written if relation is not resolved.source
+            ],
             "written": columns.written_columns(resolved),
         },
     )
@@ -139,6 +141,6 @@ _TRIGGERS = sa.text(r"""
                 OR EXISTS (SELECT FROM pg_attribute a
                            WHERE a.attrelid = t.tgrelid AND a.attnum = ANY(t.tgattr::smallint[])
                              AND a.attname = ANY(CAST(:written AS text[]))))
-           OR t.tgrelid = CAST(:locations AS oid) AND t.tgtype & 4 <> 0)
+           OR t.tgrelid = ANY(CAST(:inserted AS oid[])) AND t.tgtype & 4 <> 0)
     ORDER BY t.tgrelid <> CAST(:source AS oid), t.tgname
 """)

@@ -7,18 +7,16 @@ decided in `reconcile.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
-from inventory_migration.database import escaped, quoted
-from inventory_migration.engine import canonical, ledger, sweep
+from inventory_migration.database import escaped
+from inventory_migration.engine import ledger, sweep
 from inventory_migration.engine.chunk import ChunkStatements
 from inventory_migration.engine.failures import Action, action_for, sqlstate
 from inventory_migration.engine.isolation import write_without_bad
 from inventory_migration.engine.ledger import SCHEMA, Migration
-from inventory_migration.engine.statements import relations_of
+from inventory_migration.engine.statements import tables_stopped
 from inventory_migration.errors import WritersActive
 
 WAIT_SECONDS = 10
@@ -34,7 +32,7 @@ def stop_writes(connection: sa.Connection, resolved: ResolvedMapping) -> list[st
     Raises:
         WritersActive: Somebody still writes to one of them.
     """
-    tables = list(tables_stopped(connection, resolved))
+    tables = tables_stopped(connection, resolved)
     connection.execute(sa.text("SET LOCAL row_security = off"))
     connection.execute(sa.text(f"SET LOCAL lock_timeout = '{WAIT_SECONDS}s'"))
     try:
@@ -48,15 +46,6 @@ def stop_writes(connection: sa.Connection, resolved: ResolvedMapping) -> list[st
         ) from error
     connection.execute(sa.text("SET LOCAL lock_timeout = 0"))
     return tables
-
-
-def tables_stopped(connection: sa.Connection, resolved: ResolvedMapping) -> Iterator[str]:
-    """The tables that a write stop locks: records, what their numbers come from, and levels."""
-    found = {(resolved.source.schema, resolved.source.name)}
-    found |= set(relations_of(connection, canonical.source_rows(resolved)))
-    if resolved.levels is not None:
-        found.add((resolved.levels.schema, resolved.levels.name))
-    yield from sorted(quoted(*table) for table in found)
 
 
 def delta_pass(connection: sa.Connection, resolved: ResolvedMapping, migration: Migration) -> int:

@@ -179,6 +179,19 @@ def _rests_on(facts: dict[str, Any]) -> list[str]:
         "What can be promised (available) is compared by company and item, before and after.",
         "Foreign keys in and out of the touched tables were counted before and after.",
     ]
+    target = facts["origin"]["definition"]["target"]
+    if target["shape"] == "stock_level":
+        said[1] = (
+            f"{records['migrated']:,} levels were written. Each must be at a location of its "
+            "record's company and hold the record's numbers as they are now; a level that the "
+            "application has written since is its own."
+        )
+    elif target["shape"] == "allocation_json":
+        said.append(
+            "The entries of each record that was written must add up to its quantities as they "
+            "are now."
+        )
+    said += _holds(facts, target)
     if touched:
         said.insert(
             2,
@@ -186,6 +199,31 @@ def _rests_on(facts: dict[str, Any]) -> list[str]:
             "as explained and are not held against the snapshot.",
         )
     return said
+
+
+def _holds(facts: dict[str, Any], target: dict[str, Any]) -> list[str]:
+    """For how long the verdict holds, and what makes it."""
+    verdicts = [event["detail"] for event in facts["events"] if event["kind"] == "verdict"]
+    if not verdicts:
+        return []
+    basis = verdicts[-1].get("rests_on")
+    if basis == "write_stop":
+        tables = ", ".join(verdicts[-1].get("tables", []))
+        return [
+            "The last pass and the proof were one transaction in which nobody else could write to "
+            f"{tables}: the verdict is final."
+        ]
+    if basis == "sync_trigger":
+        return [
+            "A trigger writes the level of each record in the transaction that writes the record: "
+            "the verdict holds for as long as the trigger is there."
+        ]
+    if target["shape"] == "stock_level":
+        return [
+            "Nothing keeps levels in step with their records, and writes were not stopped: the "
+            "verdict holds for its moment and is not final."
+        ]
+    return []
 
 
 def _not_checked(facts: dict[str, Any]) -> list[str]:
@@ -209,6 +247,11 @@ def _not_checked(facts: dict[str, Any]) -> list[str]:
         said.append(
             "Whether subscribers received the changes published by "
             f"{', '.join(facts['publications'])}."
+        )
+    if isinstance(facts["origin"]["definition"]["source"].get("reserved"), dict):
+        said.append(
+            "Whether the application changed what is reserved without writing the record's own "
+            "row, between two looks at it: reserved units are computed from other tables."
         )
     said.append("Whether the quantities were right before: they are carried over as they stood.")
     return said

@@ -63,7 +63,7 @@ def _parts(facts: Mapping[str, Any]) -> Iterator[str]:
     if facts["conflicts"]["by_kind"]:
         yield "## Conflicts of the rollback"
         yield (
-            "`touched since` was undone, and what the application wrote beside the location was "
+            "`touched since` was undone, and what the application wrote beside the target was "
             "left alone; `moved since` was kept as the application wanted it."
         )
         yield from _capped(facts["conflicts"]["records"], facts["conflicts"]["by_kind"].values())
