@@ -96,9 +96,9 @@ class VerdictNotFinal(MigrationPaused):
         """Say why it is not final, and how it becomes so."""
         super().__init__(mapping=mapping, migration_id=migration_id, reason=reason)
         self.args = (
-            f"migration {migration_id} of {mapping} is paused: {reason}; stop the application's "
-            f"writes and close it with 'inventory-migration resume {mapping} --write-stop', or "
-            "undo it and say 'sync: true' in the mapping's target",
+            f"migration {migration_id} of {mapping} is paused: {reason} "
+            f"('inventory-migration resume {mapping} --write-stop'), or undo it and say "
+            "'sync: true' in the mapping's target",
         )
 
 

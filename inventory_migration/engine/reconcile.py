@@ -181,8 +181,9 @@ def _basis(connection: sa.Connection, resolved: ResolvedMapping, start: Start) -
 
 
 _NOT_FINAL = (
-    "every record is accounted for as of this moment, but the verdict is not final: what the "
-    "application writes to its records does not reach their levels"
+    "every record is accounted for as of this moment, but the verdict is not final, since what the "
+    "application writes to its records does not reach their levels: stop its writes and resume "
+    "with --write-stop"
 )
 
 # What the application does while it writes, and the pass under a write stop puts right.
