@@ -5,12 +5,15 @@ A shape that is added gets an entry in `TARGETS`; a shape without one fails the 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from inventory_migration.database import escaped
+from inventory_migration.embedded import EmbeddedServer
 from inventory_migration.engine import (
     control,
     ledger,
@@ -21,11 +24,12 @@ from inventory_migration.engine import (
     summary,
 )
 from inventory_migration.engine.plan import Start
+from inventory_migration.engine.reconcile import Reconciled
 from inventory_migration.engine.shapes import SHAPES
 from inventory_migration.errors import GateRefused, MigrationPaused
 from inventory_migration.mapping import StockMapping
 from inventory_migration_tests import stage
-from inventory_migration_tests.conftest import Database
+from inventory_migration_tests.conftest import Database, made_database
 from inventory_migration_tests.test_rollback import undo
 
 TARGETS: dict[str, dict[str, Any]] = {
@@ -86,19 +90,17 @@ LEFT_WRITTEN = {
     "stock_level": "SELECT s.sku FROM stock_levels t JOIN stock_items s ON {same}",
 }
 
-contract = pytest.mark.parametrize(
-    ("shape", "keys", "basis"),
-    [
-        (shape, keys, basis)
-        for shape in TARGETS
-        for keys, basis in (
-            ("int", "gross"),
-            ("int", "net"),
-            ("uuid", "net"),
-            ("composite", "gross"),
-        )
-    ],
-)
+CASES = [
+    (shape, keys, basis)
+    for shape in TARGETS
+    for keys, basis in (
+        ("int", "gross"),
+        ("int", "net"),
+        ("uuid", "net"),
+        ("composite", "gross"),
+    )
+]
+contract = pytest.mark.parametrize(("shape", "keys", "basis"), CASES)
 
 
 def target(shape: str, keys: str) -> dict[str, Any]:
@@ -144,60 +146,114 @@ def test_every_registered_shape_has_its_place_in_this_contract() -> None:
     assert set(SHAPES) == set(TARGETS) == set(PLACED) == set(TAKEN_FURTHER) == set(LEFT_WRITTEN)
 
 
-@contract
-def test_conservation(database: Database, shape: str, keys: str, basis: str) -> None:
-    mapping = prepared(database, shape, keys, basis)
-    before = application(database, mapping)
-    found = stage.migrate(database, mapping)
-    assert found.proof.differences == []
+@dataclass(frozen=True)
+class Migrated:
+    """The shop after a migration, and what was known before it."""
+
+    database: Database
+    shape: str
+    keys: str
+    basis: str
+    mapping: StockMapping
+    before: str
+    promised: str
+    predicted: dict[str, Any]
+    found: Reconciled
+
+    def placed(self) -> list[str]:
+        return placed(self.database, self.shape, self.keys)
+
+
+@pytest.fixture(scope="module", params=CASES, ids="-".join)
+def migrated(server: EmbeddedServer, request: pytest.FixtureRequest) -> Iterator[Migrated]:
+    """One migration of each case, for all tests that only look at what it has left."""
+    shape, keys, basis = request.param
+    with made_database(server) as database:
+        mapping = prepared(database, shape, keys, basis)
+        taken = "" if basis == "net" else " - reserved"
+        promised = database.psql(
+            f"SELECT id, quantity{taken} FROM stock_items "
+            "WHERE quantity IS NOT NULL AND deleted_at IS NULL ORDER BY sku"
+        )
+        before = application(database, mapping)
+        with database.engine.connect() as connection:
+            predicted = prediction.predict(connection, plan.resolve(connection, mapping))
+        found = stage.migrate(database, mapping)
+        yield Migrated(database, shape, keys, basis, mapping, before, promised, predicted, found)
+
+
+def test_conservation(migrated: Migrated) -> None:
+    database, basis = migrated.database, migrated.basis
+    assert migrated.found.proof.differences == []
     assert stage.outcomes(database) == {"migrated": 28, "quarantined": 1, "skipped": 1}
-    assert application(database, mapping) == before
-    rows = [row.split("|") for row in placed(database, shape, keys)]
-    on_hand = (
-        "quantity" if basis == "gross" or shape == "location_column" else "quantity + reserved"
-    )
+    assert application(database, migrated.mapping) == migrated.before
+    rows = [row.split("|") for row in migrated.placed()]
+    own = basis == "gross" or migrated.shape == "location_column"
     expected = database.psql(
-        f"SELECT count(*), sum({on_hand}), sum(reserved) FROM stock_items "
-        "WHERE quantity IS NOT NULL AND deleted_at IS NULL"
+        f"SELECT count(*), sum({'quantity' if own else 'quantity + reserved'}), sum(reserved) "
+        "FROM stock_items WHERE quantity IS NOT NULL AND deleted_at IS NULL"
     )
     assert expected == "|".join(
         str(n) for n in (len(rows), sum(int(r[1]) for r in rows), sum(int(r[2]) for r in rows))
     )
 
 
-@contract
-def test_available_stays_the_same_for_each_company_and_item(
-    database: Database, shape: str, keys: str, basis: str
-) -> None:
+def test_available_stays_the_same_for_each_company_and_item(migrated: Migrated) -> None:
     """What can be promised is read from the target where the target holds numbers."""
-    mapping = prepared(database, shape, keys, basis)
-    taken = "" if basis == "net" else " - reserved"
-    before = database.psql(
-        f"SELECT id, quantity{taken} FROM stock_items "
-        "WHERE quantity IS NOT NULL AND deleted_at IS NULL ORDER BY sku"
-    )
-    stage.migrate(database, mapping)
-    own = basis == "net" and shape == "location_column"
-    after = [row.split("|") for row in placed(database, shape, keys)]
-    assert before.splitlines() == [
+    own = migrated.basis == "net" and migrated.shape == "location_column"
+    after = [row.split("|") for row in migrated.placed()]
+    assert migrated.promised.splitlines() == [
         f"{key}|{int(on_hand) - (0 if own else int(reserved))}" for key, on_hand, reserved in after
     ]
-    with database.engine.connect() as connection:
-        resolved = plan.resolve(connection, mapping)
-        balance = proof.balance(connection, resolved, ledger.current(connection, mapping.name))
+    with migrated.database.engine.connect() as connection:
+        resolved = plan.resolve(connection, migrated.mapping)
+        current = ledger.current(connection, migrated.mapping.name)
+        balance = proof.balance(connection, resolved, current)
         rows = connection.execute(sa.text(escaped(balance))).all()
     assert len(rows) == 30
     assert [row for row in rows if row.available_before != row.available_after] == []
 
 
-@contract
-def test_idempotence(database: Database, shape: str, keys: str, basis: str) -> None:
-    mapping = prepared(database, shape, keys, basis)
-    stage.migrate(database, mapping)
-    whole = query(LEFT_WRITTEN[shape].replace("sku FROM", "* FROM").replace("s.*", "t.*"), keys)
-    after = placed(database, shape, keys), database.psql(f"{whole} ORDER BY sku")
-    assert stage.migrate(database, mapping).changed is False
-    assert (placed(database, shape, keys), database.psql(f"{whole} ORDER BY sku")) == after
+def test_quarantine(migrated: Migrated) -> None:
+    assert (
+        migrated.database.psql(
+            "SELECT rule, record->>'sku' FROM inventory_migration.outcome "
+            "WHERE outcome = 'quarantined'"
+        )
+        == "quantity_missing|SKU-7"
+    )
+
+
+def test_dry_run(migrated: Migrated) -> None:
+    assert {
+        name: count
+        for name, count in migrated.predicted["records"].items()
+        if count and name != "snapshot"
+    } == stage.outcomes(migrated.database)
+
+
+def test_status_of_a_record(migrated: Migrated) -> None:
+    columns = ", ', ', ".join(KEYS[migrated.keys][0])
+    told = {}
+    for sku in ("SKU-1", "SKU-7"):
+        wanted = f"SELECT concat({columns}) FROM stock_items WHERE sku = '{sku}'"
+        key = migrated.database.psql(wanted)
+        with migrated.database.engine.connect() as connection:
+            resolved = plan.resolve(connection, migrated.mapping)
+            found = summary.show_record(connection, resolved, key)
+        told[sku] = [(h["outcome"], h["rule"], h["location_after"]) for h in found["history"]]
+    assert told == {
+        "SKU-1": [("migrated", None, "1")],
+        "SKU-7": [("quarantined", "quantity_missing", None)],
+    }
+
+
+def test_idempotence(migrated: Migrated) -> None:
+    whole = LEFT_WRITTEN[migrated.shape].replace("sku FROM", "* FROM").replace("s.*", "t.*")
+    left = f"{query(whole, migrated.keys)} ORDER BY sku"
+    after = migrated.placed(), migrated.database.psql(left)
+    assert stage.migrate(migrated.database, migrated.mapping).changed is False
+    assert (migrated.placed(), migrated.database.psql(left)) == after
 
 
 @contract
@@ -239,30 +295,6 @@ def test_provenance(database: Database, shape: str, keys: str, basis: str) -> No
 
 
 @contract
-def test_quarantine(database: Database, shape: str, keys: str, basis: str) -> None:
-    mapping = prepared(database, shape, keys, basis)
-    stage.migrate(database, mapping)
-    assert (
-        database.psql(
-            "SELECT rule, record->>'sku' FROM inventory_migration.outcome "
-            "WHERE outcome = 'quarantined'"
-        )
-        == "quantity_missing|SKU-7"
-    )
-
-
-@contract
-def test_dry_run(database: Database, shape: str, keys: str, basis: str) -> None:
-    mapping = prepared(database, shape, keys, basis)
-    with database.engine.connect() as connection:
-        predicted = prediction.predict(connection, plan.resolve(connection, mapping))
-    stage.migrate(database, mapping)
-    assert {
-        name: count for name, count in predicted["records"].items() if count and name != "snapshot"
-    } == stage.outcomes(database)
-
-
-@contract
 def test_gates(database: Database, shape: str, keys: str, basis: str) -> None:
     """No step writes before the gate in front of it has passed, whatever the shape."""
     mapping = prepared(database, shape, keys, basis)
@@ -275,20 +307,3 @@ def test_gates(database: Database, shape: str, keys: str, basis: str) -> None:
     with control.Claim(database.engine) as claim, pytest.raises(GateRefused, match="stale"):
         phases.transform_stock(database.engine, mapping, claim, Start(explicit=True))
     assert placed(database, shape, keys) == []
-
-
-@contract
-def test_status_of_a_record(database: Database, shape: str, keys: str, basis: str) -> None:
-    mapping = prepared(database, shape, keys, basis)
-    stage.migrate(database, mapping)
-    columns = ", ', ', ".join(KEYS[keys][0])
-    told = {}
-    for sku in ("SKU-1", "SKU-7"):
-        key = database.psql(f"SELECT concat({columns}) FROM stock_items WHERE sku = '{sku}'")
-        with database.engine.connect() as connection:
-            found = summary.show_record(connection, plan.resolve(connection, mapping), key)
-        told[sku] = [(h["outcome"], h["rule"], h["location_after"]) for h in found["history"]]
-    assert told == {
-        "SKU-1": [("migrated", None, "1")],
-        "SKU-7": [("quarantined", "quantity_missing", None)],
-    }
