@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from inventory_migration import verbs
 from inventory_migration.engine.plan import Start
 from inventory_migration.errors import MappingInvalid
 from inventory_migration.mapping import StockMapping
@@ -320,3 +321,39 @@ def test_a_record_of_which_a_level_names_only_a_part_is_no_mapping() -> None:
 def test_touch_is_for_records_that_are_written() -> None:
     with pytest.raises(ValueError, match="which stock_level does not write"):
         mapping(touch={"updated_at": {"sql": "now()"}})
+
+
+def test_a_level_that_is_deleted_after_the_verdict_is_not_made_again(database: Database) -> None:
+    """Sold out and taken away by new code; the record's old number is history by then."""
+    shop(database)
+    target = verbs.open_target(database.url)
+    stopped = Start(explicit=True, write_stop=True)
+    assert verbs.run(target, mapping(), stopped)["state"] == "verified"
+    database.psql("DELETE FROM levels WHERE item_id = 4")
+    found = verbs.validate(target, mapping())
+    assert found["passed"]
+    assert [(d["kind"], d["explained"]) for d in found["differences"]] == [
+        ("target_changed_since", True)
+    ]
+    assert verbs.run(target, mapping())["changed"] is False
+    database.psql("INSERT INTO stock_items VALUES (50, 1, 'new', 7, 0)")
+    assert verbs.run(target, mapping(), stopped)["records"]["migrated"] == 1
+    assert level(database, "item_id", "item_id IN (4, 50)") == "50"
+
+
+def test_a_record_that_was_mended_after_the_verdict_gets_its_level(database: Database) -> None:
+    shop(database)
+    database.psql("UPDATE stock_items SET quantity = NULL WHERE id = 4")
+    stage.migrate(database, mapping())
+    database.psql("UPDATE stock_items SET quantity = 4 WHERE id = 4")
+    assert stage.migrate(database, mapping()).changed
+    assert level(database, "on_hand", "item_id = 4") == "4"
+
+
+def test_a_level_that_is_lost_before_the_verdict_is_made_again(database: Database) -> None:
+    shop(database)
+    stage.locations(database, mapping())
+    stage.transform(database, mapping())
+    database.psql("DELETE FROM levels WHERE item_id = 4")
+    assert stage.close(database, mapping()).proof.differences == []
+    assert level(database, "on_hand", "item_id = 4") == "4"

@@ -56,6 +56,10 @@ def prediction(screen: Console, found: Mapping[str, Any]) -> None:
     _fires(screen, found["fires"])
     say(screen)
     gate(screen, "audit_profile", found["gate"])
+    if found["needs_write_stop"]:
+        say(screen, "Nothing keeps its levels in step while the application writes: a run pauses "
+                     "before its verdict is final, unless the application is stopped and it is "
+                     "started with --write-stop, or the mapping says 'sync: true'.")  # fmt: skip
     if found["gate"]["passed"]:
         say(screen, f"Next: '{PROGRAM} run {found['mapping']}', "
                      f"or 'test {found['mapping']} --sql' for your DBA.")  # fmt: skip

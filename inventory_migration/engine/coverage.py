@@ -12,6 +12,7 @@ from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped
 from inventory_migration.engine import canonical, columns, ledger
 from inventory_migration.engine.ledger import SCHEMA, Migration
+from inventory_migration.mapping import StockLevel
 
 REFUSED_RULES = ("refused_by_server", "write_suppressed")
 """Rules that no expression foresees: such a record looks good until it is retried."""
@@ -63,9 +64,19 @@ def uncovered(resolved: ResolvedMapping, covered: list[Migration]) -> str:
         f"AND {columns.same_key(resolved, 'p', 'r')})"
         for migration in covered
     )
+    # A level that is gone was taken away by its application, whose number it was by then.
+    given = "".join(
+        f" AND NOT EXISTS (SELECT FROM {migration.snapshot} AS p "
+        f"WHERE {columns.same_key(resolved, 'p', 'r')} AND NOT EXISTS ("
+        f"SELECT FROM {SCHEMA}.outcome AS o "
+        f"WHERE o.migration_id = {migration.migration_id} AND o.position = p.position))"
+        for migration in covered
+        if isinstance(resolved.mapping.target, StockLevel)
+    )
     return f"""
         SELECT r.* FROM ({canonical.records(resolved)}) AS r
-        WHERE ({never_seen(resolved, covered)}) OR (r.outcome = 'migrated'{still_refused})"""
+        WHERE ({never_seen(resolved, covered)})
+           OR (r.outcome = 'migrated'{still_refused}{given})"""
 
 
 def has_work(connection: sa.Connection, resolved: ResolvedMapping) -> bool:

@@ -119,6 +119,7 @@ def predict(connection: sa.Connection, resolved: ResolvedMapping) -> dict[str, A
             "publications": list(resolved.source.publications),
             "columns_written": columns.written_columns(resolved),
         },
+        "needs_write_stop": mapping.needs_write_stop,
         "report": {"html": None, "markdown": None, "json": None},
     }
 

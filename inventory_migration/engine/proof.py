@@ -99,9 +99,11 @@ def differences(
         return _not_migrated(resolved, coverage.verified(connection, resolved))
     # While a trigger keeps levels in step, one that is not is wrong, whoever wrote it.
     kept = sync.wanted(resolved) and sync.installed(connection, resolved)
+    theirs = _is_theirs(resolved, migration, kept=kept)
+    kinds = _kind(resolved, kept=kept, theirs=theirs)
     ours = f"""
         SELECT kind, key_text, kind IN ({_EXPLAINED}) AS explained, detail
-        FROM (SELECT key_text, {_kind(resolved, kept=kept)} AS kind, {_detail(resolved)} AS detail
+        FROM (SELECT key_text, {kinds} AS kind, {_detail(resolved)} AS detail
               FROM ({_compared(resolved, migration, phase)}) AS c) AS d
         WHERE kind IS NOT NULL"""
     if isinstance(resolved.mapping.target, StockLevel):
@@ -124,9 +126,13 @@ def moved(connection: sa.Connection, resolved: ResolvedMapping, migration: Migra
                    0::numeric AS quantity_before, 0::numeric AS quantity,
                    0::numeric AS reserved_before, 0::numeric AS reserved
             WHERE false"""
+    kept = sync.wanted(resolved) and sync.installed(connection, resolved)
+    gone = "NOT live"
+    if _is_theirs(resolved, migration, kept=kept):
+        gone += " OR location_key IS NULL AND outcome IN ('migrated', 'already')"
     return f"""
         SELECT position, key_text, company_key,
-               CASE WHEN NOT live THEN 'gone' ELSE outcome END AS outcome, rule, location_key,
+               CASE WHEN {gone} THEN 'gone' ELSE outcome END AS outcome, rule, location_key,
                location_found, location_own,
                expected_quantity AS quantity_before,
                CASE WHEN live THEN CASE WHEN changed THEN expected_quantity ELSE quantity_after END
@@ -259,7 +265,13 @@ def _compared(resolved: ResolvedMapping, migration: Migration, phase: int | None
         {only}"""
 
 
-def _kind(resolved: ResolvedMapping, *, kept: bool) -> str:
+def _is_theirs(resolved: ResolvedMapping, migration: Migration, *, kept: bool) -> bool:
+    """Whether levels are the application's own by now, to be taken away as it likes."""
+    verified = migration.state == "verified" and not kept
+    return verified and isinstance(resolved.mapping.target, StockLevel)
+
+
+def _kind(resolved: ResolvedMapping, *, kept: bool, theirs: bool) -> str:
     """The kind of difference of a compared record; NULL where there is none."""
     target = resolved.mapping.target
     by_trigger = "'changed_by_trigger'" if resolved.source.triggers else "'row_changed'"
@@ -270,6 +282,7 @@ def _kind(resolved: ResolvedMapping, *, kept: bool) -> str:
     # A target that is as we wrote it has missed what the record was changed to since. One that the
     # application has written itself is its own, unless something is there to keep the two in step.
     kept = kept or isinstance(target, AllocationJson)
+    lost = "'target_changed_since'" if theirs else "'location_lost'"
     differing = "'target_differs'" if kept else "'target_changed_since'"
     # A number computed from other tables changes without the record's row being touched.
     computed = isinstance(resolved.mapping.source.reserved, Expression)
@@ -282,7 +295,7 @@ def _kind(resolved: ResolvedMapping, *, kept: bool) -> str:
                  CASE WHEN as_before THEN NULL
                       WHEN location_own THEN 'located_since'
                       ELSE 'location_foreign' END
-             WHEN location_key IS NULL THEN 'location_lost'
+             WHEN location_key IS NULL THEN {lost}
              WHEN NOT location_own THEN 'location_foreign'
              WHEN outcome = 'already' THEN
                  CASE WHEN NOT numbers_same THEN 'target_of_others_differs' END

@@ -256,6 +256,11 @@ class StockMapping(Part):
         return found
 
     @property
+    def needs_write_stop(self) -> bool:
+        """Whether nothing keeps the target in step while the application writes its records."""
+        return isinstance(self.target, StockLevel) and not self.target.sync
+
+    @property
     def hash(self) -> str:
         """SHA-256 of what the mapping says, whatever its file's layout and comments."""
         said = self.model_dump(mode="json", by_alias=True)
