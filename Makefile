@@ -18,7 +18,7 @@ DAGSTER = set -e; DAGSTER_HOME="$$($(BIN)/python -c \
 	export DAGSTER_HOME;
 
 .DEFAULT_GOAL := help
-.PHONY: help setup migrate test ui lint clean
+.PHONY: help setup migrate test slow ui lint clean
 .SILENT:
 
 help: ## Say what there is
@@ -53,7 +53,10 @@ migrate: setup ## Migrate an inventory (the demo's, in an embedded PostgreSQL), 
 	$(BIN)/inventory-migration report stock_items --summary
 
 test: setup ## Run the tests (PYTEST_ARGS="-k engine" for some)
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m "not slow" $(PYTEST_ARGS)
+
+slow: setup ## Run the tests that take minutes: whole migrations against a model, busy applications
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m slow $(PYTEST_ARGS)
 
 ui: setup ## Serve Dagster on http://127.0.0.1:3000 (PORT=...), with what `make migrate` did
 	$(DAGSTER) exec $(BIN)/dagster dev --host 127.0.0.1 --port $(PORT)

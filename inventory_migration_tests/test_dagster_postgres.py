@@ -202,6 +202,7 @@ def test_the_template_names_the_driver_and_sends_nothing_home() -> None:
     assert settings["telemetry"] == {"enabled": False}
 
 
+@pytest.mark.slow
 def test_runs_ticks_and_the_ui_work_with_postgresql_as_storage(
     database: Database, home: Path, tmp_path: Path
 ) -> None:

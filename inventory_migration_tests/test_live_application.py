@@ -16,6 +16,8 @@ import pytest
 from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database
 
+pytestmark = pytest.mark.slow
+
 ITEMS = 3000
 
 BOOKS = """

@@ -42,6 +42,8 @@ from inventory_migration_tests.model_application import (
 from inventory_migration_tests.model_targets import TARGETS
 from inventory_migration_tests.test_rollback import undo
 
+pytestmark = pytest.mark.slow
+
 # The same examples each time. They are not made smaller: a run takes a second, and what differs is
 # told record by record.
 EXAMPLES = settings(

@@ -273,6 +273,7 @@ def test_a_level_without_a_key_of_its_own_cannot_be_kept_in_step(database: Datab
         stage.migrate(database, mapping())
 
 
+@pytest.mark.slow
 def test_every_unit_is_in_a_level_whatever_the_application_did_meanwhile(
     database: Database,
 ) -> None:

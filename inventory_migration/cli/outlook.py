@@ -154,7 +154,13 @@ def _issues(screen: Console, found: Mapping[str, Any]) -> None:
 
 def _fires(screen: Console, fires: Mapping[str, Any]) -> None:
     say(screen)
-    say(screen, f"Every write sets {', '.join(fires['columns_written'])} of its record.")
+    columns = ", ".join(fires["columns_written"])
+    say(
+        screen,
+        f"Every write sets {columns} of its record."
+        if columns
+        else "Every write adds a level, and leaves the record itself as it is.",
+    )
     for trigger in fires["triggers"]:
         does = [
             *([f"changes {', '.join(trigger['columns_changed'])}"] if trigger["columns_changed"]
