@@ -209,6 +209,7 @@ def test_a_failed_run_is_noted_in_the_ledger(database: Database) -> None:
     assert noted.startswith(f"1|migrate_shop|{stopped.run_id}|migration 1 of shop is paused")
 
 
+@pytest.mark.slow
 def test_a_terminated_shell_leaves_the_migration_paused_and_no_lock(
     database: Database, tmp_path: Path
 ) -> None:

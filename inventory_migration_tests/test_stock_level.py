@@ -216,6 +216,16 @@ def test_a_level_that_the_application_changed_stays_and_is_listed(
     assert database.psql("SELECT id FROM locations ORDER BY id") == "1"
 
 
+def test_a_constant_is_compared_in_the_type_of_its_column(database: Database) -> None:
+    """A number in a column of text is written as text, and still found to be ours."""
+    shop(database)
+    chosen = mapping(target={"values": {**TARGET["values"], "note": 5}})
+    stage.migrate(database, chosen)
+    database.psql("UPDATE levels SET note = note")
+    undo(database, chosen)
+    assert level(database, "id") == ""
+
+
 def test_a_level_that_was_written_to_and_is_as_it_was_goes_and_is_listed(
     database: Database,
 ) -> None:

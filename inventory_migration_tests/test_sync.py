@@ -263,6 +263,21 @@ def test_the_cut_over_proves_once_more_and_ends_the_trigger(database: Database) 
         verbs.run(target, mapping())
 
 
+def test_what_follows_from_the_numbers_is_kept_in_step_with_them(database: Database) -> None:
+    shop(database)
+    stage.migrate(database, mapping())
+    database.psql("UPDATE stock_items SET quantity = 9 WHERE id = 4")
+    assert level(database, "on_hand, promised, free", "item_id = 4") == "9|1|8"
+    database.psql("UPDATE levels SET free = 0 WHERE item_id = 5")
+    undo(database, mapping())
+    assert level(database, "item_id, free") == "5|0"
+
+
+def test_what_nobody_could_keep_in_step_is_no_mapping() -> None:
+    with pytest.raises(ValueError, match=r"free cannot be kept in step .* target.reserved"):
+        mapping(target={"reserved": None})
+
+
 def test_a_level_without_a_key_of_its_own_cannot_be_kept_in_step(database: Database) -> None:
     shop(database)
     database.psql(

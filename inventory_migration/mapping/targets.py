@@ -9,7 +9,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from inventory_migration.mapping.parts import Part, RecordValue, Table
+from inventory_migration.mapping.parts import Canonical, Part, RecordValue, Table
+
+_OF_NUMBERS = {"quantity", "on_hand", "reserved", "available"}
 
 
 class LocationColumn(Part):
@@ -70,6 +72,29 @@ class StockLevel(Part):
         if twice:
             raise ValueError(f"{', '.join(twice)} is given two values")
         return self
+
+    @model_validator(mode="after")
+    def _kept_in_step_whole(self) -> StockLevel:
+        lost = [
+            name
+            for name, value in self.values.items()
+            if isinstance(value, Canonical) and value.from_ in _OF_NUMBERS
+        ]
+        if self.sync and self.reserved is None and lost:
+            raise ValueError(
+                f"{', '.join(lost)} cannot be kept in step without a column for what is reserved: "
+                "name it in target.reserved"
+            )
+        return self
+
+    @property
+    def following(self) -> dict[str, Canonical]:
+        """The columns beside the numbers that follow from these, and change with them."""
+        return {
+            name: value
+            for name, value in self.values.items()
+            if isinstance(value, Canonical) and value.from_ in _OF_NUMBERS and self.reserved
+        }
 
     @property
     def columns(self) -> list[str]:

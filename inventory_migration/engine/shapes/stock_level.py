@@ -12,7 +12,7 @@ from inventory_migration.database import quoted
 from inventory_migration.engine import columns
 from inventory_migration.engine.ledger import SCHEMA
 from inventory_migration.engine.shapes.shape import Held, Shape
-from inventory_migration.mapping import Canonical, Expression, Generated
+from inventory_migration.mapping import Canonical, Expression, Generated, RecordValue
 from inventory_migration.mapping import StockLevel as Target
 
 
@@ -114,7 +114,8 @@ class StockLevel(Shape):
         """The same for whoever keeps levels in step: one that is ours takes the new numbers."""
         names = ", ".join(quoted(name) for name in [*self.target.record, self.target.location])
         numbers = ", ".join(
-            f"{quoted(name)} = EXCLUDED.{quoted(name)}" for name in self.target.numbers
+            f"{quoted(name)} = EXCLUDED.{quoted(name)}"
+            for name in [*self.target.numbers, *self.target.following]
         )
         return f"""{self._insert()}
             ON CONFLICT ({names}) DO UPDATE SET {numbers}
@@ -164,8 +165,12 @@ class StockLevel(Shape):
         values = self.values(
             location="NULL", quantity=f"{record}.quantity", reserved=f"{record}.reserved", at="NULL"
         )
-        pairs = zip(self.target.numbers, values[1:], strict=True)
-        return ", ".join(f"{quoted(name)} = {value}" for name, value in pairs)
+        pairs = dict(zip(self.target.numbers, values[1:], strict=True))
+        pairs |= {
+            name: self._canonical(value, f"{record}.")
+            for name, value in self.target.following.items()
+        }
+        return ", ".join(f"{quoted(name)} = {value}" for name, value in pairs.items())
 
     def moved(self) -> str:
         """The positions of the levels that `apply` returned."""
@@ -311,19 +316,31 @@ class StockLevel(Shape):
         joins = self.resolved.mapping.source.joins
         return f"JOIN {source} AS s ON {columns.key_of_source(self.resolved, 'c')} {joins}"
 
-    def _value(self, value: object) -> str:
-        if isinstance(value, Canonical):
-            on_hand = self.on_hand("c.quantity", "c.reserved")
-            return {
-                "company": "c.company_key",
-                "item": "c.item_key",
-                "quantity": "c.quantity",
-                "on_hand": on_hand,
-                "reserved": "c.reserved",
-                "available": f"({on_hand}) - c.reserved",
-                "location": "c.default_location",
-            }[value.from_]
-        return literal(value)  # type: ignore[arg-type]
+    def _value(self, value: RecordValue) -> str:
+        return self._canonical(value, "c.") if isinstance(value, Canonical) else literal(value)
+
+    def _canonical(self, value: Canonical, record: str) -> str:
+        """A canonical value of a record, by the alias that it goes by, dot included."""
+        quantity, reserved = f"{record}quantity", f"{record}reserved"
+        on_hand = self.on_hand(quantity, reserved)
+        return {
+            "company": f"{record}company_key",
+            "item": f"{record}item_key",
+            "quantity": quantity,
+            "on_hand": on_hand,
+            "reserved": reserved,
+            "available": f"({on_hand}) - {reserved}",
+            "location": f"{record}default_location",
+        }[value.from_]
+
+    def _follows(self, value: Canonical) -> str:
+        """What a column that follows a level's numbers must hold, by these numbers."""
+        on_hand, reserved = self._numbers("t")[0], self._numbers("t")[-1]
+        available = f"({on_hand} - {reserved})"
+        net = self.resolved.mapping.quantity_basis == "net"
+        quantity = available if net else on_hand
+        known = {"on_hand": on_hand, "reserved": reserved, "available": available}
+        return {**known, "quantity": quantity}[value.from_]
 
     def _underivable(self) -> list[Column]:
         """The columns of a level of which nobody can say afterwards what we wrote."""
@@ -331,7 +348,8 @@ class StockLevel(Shape):
         if levels is None:
             return []
         target = self.target
-        derived = {*target.record, target.location, *target.numbers, *self._constants()}
+        derived = {*target.record, target.location, *target.numbers, *target.following}
+        derived |= self._constants().keys()
         return [
             column
             for column in levels.columns.values()
@@ -344,8 +362,11 @@ class StockLevel(Shape):
         return columns.hash_of(rest, "t") if rest else "0::bigint"
 
     def _constants(self) -> dict[str, str]:
+        """What the mapping gives every level alike, in the column's own type."""
+        levels = self.resolved.levels
+        types = levels.columns if levels else {}
         return {
-            name: literal(value)
+            name: f"({literal(value)})" + (f"::{types[name].type}" if name in types else "")
             for name, value in self.target.values.items()
             if not isinstance(value, Canonical | Expression | Generated)
         }
@@ -355,6 +376,10 @@ class StockLevel(Shape):
         conditions = [
             f"t.{quoted(name)} IS NOT DISTINCT FROM {value}"
             for name, value in self._constants().items()
+        ]
+        conditions += [
+            f"t.{quoted(name)} IS NOT DISTINCT FROM {self._follows(value)}"
+            for name, value in self.target.following.items()
         ]
         rest = self._underivable()
         if rest:
