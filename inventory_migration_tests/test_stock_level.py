@@ -8,7 +8,7 @@ import pytest
 
 from inventory_migration import verbs
 from inventory_migration.engine.plan import Start
-from inventory_migration.errors import MappingInvalid
+from inventory_migration.errors import ControlTotalsDiffer, MappingInvalid
 from inventory_migration.mapping import StockMapping
 from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database
@@ -168,6 +168,25 @@ def test_a_number_that_would_be_rounded_is_put_aside(database: Database, column:
     assert database.psql("SELECT key_text, rule FROM inventory_migration.outcome") == (
         "4|quantity_inexact"
     )
+
+
+@pytest.mark.parametrize("when", ["BEFORE INSERT", "AFTER INSERT"])
+def test_a2_units_that_a_trigger_of_the_levels_takes_are_missed(
+    database: Database, when: str
+) -> None:
+    shop(database)
+    database.psql(f"""
+        CREATE FUNCTION pilfer() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF TG_WHEN = 'BEFORE' THEN NEW.on_hand = NEW.on_hand - 1;
+            ELSE UPDATE levels SET on_hand = on_hand - 1 WHERE id = NEW.id; END IF;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER pilfer {when} ON levels FOR EACH ROW WHEN (NEW.item_id = 4)
+            EXECUTE FUNCTION pilfer();
+    """)
+    with pytest.raises(ControlTotalsDiffer, match="units 15 became 14"):
+        stage.migrate(database, mapping(), start=Start(explicit=True, as_superuser=True))
+    assert level(database, "id", "item_id < 6") == ""
 
 
 def test_what_is_reserved_may_stay_with_the_orders(database: Database) -> None:

@@ -217,20 +217,26 @@ def test_a_new_record_gets_a_level_where_the_rules_let_it(
 
 
 def test_d_the_application_needs_no_right_and_steers_nothing(database: Database) -> None:
-    """Its role may not see ledger or levels, and a temporary table of its own deceives nobody."""
+    """Its role may not see ledger or levels, and temporary tables of its own deceive nobody."""
     shop(database)
     role = f"app_{database.name}"
     database.psql(
+        "CREATE TABLE order_lines (item_id bigint, quantity integer);"
         f"CREATE ROLE {role} LOGIN; GRANT SELECT, INSERT, UPDATE, DELETE ON stock_items TO {role}"
     )
-    stage.migrate(database, mapping())
+    lines = "(SELECT COALESCE(sum(o.quantity), 0) FROM order_lines o WHERE o.item_id = s.id)"
+    stage.migrate(
+        database, mapping(source={**stage.DEFINITION["source"], "reserved": {"sql": lines}})
+    )
     with psycopg.connect(database.url.replace("postgres@", f"{role}@")) as application:
         application.execute("CREATE TEMP TABLE locations (id bigint, company_id bigint, "
                             "is_default boolean)")  # fmt: skip
         application.execute("INSERT INTO pg_temp.locations VALUES (666, 1, true)")
+        application.execute("CREATE TEMP TABLE order_lines AS SELECT 4 AS item_id, 5 AS quantity")
         application.execute("UPDATE stock_items SET quantity = 9 WHERE id = 4")
         application.execute("INSERT INTO stock_items VALUES (90, 1, 'new', 9, 3)")
-    assert level(database, "item_id, warehouse, on_hand", "item_id IN (4, 90)") == ("4|1|9\n90|1|9")
+    columns = "item_id, warehouse, on_hand, promised"
+    assert level(database, columns, "item_id IN (4, 90)") == "4|1|9|0\n90|1|9|0"
     database.psql(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 

@@ -204,6 +204,22 @@ def test_nobody_writes_between_the_last_pass_and_the_proof(
     assert len(refused) == 3
 
 
+def test_what_is_written_after_the_last_sweep_and_before_the_lock_is_not_missed(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop(database)
+    chosen = moved(database)
+    stopped = write_stop.stop_writes
+
+    def late(*arguments: Any) -> list[str]:
+        database.psql("UPDATE stock_items SET quantity = 8 WHERE id = 4")
+        return stopped(*arguments)
+
+    monkeypatch.setattr(write_stop, "stop_writes", late)
+    assert stage.close(database, chosen, STOPPED).proof.differences == []
+    assert level(database, "on_hand", "item_id = 4") == "8"
+
+
 def test_an_interrupted_close_changes_nothing(database: Database) -> None:
     shop(database)
     chosen = moved(database)
