@@ -259,6 +259,8 @@ def test_the_cut_over_proves_once_more_and_ends_the_trigger(database: Database) 
     stopped = Start(explicit=True, write_stop=True)
     assert verbs.run(target, mapping(), stopped)["changed"] is True
     assert database.psql(TRIGGERS) == "0"
+    verdicts = "SELECT detail->>'rests_on' FROM inventory_migration.event WHERE kind = 'verdict'"
+    assert database.psql(f"{verdicts} ORDER BY event_id") == "sync_trigger\nwrite_stop"
     # From here on levels are the application's own.
     database.psql("UPDATE levels SET on_hand = 1 WHERE item_id = 4")
     found = verbs.validate(target, mapping())

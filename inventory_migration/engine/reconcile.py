@@ -150,10 +150,17 @@ def _cut_over(engine: sa.Engine, resolved: ResolvedMapping, migration: Migration
     """
     with control.exclusive(engine, migration.migration_id) as connection:
         control.durably(connection)
-        write_stop.stop_writes(connection, resolved)
+        tables = write_stop.stop_writes(connection, resolved)
         sync.refresh(connection, resolved)
         found = proof.prove(connection, resolved, migration)
         if found.passed:
+            ledger.note(
+                connection,
+                "verdict",
+                migration_id=migration.migration_id,
+                rests_on="write_stop",
+                tables=tables,
+            )
             _end_trigger(connection, resolved, migration)
             return found
     raise MigrationFailed(
