@@ -218,6 +218,45 @@ def test_what_is_allocated_is_what_was_locked_not_what_was_planned(database: Dat
     assert database.psql('SELECT count("storeAllocations") FROM "InventoryBatch"') == "0"
 
 
+def test_a_batch_without_its_allocation_is_a_difference(database: Database) -> None:
+    demo(database)
+    stage.migrate(database, BATCHES)
+    lost = database.psql(
+        'UPDATE "InventoryBatch" SET "storeAllocations" = NULL '
+        'WHERE id = (SELECT min(id) FROM "InventoryBatch") RETURNING id'
+    )
+    found = verbs.validate(verbs.open_target(database.url), BATCHES)
+    assert found["passed"] is False
+    assert [(d["kind"], d["sample"]) for d in found["differences"]] == [("location_lost", [lost])]
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        ('"remainingQuantity" = "remainingQuantity" - 1', "target_outdated"),
+        ('"reservedQuantity" = "reservedQuantity" + 1', "target_outdated"),
+        (
+            '"storeAllocations" = jsonb_set("storeAllocations", ARRAY[{store}, \'allocated\'], '
+            "'1000')",
+            "target_differs",
+        ),
+    ],
+    ids=["sold from", "reserved from", "edited"],
+)
+def test_an_allocation_that_no_longer_equals_its_batch_is_a_difference(
+    database: Database, change: str, kind: str
+) -> None:
+    demo(database)
+    stage.migrate(database, BATCHES)
+    change = change.format(store='(SELECT min(k) FROM jsonb_object_keys("storeAllocations") AS k)')
+    database.psql(
+        f'UPDATE "InventoryBatch" SET {change} WHERE id = (SELECT min(id) FROM "InventoryBatch")'
+    )
+    found = verbs.validate(verbs.open_target(database.url), BATCHES)
+    assert found["passed"] is False
+    assert [(d["kind"], d["records"]) for d in found["differences"]] == [(kind, 1)]
+
+
 def test_a_forged_allocation_is_a_difference(database: Database) -> None:
     demo(database)
     stage.migrate(database, BATCHES)
