@@ -29,6 +29,8 @@ from inventory_migration_tests.dagster_runs import (
     materialized,
 )
 
+pytestmark = pytest.mark.slow
+
 STATE = "SELECT state FROM inventory_migration.migration ORDER BY migration_id DESC LIMIT 1"
 LOCATED = "SELECT count(*) FROM stock_items WHERE location_id IS NOT NULL"
 PHASES = stage.mapping(phases=[{"name": "pilot", "companies": 1}, {"name": "rest"}])
@@ -209,7 +211,6 @@ def test_a_failed_run_is_noted_in_the_ledger(database: Database) -> None:
     assert noted.startswith(f"1|migrate_shop|{stopped.run_id}|migration 1 of shop is paused")
 
 
-@pytest.mark.slow
 def test_a_terminated_shell_leaves_the_migration_paused_and_no_lock(
     database: Database, tmp_path: Path
 ) -> None:

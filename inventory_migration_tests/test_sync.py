@@ -87,11 +87,16 @@ def test_what_the_application_wrote_of_a_level_beside_the_trigger_is_kept(
         "UPDATE levels SET note = 'counted' WHERE item_id = 4;"
         "UPDATE stock_items SET quantity = 3 WHERE id = 4;"
         "INSERT INTO stock_items VALUES (90, 1, 'new', 9, 3);"
-        "UPDATE levels SET note = 'counted' WHERE item_id = 90"
+        "UPDATE levels SET note = 'counted' WHERE item_id = 90;"
+        "INSERT INTO stock_items VALUES (91, 1, 'other', 9, 3);"
+        "UPDATE levels SET on_hand = 1 WHERE item_id IN (5, 91)"
     )
     undo(database, mapping())
-    assert level(database, "item_id") == "4\n90"
-    assert conflicts(database).startswith("4|moved_since")
+    assert level(database, "item_id") == "4\n5\n90\n91"
+    assert [line[:13] for line in conflicts(database).splitlines()] == [
+        "4|moved_since",
+        "5|moved_since",
+    ]
 
 
 def test_a_level_of_others_is_never_written_by_the_trigger(database: Database) -> None:

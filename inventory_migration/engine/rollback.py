@@ -164,16 +164,18 @@ def _walk_back(engine: sa.Engine, resolved: ResolvedMapping, migration: Migratio
     with engine.connect() as connection:
         if not ledger.snapshot_exists(connection, migration):
             return
-    undo = sa.text(_undo(resolved, migration))
+    shape = shape_of(resolved)
+    statements = [sa.text(_undo(resolved, migration))]
+    statements += [sa.text(chunk.parametrised(s)) for s in shape.after_undo(migration.snapshot)]
     locks = [sa.text(chunk.lock_statement(resolved, migration))]
-    targets = shape_of(resolved).lock(migration.snapshot)
+    targets = shape.lock(migration.snapshot)
     locks += [sa.text(chunk.parametrised(targets))] if targets else []
     limit, failures = CHUNKS_AT_ONCE, 0
     with engine.connect() as connection:
         while True:
             try:
                 with control.cancelled_on_interrupt(connection):
-                    more = _undo_some(connection, migration, locks, undo, limit)
+                    more = _undo_some(connection, migration, locks, statements, limit)
                 connection.commit()
             except sa.exc.DBAPIError as error:
                 connection.rollback()
@@ -199,7 +201,7 @@ def _undo_some(
     connection: sa.Connection,
     migration: Migration,
     locks: Sequence[sa.TextClause],
-    undo: sa.TextClause,
+    statements: Sequence[sa.TextClause],
     limit: int,
 ) -> bool:
     """Undo the newest chunks that are done; False where there are none."""
@@ -219,9 +221,11 @@ def _undo_some(
         return False
     for lock in locks:
         connection.execute(lock, {"im_chunks": numbers})
-    rows = connection.execute(
-        undo, {"im_migration_id": migration.migration_id, "im_chunks": numbers}
-    ).all()
+    parameters = {"im_migration_id": migration.migration_id, "im_chunks": numbers}
+    undo, *after = statements
+    rows = connection.execute(undo, parameters).all()
+    for statement in after:
+        connection.execute(statement, parameters)
     connection.execute(sa.text("SET CONSTRAINTS ALL IMMEDIATE"))
     for row in rows:
         if row.mine != row.undone + row.kept + row.absent + row.back_already:

@@ -104,7 +104,7 @@ def remove_statements(resolved: ResolvedMapping, *, levels: bool) -> list[str]:
     shape = Shape(resolved)
     return [
         f"DROP FUNCTION IF EXISTS {quoted(SCHEMA, _name(resolved))} CASCADE",
-        *([shape.drop_own()] if levels else []),
+        *([_made_by_trigger_alone(resolved, shape)] if levels else []),
         f"DROP TABLE IF EXISTS {shape.own()}",
     ]
 
@@ -229,7 +229,18 @@ def _backward(resolved: ResolvedMapping, shape: Shape) -> str:
             WHERE NOT EXISTS (SELECT FROM {resolved.source.sql} AS s
                               WHERE {columns.key_of_source(resolved, "y")})
             RETURNING y.*)
-        DELETE FROM {resolved.levels_sql} AS t USING gone AS y WHERE {shape.is_own("t", "y")}"""
+        DELETE FROM {resolved.levels_sql} AS t USING gone AS y
+        WHERE {shape.is_own("t", "y")} AND {shape.rest_same("y.row_hash")}"""
+
+
+def _made_by_trigger_alone(resolved: ResolvedMapping, shape: Shape) -> str:
+    """Delete the levels that no chunk has written and nobody has changed since."""
+    return f"""
+        DELETE FROM {resolved.levels_sql} AS t
+        USING {shape.own()} AS y, ({canonical.source_rows(resolved)}) AS c
+        WHERE {shape.is_own("t", "y")} AND {columns.same_key(resolved, "y", "c")}
+          AND c.target_rows = 1 AND c.held_quantity = c.quantity AND c.held_reserved = c.reserved
+          AND {shape.rest_same("y.row_hash")}"""
 
 
 _INSTALLED = sa.text("""

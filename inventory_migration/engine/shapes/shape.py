@@ -141,6 +141,10 @@ class Shape(abc.ABC):
         """What a chunk keeps of the targets that it has written."""
         return []
 
+    def after_undo(self, snapshot: str) -> list[str]:  # noqa: ARG002
+        """What the way back does once the targets of its chunks are undone or kept."""
+        return []
+
     def written(self, planned: str, *, snapshot: str, after_image: str, chunk: str) -> list[str]:
         """What was written for a snapshot row: by its after-image, else as planned.
 

@@ -154,12 +154,6 @@ class StockLevel(Shape):
         location = f"{level}.{quoted(self.target.location)} = {own}.location_key"
         return f"{self._of_record(level, own)} AND {location}"
 
-    def drop_own(self) -> str:
-        """Delete the levels of `own` in which nothing but the numbers has changed."""
-        return f"""
-            DELETE FROM {self.resolved.levels_sql} AS t USING {self.own()} AS y
-            WHERE {self.is_own("t", "y")} AND {self._hash()} IS NOT DISTINCT FROM y.row_hash"""
-
     def numbers_from(self, record: str) -> str:
         """A level's numbers, set to those of a relation with canonical ones."""
         values = self.values(
@@ -188,7 +182,7 @@ class StockLevel(Shape):
         return f"""
             SELECT DISTINCT ON (m.position)
                    m.*, {", ".join(f"{column} AS {name}" for column, name in held)},
-                   t.xmin::text AS row_xmin, {self._rest_same()} AS rest_same
+                   t.xmin::text AS row_xmin, {self.rest_same("m.image")} AS rest_same
             FROM mine AS m
             JOIN {self.resolved.levels_sql} AS t ON {self._of_record("t", "m")}
             ORDER BY m.position, ({location} IS NOT DISTINCT FROM m.written_1) DESC"""
@@ -205,7 +199,7 @@ class StockLevel(Shape):
             DELETE FROM {self.resolved.levels_sql} AS t
             USING mine AS m
             WHERE {self._of_record("t", "m")} AND {self._as_written(held, "m.")}
-              AND (t.xmin::text = m.xid OR {self._rest_same()})
+              AND (t.xmin::text = m.xid OR {self.rest_same("m.image")})
             RETURNING m.position"""
 
     def told(self, prefix: str) -> str:
@@ -213,8 +207,9 @@ class StockLevel(Shape):
         named = zip(self.target.holds, columns.targets(self.resolved, prefix), strict=True)
         parts = [f"'{name} ' || COALESCE({column}::text, 'none')" for name, column in named]
         if prefix == "found":
+            numbers = self._as_written(columns.targets(self.resolved, "found"), "")
             changed = "row_xmin IS DISTINCT FROM xid AND NOT rest_same"
-            parts.append(f"CASE WHEN {changed} THEN 'other columns changed' END")
+            parts.append(f"CASE WHEN {numbers} AND {changed} THEN 'other columns changed' END")
         return f"concat_ws(', ', {', '.join(parts)})"
 
     def lock(self, snapshot: str) -> str | None:
@@ -241,7 +236,17 @@ class StockLevel(Shape):
                 WHERE {columns.same_key(self.resolved, "p", "y")} AND p.chunk = ANY(:im_chunks)
                 RETURNING y.*)
             DELETE FROM {self.resolved.levels_sql} AS t USING taken AS y
-            WHERE {self.is_own("t", "y")} AND {self._hash()} IS NOT DISTINCT FROM y.row_hash"""
+            WHERE {self.is_own("t", "y")} AND {self.rest_same("y.row_hash")}"""
+        ]
+
+    def after_undo(self, snapshot: str) -> list[str]:
+        """What was kept is the application's own: the trigger lets it alone from now on."""
+        if not self.target.sync:
+            return []
+        return [
+            f"""
+            DELETE FROM {self.own()} AS y USING {snapshot} AS p
+            WHERE {columns.same_key(self.resolved, "p", "y")} AND p.chunk = ANY(:im_chunks)"""
         ]
 
     def after_write(self, snapshot: str) -> list[str]:
@@ -371,8 +376,8 @@ class StockLevel(Shape):
             if not isinstance(value, Canonical | Expression | Generated)
         }
 
-    def _rest_same(self) -> str:
-        """The condition that no other column of a level `t` has changed since we wrote it."""
+    def rest_same(self, image: str) -> str:
+        """The condition that of a level `t` nothing but its numbers has changed since `image`."""
         conditions = [
             f"t.{quoted(name)} IS NOT DISTINCT FROM {value}"
             for name, value in self._constants().items()
@@ -383,7 +388,7 @@ class StockLevel(Shape):
         ]
         rest = self._underivable()
         if rest:
-            conditions.append(f"{self._hash()} IS NOT DISTINCT FROM m.image")
+            conditions.append(f"{self._hash()} IS NOT DISTINCT FROM {image}")
         return f"({' AND '.join(conditions)})" if conditions else "true"
 
 
