@@ -55,7 +55,7 @@ migrate: setup ## Migrate an inventory (the demo's, in an embedded PostgreSQL), 
 test: setup ## Run the tests (PYTEST_ARGS="-k engine" for some)
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m "not slow" $(PYTEST_ARGS)
 
-slow: setup ## Run the tests that take longer: whole migrations against a model, busy applications
+slow: setup ## Run the tests that take longer: Dagster as it runs, whole migrations against a model
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m slow $(PYTEST_ARGS)
 
 ui: setup ## Serve Dagster on http://127.0.0.1:3000 (PORT=...), with what `make migrate` did

@@ -32,6 +32,8 @@ from inventory_migration_tests.dagster_runs import (
     materialized,
 )
 
+pytestmark = pytest.mark.slow
+
 STATE = "SELECT state FROM inventory_migration.migration ORDER BY migration_id DESC LIMIT 1"
 LOCATED = "SELECT count(*) FROM stock_items WHERE location_id IS NOT NULL"
 

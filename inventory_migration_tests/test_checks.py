@@ -28,6 +28,8 @@ from inventory_migration_tests.dagster_runs import (
     materialized,
 )
 
+pytestmark = pytest.mark.slow
+
 GATES = """
     SELECT suite || ' ' || COALESCE(passed::text, 'unjudged')
     FROM inventory_migration.gate g
@@ -294,7 +296,6 @@ def test_a_report_that_proves_nothing_fails_whatever_the_users_suite_says(
     assert database.psql("SELECT state FROM inventory_migration.migration") == "failed"
 
 
-@pytest.mark.slow
 def test_broken_data_ends_a_shell_with_1_and_changes_nothing(
     database: Database, tmp_path: Path
 ) -> None:

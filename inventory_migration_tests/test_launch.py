@@ -29,6 +29,8 @@ from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database
 from inventory_migration_tests.dagster_runs import CLAIMS, SLOW
 
+pytestmark = pytest.mark.slow
+
 PHASES = stage.mapping(phases=[{"name": "pilot", "companies": 1}, {"name": "rest"}])
 
 
