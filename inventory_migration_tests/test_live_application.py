@@ -9,6 +9,8 @@ from __future__ import annotations
 import random
 import threading
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import psycopg
 import pytest
@@ -93,6 +95,22 @@ class Application(threading.Thread):
             connection.execute("INSERT INTO movements VALUES (%s, %s)", (gone[0], -gone[1]))
 
 
+@contextmanager
+def at_work(sessions: Sequence[Application]) -> Iterator[None]:
+    """Let sessions work, and see that each kind of work was done when they have ended."""
+    for session in sessions:
+        session.start()
+    try:
+        yield
+    finally:
+        for session in sessions:
+            session.stop.set()
+        for session in sessions:
+            session.join()
+    work = sum((session.done for session in sessions), Counter())
+    assert min(work[kind] for kind in ("sell", "receive", "shift", "create", "delete")) > 0, work
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 def test_every_unit_is_explained_by_the_applications_own_books(
     database: Database, seed: int
@@ -104,19 +122,10 @@ def test_every_unit_is_explained_by_the_applications_own_books(
     database.psql(BOOKS)
     levels = [psycopg.IsolationLevel.READ_COMMITTED, psycopg.IsolationLevel.REPEATABLE_READ]
     sessions = [Application(database, level, seed * 10 + n) for n, level in enumerate(levels * 2)]
-    for session in sessions:
-        session.start()
-    try:
+    with at_work(sessions):
         stage.transform(database, mapping)
-    finally:
-        for session in sessions:
-            session.stop.set()
-        for session in sessions:
-            session.join()
     found = stage.close(database, mapping)
 
-    work = sum((session.done for session in sessions), Counter())
-    assert min(work[kind] for kind in ("sell", "receive", "shift", "create", "delete")) > 0, work
     moved = int(database.psql("SELECT sum(units) FROM movements"))
     assert int(database.psql("SELECT sum(quantity) FROM stock_items")) == before + moved
     assert found.proof.unexplained == []

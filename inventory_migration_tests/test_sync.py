@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import psycopg
@@ -14,7 +13,7 @@ from inventory_migration.errors import MappingInvalid, StartRefused, VerdictNotF
 from inventory_migration.mapping import StockMapping
 from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database
-from inventory_migration_tests.test_live_application import BOOKS, Application
+from inventory_migration_tests.test_live_application import BOOKS, Application, at_work
 from inventory_migration_tests.test_rollback import undo
 from inventory_migration_tests.test_stock_level import conflicts, level, put, shop
 from inventory_migration_tests.test_stock_level import mapping as unsynced
@@ -325,18 +324,9 @@ def test_every_unit_is_in_a_level_whatever_the_application_did_meanwhile(
     levels = [psycopg.IsolationLevel.READ_COMMITTED, psycopg.IsolationLevel.REPEATABLE_READ]
     sessions = [Application(database, kind, n) for n, kind in enumerate(levels * 2)]
     stage.locations(database, chosen)
-    for session in sessions:
-        session.start()
-    try:
+    with at_work(sessions):
         stage.transform(database, chosen)
-    finally:
-        for session in sessions:
-            session.stop.set()
-        for session in sessions:
-            session.join()
     found = stage.close(database, chosen)
-    work = sum((session.done for session in sessions), Counter())
-    assert min(work[kind] for kind in ("sell", "receive", "shift", "create", "delete")) > 0, work
     moved = int(database.psql("SELECT sum(units) FROM movements"))
     assert found.proof.unexplained == []
     assert int(database.psql("SELECT sum(quantity) FROM stock_items")) == before + moved

@@ -98,7 +98,7 @@ def differences(
     if migration is None or not ledger.snapshot_exists(connection, migration):
         return _not_migrated(resolved, coverage.verified(connection, resolved))
     # While a trigger keeps levels in step, one that is not is wrong, whoever wrote it.
-    kept = sync.wanted(resolved) and sync.installed(connection, resolved)
+    kept = sync.keeps_in_step(connection, resolved)
     theirs = _is_theirs(resolved, migration, kept=kept)
     kinds = _kind(resolved, kept=kept, theirs=theirs)
     ours = f"""
@@ -126,7 +126,7 @@ def moved(connection: sa.Connection, resolved: ResolvedMapping, migration: Migra
                    0::numeric AS quantity_before, 0::numeric AS quantity,
                    0::numeric AS reserved_before, 0::numeric AS reserved
             WHERE false"""
-    kept = sync.wanted(resolved) and sync.installed(connection, resolved)
+    kept = sync.keeps_in_step(connection, resolved)
     gone = "NOT live"
     if _is_theirs(resolved, migration, kept=kept):
         gone += " OR location_key IS NULL AND outcome IN ('migrated', 'already')"

@@ -68,7 +68,7 @@ def reconcile(
     if active is None:
         with engine.connect() as connection:
             migration = ledger.find(connection, mapping=mapping.name, states=("verified",))
-            under_trigger = sync.wanted(resolved) and sync.installed(connection, resolved)
+            under_trigger = sync.keeps_in_step(connection, resolved)
         if migration is not None and start.write_stop and under_trigger:
             return Reconciled(migration, _cut_over(engine, resolved, migration), True)
         with engine.connect() as connection:
@@ -183,8 +183,7 @@ def _basis(connection: sa.Connection, resolved: ResolvedMapping, start: Start) -
     """What makes a verdict hold: a write stop, a trigger that keeps in step, or only its moment."""
     if start.write_stop:
         return "write_stop"
-    kept = sync.wanted(resolved) and sync.installed(connection, resolved)
-    return "sync_trigger" if kept else "moment"
+    return "sync_trigger" if sync.keeps_in_step(connection, resolved) else "moment"
 
 
 _NOT_FINAL = (

@@ -40,6 +40,11 @@ def installed(connection: sa.Connection, resolved: ResolvedMapping) -> bool:
     )
 
 
+def keeps_in_step(connection: sa.Connection, resolved: ResolvedMapping) -> bool:
+    """Whether levels follow their records at this moment: the trigger is asked for, and there."""
+    return wanted(resolved) and installed(connection, resolved)
+
+
 def install_statements(connection: sa.Connection, resolved: ResolvedMapping) -> list[str]:
     """The statements that install trigger, function and the table of what is ours."""
     keys = zip(columns.keys(resolved), resolved.key_columns, strict=True)
