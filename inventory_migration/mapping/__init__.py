@@ -4,16 +4,15 @@ Nothing here knows a database.
 """
 
 from inventory_migration.mapping.files import load_mapping, named_mapping, parse_mapping
+from inventory_migration.mapping.limits import Gates, Thresholds
 from inventory_migration.mapping.model import (
     Company,
-    Gates,
     Link,
     Locations,
     Phase,
     Rules,
     Source,
     StockMapping,
-    Thresholds,
 )
 from inventory_migration.mapping.parts import (
     MARKER,

@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from inventory_migration.mapping.limits import Gates, Thresholds
 from inventory_migration.mapping.parts import (
     Action,
     Canonical,
@@ -155,21 +156,6 @@ class Chunk(Part):
 
     rows: int = Field(default=1000, ge=1, le=100_000)
     target_ms: int = Field(default=500, ge=10, le=60_000)
-
-
-class Thresholds(Part):
-    """When a migration stops by itself, and what it does then."""
-
-    quarantined_percent: float = Field(default=1.0, ge=0, le=100)
-    after_records: int = Field(default=1000, ge=0)
-    failed_attempts: int = Field(default=8, ge=1)
-    action: Literal["rollback", "pause", "continue"] = "rollback"
-
-
-class Gates(Part):
-    """How long a gate's verdict may be relied on."""
-
-    max_age_minutes: int = Field(default=24 * 60, ge=1)
 
 
 class StockMapping(Part):

@@ -1,0 +1,169 @@
+"""Making the ledger where there is none, and bringing an older one up to date.
+
+Which states may follow which is written here, and enforced by the database itself.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from inventory_migration.database import quoted
+from inventory_migration.engine.ledger.tables import (
+    SCHEMA,
+    chunk,
+    metadata,
+    migration,
+    outcome,
+    transition,
+    version,
+)
+from inventory_migration.errors import LedgerTooNew
+
+VERSION = 3
+
+TRANSITIONS: dict[str, dict[str, tuple[str, ...]]] = {
+    "migration": {
+        "planned": ("running", "failed", "paused", "rolling_back", "aborted"),
+        "running": ("paused", "held", "verifying", "failed", "rolling_back"),
+        "paused": ("running", "rolling_back", "aborted"),
+        "held": ("running", "rolling_back", "aborted"),
+        "verifying": ("running", "verified", "failed", "paused", "held", "rolling_back"),
+        "failed": ("running", "rolling_back", "aborted"),
+        "verified": ("rolling_back",),
+        "aborted": ("rolling_back",),
+        # Back to paused where only a part of it was undone.
+        "rolling_back": ("rolled_back", "paused"),
+    },
+    "chunk": {"pending": ("done", "undone"), "done": ("undone",), "undone": ("pending",)},
+    "outcome": {"open": ("retried", "waived"), "retried": ("open",), "waived": ("retried",)},
+}
+
+_ADDED = (
+    migration.c.failed_verification,
+    chunk.c.undoing,
+    outcome.c.decision,
+    outcome.c.decided_by,
+    outcome.c.decided_at,
+)
+"""Columns of later versions, in tables that the first one had."""
+
+_TRANSITION_FUNCTION = f"""
+CREATE FUNCTION {SCHEMA}.enforce_transition() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF NEW.state IS DISTINCT FROM OLD.state AND NOT EXISTS (
+        SELECT FROM {SCHEMA}.transition
+        WHERE subject = TG_ARGV[0] AND from_state = OLD.state AND to_state = NEW.state)
+    THEN
+        RAISE EXCEPTION 'a % cannot go from % to %', TG_ARGV[0], OLD.state, NEW.state
+            USING ERRCODE = 'IM001';
+    END IF;
+    RETURN NEW;
+END $$
+"""
+
+_APPEND_ONLY_FUNCTION = f"""
+CREATE FUNCTION {SCHEMA}.append_only() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RAISE EXCEPTION 'the audit trail is only ever added to' USING ERRCODE = 'IM002';
+END $$
+"""
+
+
+def installed(connection: sa.Connection) -> bool:
+    """Whether the database has a ledger; a read-only question."""
+    found = table_exists(connection, version.name)
+    if found:
+        stored = connection.execute(sa.select(version.c.version)).scalar_one()
+        if stored > VERSION:
+            raise LedgerTooNew(found=stored, known=VERSION)
+    return found
+
+
+def _is_up_to_date(connection: sa.Connection) -> bool:
+    return installed(connection) and (
+        connection.execute(sa.select(version.c.version)).scalar_one() == VERSION
+    )
+
+
+def table_exists(connection: sa.Connection, name: str) -> bool:
+    """Whether the ledger's schema has a table of this name."""
+    # Not to_regclass: within a transaction it remembers that a table was not there, also when
+    # another session has made it meanwhile.
+    return bool(
+        connection.execute(
+            sa.text("""
+                SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                               WHERE n.nspname = :schema AND c.relname = :name)
+            """),
+            {"schema": SCHEMA, "name": name},
+        ).scalar_one()
+    )
+
+
+def install(connection: sa.Connection) -> None:
+    """Create the ledger where there is none, or what an older one lacks.
+
+    Two callers at once are kept apart.
+
+    Raises:
+        LedgerTooNew: A later version of the tool has written it.
+    """
+    if _is_up_to_date(connection):
+        return
+    connection.execute(
+        sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": SCHEMA}
+    )
+    if _is_up_to_date(connection):
+        return
+    if installed(connection):
+        _upgrade(connection)
+        return
+    # A DBA may have made the schema for a role that may not create one.
+    if not connection.execute(
+        sa.text("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = :name)"), {"name": SCHEMA}
+    ).scalar_one():
+        connection.execute(sa.schema.CreateSchema(SCHEMA))
+    metadata.create_all(connection, checkfirst=False)
+    _allow_transitions(connection)
+    connection.execute(sa.insert(version).values(version=VERSION))
+    connection.execute(sa.text(_TRANSITION_FUNCTION))
+    connection.execute(sa.text(_APPEND_ONLY_FUNCTION))
+    for subject in TRANSITIONS:
+        connection.execute(
+            sa.text(
+                f"CREATE TRIGGER enforce_transition BEFORE UPDATE OF state ON {SCHEMA}.{subject} "
+                f"FOR EACH ROW EXECUTE FUNCTION {SCHEMA}.enforce_transition('{subject}')"
+            )
+        )
+    connection.execute(
+        sa.text(
+            f"CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON {SCHEMA}.event "
+            f"FOR EACH STATEMENT EXECUTE FUNCTION {SCHEMA}.append_only()"
+        )
+    )
+
+
+def _upgrade(connection: sa.Connection) -> None:
+    """Add what later versions of the ledger have: tables, columns and transitions."""
+    metadata.create_all(connection, checkfirst=True)
+    for column in _ADDED:
+        table = quoted(SCHEMA, column.table.name)
+        specification = sa.schema.CreateColumn(column).compile(dialect=connection.dialect)
+        connection.execute(sa.text(f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {specification}"))
+    _allow_transitions(connection)
+    connection.execute(sa.update(version).values(version=VERSION))
+
+
+def _allow_transitions(connection: sa.Connection) -> None:
+    connection.execute(
+        postgresql.insert(transition).on_conflict_do_nothing(),
+        [
+            {"subject": subject, "from_state": before, "to_state": after}
+            for subject, steps in TRANSITIONS.items()
+            for before, allowed in steps.items()
+            for after in allowed
+        ],
+    )

@@ -1,0 +1,265 @@
+"""The ledger's tables: columns and keys, and nothing that reads or writes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+SCHEMA = "inventory_migration"
+
+ACTIVE = ("planned", "running", "paused", "held", "verifying", "failed", "rolling_back")
+"""States of a migration that has its target to itself."""
+
+metadata = sa.MetaData(schema=SCHEMA)
+NOW = sa.text("clock_timestamp()")
+_when = sa.DateTime(timezone=True)
+
+
+def _number(name: str) -> sa.Column[Any]:
+    return sa.Column(name, sa.BigInteger, nullable=False, server_default="0")
+
+
+def _units(name: str) -> sa.Column[Any]:
+    return sa.Column(name, sa.Numeric, nullable=True)
+
+
+def _migration_id(**options: Any) -> sa.Column[Any]:
+    return sa.Column("migration_id", sa.ForeignKey(f"{SCHEMA}.migration.migration_id"), **options)
+
+
+version = sa.Table("version", metadata, sa.Column("version", sa.Integer, nullable=False))
+
+transition = sa.Table(
+    "transition",
+    metadata,
+    sa.Column("subject", sa.Text, primary_key=True),
+    sa.Column("from_state", sa.Text, primary_key=True),
+    sa.Column("to_state", sa.Text, primary_key=True),
+)
+
+migration = sa.Table(
+    "migration",
+    metadata,
+    sa.Column("migration_id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("mapping", sa.Text, nullable=False),
+    sa.Column("mapping_hash", sa.Text, nullable=False),
+    sa.Column("definition", JSONB, nullable=False),
+    sa.Column("target", sa.Text, nullable=False),
+    sa.Column("source_oid", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.Text, nullable=False, server_default="planned"),
+    sa.Column("reason", sa.Text),
+    sa.Column("started_by", sa.Text, nullable=False),
+    sa.Column("run_ids", ARRAY(sa.Text), nullable=False, server_default="{}"),
+    sa.Column("started_at", _when, nullable=False, server_default=NOW),
+    sa.Column("finished_at", _when),
+    sa.Column("server_started_at", _when),
+    _number("companies"),
+    _number("snapshot_records"),
+    _units("snapshot_units"),
+    _units("snapshot_reserved"),
+    _units("units_after"),
+    _units("reserved_after"),
+    _units("units_changed"),
+    _units("reserved_changed"),
+    sa.Column("column_added", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("table_added", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("failed_verification", sa.Text),
+)
+sa.Index(
+    "migration_one_active_per_target",
+    migration.c.target,
+    unique=True,
+    postgresql_where=migration.c.state.in_(ACTIVE),
+)
+
+control = sa.Table(
+    "control",
+    metadata,
+    _migration_id(primary_key=True),
+    sa.Column("desired", sa.Text, nullable=False, server_default="run"),
+    sa.Column("reason", sa.Text),
+    sa.Column("set_by", sa.Text, nullable=False),
+    sa.Column("set_at", _when, nullable=False, server_default=NOW),
+    sa.CheckConstraint("desired IN ('run', 'pause', 'abort', 'rollback')", name="desired_known"),
+)
+
+gate = sa.Table(
+    "gate",
+    metadata,
+    sa.Column("gate_id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("mapping", sa.Text, nullable=False),
+    sa.Column("mapping_hash", sa.Text, nullable=False),
+    sa.Column("suite", sa.Text, nullable=False),
+    sa.Column("passed", sa.Boolean),
+    sa.Column("judged", JSONB, nullable=False, server_default="{}"),
+    sa.Column("verdict", JSONB),
+    sa.Column("migration_id", sa.BigInteger),
+    sa.Column("run_id", sa.Text),
+    sa.Column("opened_at", _when, nullable=False, server_default=NOW),
+    sa.Column("judged_at", _when),
+)
+sa.Index("gate_latest", gate.c.mapping, gate.c.suite, gate.c.gate_id.desc())
+
+phase = sa.Table(
+    "phase",
+    metadata,
+    _migration_id(primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("reconciled_at", _when),
+    _number("companies"),
+    _number("records"),
+)
+
+chunk = sa.Table(
+    "chunk",
+    metadata,
+    _migration_id(primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("phase", sa.Integer, nullable=False),
+    sa.Column("state", sa.Text, nullable=False, server_default="pending"),
+    _number("records"),
+    _number("migrated"),
+    _number("already"),
+    _number("skipped"),
+    _number("quarantined"),
+    _number("gone"),
+    _units("units_before"),
+    _units("units_after"),
+    _units("reserved_before"),
+    _units("reserved_after"),
+    _number("not_numbers_before"),
+    _number("not_numbers_after"),
+    _number("located"),
+    _number("reopened"),
+    sa.Column("xid", sa.Text),
+    sa.Column("undo_xid", sa.Text),
+    _number("undone_records"),
+    _number("kept_records"),
+    sa.Column("undoing", sa.Boolean, nullable=False, server_default=sa.false()),
+    _number("attempts"),
+    sa.Column("last_error", sa.Text),
+    sa.Column("started_at", _when),
+    sa.Column("finished_at", _when),
+)
+sa.Index(
+    "chunk_pending",
+    chunk.c.migration_id,
+    chunk.c.phase,
+    chunk.c.number,
+    postgresql_where=chunk.c.state == "pending",
+)
+
+outcome = sa.Table(
+    "outcome",
+    metadata,
+    _migration_id(primary_key=True),
+    sa.Column("position", sa.BigInteger, primary_key=True),
+    sa.Column("chunk", sa.Integer, nullable=False),
+    sa.Column("key_text", sa.Text, nullable=False),
+    sa.Column("outcome", sa.Text, nullable=False),
+    sa.Column("rule", sa.Text),
+    sa.Column("reason", sa.Text),
+    sa.Column("sqlstate", sa.Text),
+    sa.Column("state", sa.Text),
+    sa.Column("record", JSONB),
+    sa.Column("at", _when, nullable=False, server_default=NOW),
+    sa.Column("decision", sa.Text),
+    sa.Column("decided_by", sa.Text),
+    sa.Column("decided_at", _when),
+)
+
+after_image = sa.Table(
+    "after_image",
+    metadata,
+    _migration_id(primary_key=True),
+    sa.Column("position", sa.BigInteger, primary_key=True),
+    sa.Column("location_key", sa.Text, nullable=False),
+    sa.Column("quantity", sa.Numeric),
+    sa.Column("reserved", sa.Numeric),
+    sa.Column("row_hash", sa.BigInteger),
+)
+
+level_image = sa.Table(
+    "level_image",
+    metadata,
+    _migration_id(primary_key=True),
+    sa.Column("position", sa.BigInteger, primary_key=True),
+    sa.Column("row_hash", sa.BigInteger),
+)
+
+company_location = sa.Table(
+    "company_location",
+    metadata,
+    _migration_id(primary_key=True),
+    sa.Column("company_key", sa.Text, primary_key=True),
+    sa.Column("company_name", sa.Text),
+    sa.Column("location_key", sa.Text, nullable=False),
+    sa.Column("created", sa.Boolean, nullable=False),
+    sa.Column("removed", sa.Boolean, nullable=False, server_default=sa.false()),
+)
+
+location_link = sa.Table(
+    "location_link",
+    metadata,
+    _migration_id(nullable=False),
+    sa.Column("link_id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("link", sa.Integer, nullable=False),
+    sa.Column("location_key", sa.Text, nullable=False),
+    sa.Column("record", JSONB, nullable=False),
+    sa.Column("removed", sa.Boolean, nullable=False, server_default=sa.false()),
+)
+
+warning = sa.Table(
+    "warning",
+    metadata,
+    _migration_id(primary_key=True),
+    sa.Column("rule", sa.Text, primary_key=True),
+    _number("records"),
+)
+
+reference = sa.Table(
+    "reference",
+    metadata,
+    _migration_id(primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    _number("records"),
+    _number("orphans"),
+)
+
+health = sa.Table(
+    "health",
+    metadata,
+    _migration_id(primary_key=True),
+    sa.Column("verdict", sa.Text, nullable=False),
+    sa.Column("reasons", JSONB, nullable=False, server_default="[]"),
+    sa.Column("observed", JSONB, nullable=False, server_default="{}"),
+    sa.Column("since", _when, nullable=False, server_default=NOW),
+    sa.Column("at", _when, nullable=False, server_default=NOW),
+    sa.CheckConstraint("verdict IN ('well', 'slow', 'hold')", name="verdict_known"),
+)
+
+conflict = sa.Table(
+    "conflict",
+    metadata,
+    _migration_id(primary_key=True),
+    sa.Column("position", sa.BigInteger, primary_key=True),
+    sa.Column("key_text", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("ours", sa.Text),
+    sa.Column("found", sa.Text),
+)
+
+event = sa.Table(
+    "event",
+    metadata,
+    sa.Column("event_id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("migration_id", sa.BigInteger),
+    sa.Column("at", _when, nullable=False, server_default=NOW),
+    sa.Column("who", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("detail", JSONB, nullable=False, server_default="{}"),
+)
+sa.Index("event_of_migration", event.c.migration_id, event.c.event_id)

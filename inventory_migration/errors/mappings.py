@@ -1,0 +1,101 @@
+"""What is wrong with a mapping, with its companies or with a suite of expectations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from inventory_migration.errors.base import MigrationError
+
+
+class MappingNotFound(MigrationError):
+    """There is no mapping of this name or at this path."""
+
+    exit_code = 2
+
+    def __init__(self, *, name: str, known: list[str], why: str = "") -> None:
+        """Say what was looked for and what there is."""
+        self.name, self.known, self.why = name, known, why
+        there_is = f"known mappings: {', '.join(known)}" if known else why or "no mapping is known"
+        super().__init__(f"no mapping {name}: {there_is}; name one of them or give --mapping PATH")
+
+
+class MappingInvalid(MigrationError):
+    """A mapping is no valid file, or does not fit the database; all problems at once."""
+
+    exit_code = 2
+
+    def __init__(self, *, origin: str, problems: list[str]) -> None:
+        """List the problems, one a line."""
+        self.origin, self.problems = origin, problems
+        super().__init__("\n".join(problems))
+
+
+class TargetTaken(MigrationError):
+    """A migration of another mapping writes this target, or has written it."""
+
+    exit_code = 2
+
+    def __init__(
+        self, *, mapping: str, target: str, owner: str, migration_id: int, state: str
+    ) -> None:
+        """Name the target, the mapping that it belongs to, and both ways out."""
+        self.mapping, self.target, self.owner = mapping, target, owner
+        self.migration_id, self.state = migration_id, state
+        super().__init__(
+            f"{mapping}: {target} is moved by the mapping {owner}, whose migration {migration_id} "
+            f"is {state.replace('_', ' ')}; go on with that mapping (a renamed file takes its name "
+            f"back), or undo it first with 'inventory-migration rollback {owner}'"
+        )
+
+
+class DefaultLocationWrong(MigrationError):
+    """Companies that would not have exactly one default location."""
+
+    exit_code = 3
+
+    def __init__(self, *, mapping: str, companies: list[str], why: str) -> None:
+        """List every company concerned."""
+        self.mapping, self.companies = mapping, companies
+        super().__init__(f"{mapping}: {why}: {', '.join(companies)}; mend them and run again")
+
+
+class SuiteInvalid(MigrationError):
+    """A suite of expectations has problems that would make its gate pass or fail for no reason."""
+
+    exit_code = 2
+
+    def __init__(self, origin: str, problems: Sequence[str]) -> None:
+        """Keep the file and every problem, one a line."""
+        self.origin = origin
+        self.problems = tuple(problems)
+        super().__init__("\n".join(f"{origin}: {problem}." for problem in self.problems))
+
+
+class SuiteParametersMissing(MigrationError):
+    """A suite was to be judged without a value that its expectations are about."""
+
+    exit_code = 2
+
+    def __init__(self, origin: str, names: Sequence[str]) -> None:
+        """Keep the file and the names without a usable value."""
+        self.origin = origin
+        self.names = tuple(names)
+        super().__init__(
+            f"{origin}: needs a number for {', '.join(names)}; "
+            "a suite of your own may only use the parameters of the one that ships."
+        )
+
+
+class SuiteChanged(MigrationError):
+    """A suite's file was changed while the definitions made from it were in use."""
+
+    exit_code = 3
+    retryable = True
+
+    def __init__(self, *, suite: str) -> None:
+        """Name the suite."""
+        self.suite = suite
+        super().__init__(
+            f"the suite {suite} expects something else than when Dagster loaded it; reload the "
+            "code location and judge it again"
+        )
