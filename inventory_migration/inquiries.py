@@ -64,6 +64,13 @@ def undoable(
     ]
 
 
+def abortable(target: Target, mapping: str) -> dict[str, Any] | None:
+    """The migration that an abort would end; None where none is active."""
+    states = {*ledger.ACTIVE} - {"rolling_back"}
+    found = (m for m in list_migrations(target, mapping) if m["state"] in states)
+    return next(found, None)
+
+
 def is_startable(
     target: Target, mapping: StockMapping, *, resume: bool, stop_after: str | None = None
 ) -> bool:

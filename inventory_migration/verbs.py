@@ -42,7 +42,7 @@ from inventory_migration.engine import (
 )
 from inventory_migration.engine.ledger import Migration
 from inventory_migration.engine.plan import Start
-from inventory_migration.errors import GateRefused, MigrationFailed, StartRefused
+from inventory_migration.errors import GateRefused, MigrationFailed
 from inventory_migration.mapping import StockMapping, named_mapping
 
 if TYPE_CHECKING:
@@ -321,35 +321,6 @@ def roll_back(
             target.engine, mapping, claim, migration_id=migration_id, reason=reason
         )
     return _summary(target, mapping, undone[-1] if undone else None, changed=bool(undone))
-
-
-def pause(target: Target, mapping: str, *, reason: str = "asked to") -> dict[str, Any]:
-    """Pause a mapping's migration; when this returns, nothing commits until it is resumed.
-
-    Where none is under way there is nothing to do.
-
-    Raises:
-        StartRefused: It is being rolled back, which is not to be left half done.
-    """
-    with target.reader.connect() as connection:
-        found = ledger.current(connection, mapping)
-    if found is not None and found.state == "rolling_back":
-        raise StartRefused(
-            mapping=mapping,
-            migration_id=found.migration_id,
-            why="is being rolled back and cannot be paused",
-            command=f"rollback {mapping}",
-        )
-    under_way = found is not None and found.state in {"planned", "running", "verifying"}
-    if found is not None and under_way:
-        control.pause(target.engine, found.migration_id, reason=reason)
-    with target.reader.connect() as connection:
-        return summary.summarize(
-            connection,
-            ledger.current(connection, mapping),
-            mapping=mapping,
-            changed=under_way,
-        )
 
 
 def migrate_existing_stock_to_default_location(

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from inventory_migration.demo import create_demo
+from inventory_migration.engine import control
 from inventory_migration_tests import stage
 from inventory_migration_tests.commands import (
     PROGRAM,
@@ -212,8 +213,9 @@ def test_an_error_that_nobody_foresaw_ends_1_and_says_how_to_go_on(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGTERM], ids=lambda s: s.name)
 def test_ctrl_c_leaves_a_run_paused_and_a_person_takes_it_to_its_end_and_back(
-    shop: Database, tmp_path: Path
+    shop: Database, tmp_path: Path, ended_by: signal.Signals
 ) -> None:
     path = str(mapping_file(tmp_path))
     shop.psql("""
@@ -227,7 +229,7 @@ def test_ctrl_c_leaves_a_run_paused_and_a_person_takes_it_to_its_end_and_back(
         assert running.poll() is None, running.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    running.send_signal(signal.SIGINT)
+    running.send_signal(ended_by)
     out, err = running.communicate(timeout=30)
     assert running.returncode == 4, err
     assert "Traceback" not in err
@@ -274,6 +276,48 @@ def test_pausing_stops_a_run_elsewhere_and_says_what_is_left(
     paused = im("pause", "shop")
     assert "is paused; 20 records are left" in paused.stdout
     assert "paused already" in im("pause", "shop").stdout
+
+
+def test_an_abort_asks_ends_a_migration_and_says_what_may_follow(
+    shop: Database, tmp_path: Path
+) -> None:
+    path = str(mapping_file(tmp_path, phases=PHASES))
+    assert "Nothing to abort" in im("abort", "--mapping", path).stdout
+    im("run", "--mapping", path, "--stop-after", "pilot", code=4)
+    assert shop.psql("SELECT count(*) FROM stock_items WHERE location_id IS NOT NULL") == "10"
+    unasked = sentence(im("abort", "shop", code=2))
+    assert "10 records stay where they were moved to, 20 are left as they are" in unasked
+    assert "say --yes" in unasked
+    ended = im("abort", "shop", "--yes", "--reason", "wrong mapping").stdout
+    assert "Migration 1 of shop is aborted; what it moved stays." in ended
+    assert "'inventory-migration run shop' begins anew" in ended
+    again = answer("abort", "shop")
+    assert (again["changed"], again["state"], again["reason"]) == (
+        False,
+        "aborted",
+        "wrong mapping",
+    )
+    refused = sentence(im("resume", "--mapping", path, code=4))
+    assert "was aborted, and there is nothing to resume" in refused
+
+
+def test_a_pause_that_waits_says_for_whom_and_force_ends_it(shop: Database, tmp_path: Path) -> None:
+    path = str(mapping_file(tmp_path, phases=PHASES))
+    im("run", "--mapping", path, "--stop-after", "pilot", code=4)
+    shop.psql("""
+        UPDATE inventory_migration.migration SET state = 'running';
+        UPDATE inventory_migration.control SET desired = 'run';
+    """)
+    with shop.engine.connect() as worker:
+        control.enter(worker, 1)
+        waiting = answer("pause", "shop", "--wait", "0.3", code=1)["error"]
+        assert waiting["kind"] == "StillBusy"
+        assert "process " in waiting["busy"][0]
+        assert waiting["retryable"] is True
+        paused = im("pause", "shop", "--force", "--reason", "lunch")
+        assert "waiting for process " in paused.stderr
+        assert "is paused; 20 records are left" in paused.stdout
+    assert "lunch" in im("status", "shop").stdout
     assert "Go on with 'inventory-migration resume shop'." in im("status").stdout
 
 

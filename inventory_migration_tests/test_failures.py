@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import psycopg
 import pytest
 import sqlalchemy as sa
 
-from inventory_migration.engine.failures import Action, action_for, message, sqlstate
+from inventory_migration.engine.failures import FAILURES, Action, action_for, message, sqlstate
 from inventory_migration_tests.conftest import Database
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.mark.parametrize(
@@ -18,6 +23,9 @@ from inventory_migration_tests.conftest import Database
         ("55P03", Action.RETRY),
         ("57014", Action.SHRINK),
         ("57P01", Action.RECONNECT),
+        ("25P03", Action.RECONNECT),
+        ("25P04", Action.RECONNECT),
+        ("25006", Action.STOP),
         ("08006", Action.RECONNECT),
         ("22P02", Action.ISOLATE),
         ("23505", Action.ISOLATE),
@@ -32,6 +40,20 @@ from inventory_migration_tests.conftest import Database
 )
 def test_each_state_has_its_action(state: str | None, action: Action) -> None:
     assert action_for(state) is action
+
+
+def test_the_documentation_has_the_very_table_that_the_code_has() -> None:
+    documented = [
+        tuple(cell.strip(" `") for cell in line.strip("|").split("|"))
+        for line in (ROOT / "docs" / "reliability.md").read_text().splitlines()
+        if re.match(r"\| `[0-9A-Z]{2,5}` \|", line)
+    ]
+    coded = [(f.state, f.condition, f.action.value) for f in FAILURES]
+    assert documented == coded
+
+
+def test_a_state_is_listed_once() -> None:
+    assert len({failure.state for failure in FAILURES}) == len(FAILURES)
 
 
 def test_an_error_of_the_server_gives_state_words_and_constraint(database: Database) -> None:

@@ -91,6 +91,26 @@ def test_a_rollback_stands_against_every_start_but_an_explicit_one(database: Dat
     assert database.psql(LOCATED) == "30"
 
 
+def test_a_migration_is_paused_and_ended_from_dagster(database: Database) -> None:
+    stage.shop(database)
+    assert not execute(database, mapping=PHASES, stop_after="pilot").success
+    database.psql("""
+        UPDATE inventory_migration.migration SET state = 'running';
+        UPDATE inventory_migration.control SET desired = 'run';
+    """)
+    paused = execute(database, "pause_shop", **config("pause_shop_now", reason="lunch"))
+    assert outputs(paused)["changed"] is True
+    assert database.psql(f"{STATE}; SELECT reason FROM inventory_migration.migration") == (
+        "paused\nlunch"
+    )
+    assert "is paused (lunch)" in failure(execute(database, mapping=PHASES))
+    ended = execute(database, "abort_shop", **config("abort_shop_now", reason="wrong mapping"))
+    assert outputs(ended)["changed"] is True
+    assert database.psql(STATE) == "aborted"
+    assert "only an explicit run follows that" in failure(execute(database, mapping=PHASES))
+    assert outputs(execute(database, "abort_shop"))["changed"] is False
+
+
 def test_a_rollback_by_id_undoes_that_migration_alone(database: Database) -> None:
     stage.shop(database)
     assert execute(database).success
@@ -232,6 +252,6 @@ def test_a_terminated_shell_leaves_the_migration_paused_and_no_lock(
     assert int(database.psql(LOCATED)) in range(5, 30)
 
 
-def config(**options: Any) -> dict[str, Any]:
-    """Return the configuration of the rollback's only step."""
-    return {"ops": {"roll_back_shop": {"config": options}}}
+def config(step: str = "roll_back_shop", **options: Any) -> dict[str, Any]:
+    """Return the configuration of a job's only step."""
+    return {"ops": {step: {"config": options}}}

@@ -65,6 +65,32 @@ def pause(screen: Console, found: Mapping[str, Any]) -> None:
                      f"{_state(found)}.")  # fmt: skip
 
 
+def aborting(mapping: str, wanted: Mapping[str, Any]) -> str:
+    """What an abort is about to do, for a question."""
+    left = wanted["records"] - wanted["records_done"]
+    return (
+        f"this ends migration {wanted['migration_id']} of {mapping} for good: "
+        f"{number(wanted['rows_migrated'])} records stay where they were moved to, "
+        f"{number(left)} are left as they are"
+    )
+
+
+def abort(screen: Console, found: Mapping[str, Any]) -> None:
+    """That a migration has been ended, or why there was nothing to end."""
+    mapping = found["mapping"]
+    if found["changed"]:
+        say(
+            screen,
+            f"{_named(found)} is aborted; what it moved stays. '{PROGRAM} rollback {mapping}' "
+            f"takes it back, '{PROGRAM} run {mapping}' begins anew.",
+        )
+    elif found["migration_id"] is None:
+        say(screen, f"Nothing to abort: nothing of {mapping} is migrated in this database.")
+    else:
+        say(screen, f"Nothing to abort: {_named(found)[0].lower()}{_named(found)[1:]} is "
+                     f"{_state(found)}.")  # fmt: skip
+
+
 def undoing(mapping: str, wanted: Sequence[Mapping[str, Any]]) -> str:
     """What a rollback is about to do, for a question."""
     ids = ", ".join(str(found["migration_id"]) for found in wanted)

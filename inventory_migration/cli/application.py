@@ -6,16 +6,18 @@ A mistake in calling it is one sentence on stderr and exit code 2, as any other 
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from inventory_migration import __version__
-from inventory_migration.cli import migrations, server
+from inventory_migration.cli import migrations, server, steer
 from inventory_migration.cli.session import (
     DATABASE_URL,
     ENV_FILE,
@@ -69,7 +71,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(server.app, name="db")
-for _name, (_command, _example) in {**migrations.COMMANDS, **server.COMMANDS}.items():
+_COMMANDS = {**migrations.COMMANDS, **steer.COMMANDS, **server.COMMANDS}
+for _name, (_command, _example) in _COMMANDS.items():
     app.command(_name, epilog=f"For example: {PROGRAM} {_name} {_example}")(_command)
 
 
@@ -99,10 +102,16 @@ def options(
     }
 
 
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
 def main() -> None:
     """Run the program with the arguments of this process."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             # A name that the terminal's encoding does not have must not end the command.
             stream.reconfigure(errors="backslashreplace")
+    # Schedulers of all kinds end a program so: it stops as it does for Ctrl-C, and leaves no lock.
+    signal.signal(signal.SIGTERM, _interrupt)
     app(prog_name=PROGRAM)

@@ -124,17 +124,6 @@ def resume(
 
 
 @verb
-def pause(session: Session, name: Name = None, mapping: Mappings = None) -> None:
-    """Pause a migration; when this returns, no more stock moves until it is resumed."""
-    from inventory_migration import verbs
-
-    target = session.target()
-    chosen = session.name(name, mapping, target)
-    session.note(f"Pausing {chosen}: waiting for the chunks under way.")
-    session.show(verbs.pause(target, chosen), answers.pause)
-
-
-@verb
 def status(session: Session, name: Name = None, mapping: Mappings = None) -> None:
     """List the migrations of this database, newest first, and how far each is."""
     from inventory_migration import inquiries
@@ -237,7 +226,6 @@ COMMANDS = {
     "test": (dry_run, "stock_items"),
     "run": (run, "stock_items --stop-after pilot"),
     "resume": (resume, "stock_items"),
-    "pause": (pause, "stock_items"),
     "status": (status, "--json"),
     "show": (show, "stock_items 4711"),
     "validate": (validate, "--mapping shop.yaml"),

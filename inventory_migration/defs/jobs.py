@@ -1,17 +1,17 @@
-"""The verbs as jobs of one mapping: migrate, validate, dry run, rollback.
+"""The verbs as jobs of one mapping: dry run, migrate, pause, validate, rollback, abort.
 
 Only what Dagster needs to call a verb and to show what it said. `migrate_` is the four assets with
-their checks; the others are single steps, of which only `rollback_` writes.
+their checks; the others are single steps, of which `pause_`, `rollback_` and `abort_` write.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
 
-from inventory_migration import verbs
+from inventory_migration import steering, verbs
 from inventory_migration.defs import metadata
 from inventory_migration.defs.assets import step_key
 from inventory_migration.defs.console import KEY
@@ -20,6 +20,7 @@ from inventory_migration.defs.options import (
     RollbackOptions,
     RunOptions,
     StartOptions,
+    SteerOptions,
     WorkOptions,
 )
 from inventory_migration.defs.resources import Database
@@ -38,10 +39,19 @@ class Jobs:
     validate: Job
     dry_run: Job
     rollback: Job
+    pause: Job
+    abort: Job
 
     def all(self) -> list[Any]:
         """Return them in the order in which they are used."""
-        return [self.dry_run, self.migrate, self.validate, self.rollback]
+        return [
+            self.dry_run,
+            self.migrate,
+            self.pause,
+            self.validate,
+            self.rollback,
+            self.abort,
+        ]
 
 
 def build_jobs(mapping: StockMapping) -> Jobs:
@@ -51,6 +61,8 @@ def build_jobs(mapping: StockMapping) -> Jobs:
         validate=_validate(mapping),
         dry_run=_dry_run(mapping),
         rollback=_rollback(mapping),
+        pause=_pause(mapping),
+        abort=_abort(mapping),
     )
 
 
@@ -160,6 +172,59 @@ def _rollback(mapping: StockMapping) -> Job:
             )
 
     return _single(f"rollback_{mapping.name}", roll_back, description, mapping)
+
+
+def _pause(mapping: StockMapping) -> Job:
+    description = (
+        f"Pause the migration of {mapping.name}, wherever it runs: once this has succeeded, "
+        f"nothing more commits until migrate_{mapping.name} is started with `resume`."
+    )
+
+    @dg.op(name=f"pause_{mapping.name}_now", description=description, tags=_tags(mapping))
+    def pause(
+        context: dg.OpExecutionContext,
+        config: SteerOptions,
+        database: dg.ResourceParam[Database],
+    ) -> None:
+        _steer(steering.pause, context, config, database, mapping)
+
+    return _single(f"pause_{mapping.name}", pause, description, mapping)
+
+
+def _abort(mapping: StockMapping) -> Job:
+    description = (
+        f"End the migration of {mapping.name} for good and leave what it moved where it is. A "
+        "rollback still takes that back; only an explicit run begins another migration."
+    )
+
+    @dg.op(name=f"abort_{mapping.name}_now", description=description, tags=_tags(mapping))
+    def abort(
+        context: dg.OpExecutionContext,
+        config: SteerOptions,
+        database: dg.ResourceParam[Database],
+    ) -> None:
+        _steer(steering.abort, context, config, database, mapping)
+
+    return _single(f"abort_{mapping.name}", abort, description, mapping)
+
+
+def _steer(
+    ask: Callable[..., dict[str, Any]],
+    context: dg.OpExecutionContext,
+    config: SteerOptions,
+    database: Database,
+    mapping: StockMapping,
+) -> None:
+    with reported(database, mapping):
+        found = ask(
+            database.target,
+            mapping.name,
+            reason=config.reason,
+            force=config.force,
+            seconds=config.wait_seconds,
+            tell=context.log.info,
+        )
+        context.add_output_metadata({"changed": found["changed"], **metadata.of_summary(found)})
 
 
 def _single(name: str, step: dg.OpDefinition, description: str, mapping: StockMapping) -> Job:

@@ -64,6 +64,22 @@ class RunOptions(WorkOptions):
     )
 
 
+class SteerOptions(dg.Config):
+    """Why a migration is stopped, and how firmly."""
+
+    reason: str = Field(
+        default="asked for in Dagster", description="Why, for the ledger's trail and the report."
+    )
+    force: bool = Field(
+        default=False,
+        description="Cancel what is under way at the server, and end its sessions where that does "
+        "not help.",
+    )
+    wait_seconds: float = Field(
+        default=60.0, ge=0, description="How long to wait for the transactions under way."
+    )
+
+
 class RollbackOptions(dg.Config):
     """What to undo, and why."""
 

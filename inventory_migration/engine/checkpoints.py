@@ -57,7 +57,7 @@ def reconcile_phase(
     Raises:
         MigrationFailed: Something differs that the sweep does not mend; the migration is failed.
     """
-    with control.exclusive(engine, migration.migration_id) as connection:
+    with control.exclusive(engine, migration.migration_id, wanted="run") as connection:
         control.durably(connection)
         found = proof.prove(connection, resolved, migration, phase=number)
         wrong = [d for d in found.unexplained if d.kind not in _FOR_THE_SWEEP]

@@ -9,18 +9,30 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
 
 import psycopg
 import sqlalchemy as sa
 
-from inventory_migration.engine import ledger
+from inventory_migration.engine import busy, ledger
 from inventory_migration.engine.failures import Action, action_for, sqlstate
-from inventory_migration.errors import LockNotObtained, MigrationBusy
+from inventory_migration.errors import (
+    LockNotObtained,
+    MigrationAborted,
+    MigrationBusy,
+    MigrationPaused,
+    StartRefused,
+    StillBusy,
+)
 
 BARRIER_SECONDS = 60.0
+TELL_SECONDS = 1.0
+TERMINATE_SECONDS = 2.0
+
+UNDER_WAY = ("planned", "running", "verifying")
+"""States of a migration that somebody drives, or would if they had not died."""
 
 
 class Claim:
@@ -138,26 +150,71 @@ def desired_state(connection: sa.Connection, migration_id: int) -> str:
 def enter(connection: sa.Connection, migration_id: int) -> str:
     """Begin a worker's transaction: hold the migration's row, then read the desired state.
 
-    Two statements on purpose: one statement would read the state as it was before it waited for the
-    row.
+    Separate statements on purpose: one would read the state as it was before it waited for the row.
     """
+    busy.mark(connection, migration_id)
     connection.execute(_HOLD_MIGRATION, {"migration_id": migration_id})
     return desired_state(connection, migration_id)
 
 
+def require(connection: sa.Connection, migration_id: int, wanted: str) -> None:
+    """Go no further where somebody has asked for something else meanwhile.
+
+    The caller holds the migration's row, so that nobody can ask before this transaction ends.
+
+    Raises:
+        MigrationPaused: Somebody asked for a pause.
+        MigrationAborted: Somebody asked for an end.
+        StartRefused: Somebody asked for a rollback, or lifted it.
+    """
+    asked = connection.execute(
+        sa.select(ledger.control.c.desired, ledger.control.c.reason, ledger.migration.c.mapping)
+        .join(ledger.migration)
+        .where(ledger.control.c.migration_id == migration_id)
+    ).one()
+    if asked.desired == wanted:
+        return
+    reason = asked.reason or "asked to"
+    if asked.desired == "pause":
+        raise MigrationPaused(mapping=asked.mapping, migration_id=migration_id, reason=reason)
+    if asked.desired == "abort":
+        raise MigrationAborted(mapping=asked.mapping, migration_id=migration_id, reason=reason)
+    rolling = asked.desired == "rollback"
+    raise StartRefused(
+        mapping=asked.mapping,
+        migration_id=migration_id,
+        why=f"is being rolled back ({reason})" if rolling else "was told to go forward again",
+        command=f"{'rollback' if rolling else 'resume'} {asked.mapping}",
+    )
+
+
 @contextmanager
 def exclusive(
-    engine: sa.Engine, migration_id: int, *, seconds: float = BARRIER_SECONDS
+    engine: sa.Engine,
+    migration_id: int,
+    *,
+    seconds: float = BARRIER_SECONDS,
+    wanted: str | None = None,
+    waiting: Callable[[float], None] | None = None,
 ) -> Iterator[sa.Connection]:
     """A transaction that no chunk commits beside: what pause, sweep, plan and finalize write in.
 
     Waits in a loop of short lock timeouts, so that workers who come after are not queued behind it
     and can read that they should stop.
 
+    Args:
+        engine: Where to connect.
+        migration_id: Whose workers to wait for.
+        seconds: How long to wait for them.
+        wanted: The desired state in which alone the caller may write; None asks for none.
+        waiting: Told after each wait how long it has been by now.
+
     Raises:
         LockNotObtained: A worker's transaction did not end in time.
+        MigrationError: The desired state is another one; see `require`.
     """
-    deadline = time.monotonic() + seconds
+    began = time.monotonic()
+    deadline = began + seconds
     while True:
         with engine.connect() as connection:
             try:
@@ -171,12 +228,19 @@ def exclusive(
                     raise LockNotObtained(
                         what=f"wait for the workers of migration {migration_id}", seconds=seconds
                     ) from error
+                if waiting is not None:
+                    waiting(time.monotonic() - began)
                 time.sleep(random.uniform(0.01, 0.05))  # noqa: S311 - jitter, no secret
                 continue
+            busy.mark(connection, migration_id)
+            if wanted is not None:
+                require(connection, migration_id, wanted)
             # Whatever a role's default is meant for, a snapshot of a large table takes its time.
             connection.execute(sa.text("SET LOCAL lock_timeout = 0"))
             connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
             connection.execute(sa.text("SET LOCAL extra_float_digits = 3"))
+            # A client that was killed must not leave a long statement behind, with its locks.
+            connection.execute(NOTICE_LOST_CLIENTS)
             with cancelled_on_interrupt(connection):
                 yield connection
             connection.commit()
@@ -209,25 +273,96 @@ def stop(engine: sa.Engine, migration_id: int, desired: str, *, reason: str) -> 
     """Say that work should stop, and return once no chunk can commit any more."""
     with engine.begin() as connection:
         desire(connection, migration_id, desired, reason=reason)
-    with exclusive(engine, migration_id):
+    with barrier(engine, migration_id):
         pass
 
 
-def pause(engine: sa.Engine, migration_id: int, *, reason: str) -> None:
-    """Pause a migration: when this returns, nothing more commits until it is resumed."""
+def pause(
+    engine: sa.Engine,
+    migration_id: int,
+    *,
+    reason: str,
+    seconds: float = BARRIER_SECONDS,
+    force: bool = False,
+    tell: Callable[[str], None] | None = None,
+) -> None:
+    """Pause a migration: when this returns, nothing more commits until it is resumed.
+
+    Args:
+        engine: Where to connect.
+        migration_id: Which one.
+        reason: Why, for the trail.
+        seconds: How long to wait for transactions under way.
+        force: Cancel them, and end their sessions where that does not help.
+        tell: Told every few seconds who is waited for.
+
+    Raises:
+        StillBusy: Somebody's transaction did not end in time; nothing new begins all the same.
+    """
     with engine.begin() as connection:
         desire(connection, migration_id, "pause", reason=reason)
-    with exclusive(engine, migration_id) as connection:
+    with barrier(engine, migration_id, seconds=seconds, force=force, tell=tell) as connection:
         found = ledger.find(connection, migration_id=migration_id)
         durably(connection)
-        if found and found.state in {"planned", "running", "verifying"}:
+        if found and found.state in UNDER_WAY:
             ledger.set_state(connection, migration_id, "paused", reason=reason)
+
+
+@contextmanager
+def barrier(
+    engine: sa.Engine,
+    migration_id: int,
+    *,
+    seconds: float = BARRIER_SECONDS,
+    force: bool = False,
+    tell: Callable[[str], None] | None = None,
+) -> Iterator[sa.Connection]:
+    """A transaction after which nobody commits who does not read the desired state first.
+
+    Raises:
+        StillBusy: Somebody's transaction did not end in time.
+    """
+    told = cancelled = terminated = False
+
+    def waiting(waited: float) -> None:
+        nonlocal told, cancelled, terminated
+        with engine.connect() as connection:
+            found = busy.working(connection, migration_id)
+            if tell is not None and found and (waited > TELL_SECONDS or force) and not told:
+                tell(f"waiting for {'; '.join(map(str, found))}")
+                told = True
+            if force and found and not cancelled:
+                busy.end(connection, found, terminate=False)
+                cancelled = True
+            elif force and found and waited > TERMINATE_SECONDS and not terminated:
+                # A client that is stopped, or gone, does not answer to a cancel.
+                busy.end(connection, found, terminate=True)
+                terminated = True
+
+    try:
+        with exclusive(engine, migration_id, seconds=seconds, waiting=waiting) as connection:
+            yield connection
+    except LockNotObtained as error:
+        with engine.connect() as connection:
+            found = busy.working(connection, migration_id)
+            migration = ledger.find(connection, migration_id=migration_id)
+        raise StillBusy(
+            mapping=migration.mapping if migration else "?",
+            migration_id=migration_id,
+            seconds=seconds,
+            busy=[str(session) for session in found],
+        ) from error
 
 
 # Never less than a role or server asks for: remote_apply waits for more than on.
 _DURABLY = sa.text("""
     SELECT set_config('synchronous_commit', 'on', true)
     WHERE current_setting('synchronous_commit') <> 'remote_apply'
+""")
+
+NOTICE_LOST_CLIENTS = sa.text("""
+    SELECT CASE WHEN version() LIKE '%linux%'
+                THEN set_config('client_connection_check_interval', '500ms', true) END
 """)
 
 _TRY_CLAIM = sa.text("SELECT pg_try_advisory_lock(hashtextextended(:target, 20261123))")

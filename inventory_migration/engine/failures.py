@@ -1,11 +1,13 @@
 """Which SQLSTATE leads to which action: one table, used by every loop that writes.
 
-What an action does is written where it is taken, in `worker.py` and `isolation.py`.
+What an action does is written where it is taken, in `worker.py` and `isolation.py`;
+`docs/reliability.md` has the same table for operators.
 """
 
 from __future__ import annotations
 
 import enum
+from dataclasses import dataclass
 
 import psycopg
 import sqlalchemy as sa
@@ -22,27 +24,44 @@ class Action(enum.Enum):
     STOP = "stop"
 
 
+@dataclass(frozen=True)
+class Failure:
+    """A line of the table.
+
+    Attributes:
+        state: A SQLSTATE, or the two characters of its class.
+        condition: What happened, as the documentation says it.
+        action: What is done.
+    """
+
+    state: str
+    condition: str
+    action: Action
+
+
 SUPPRESSED = "IM003"
 """Our own state for a write that a trigger of the application swallowed without an error."""
 
-_BY_STATE = {
-    "40001": Action.RETRY,  # serialization failure
-    "40P01": Action.RETRY,  # deadlock
-    "55P03": Action.RETRY,  # lock not available
-    "57014": Action.SHRINK,  # statement timeout or cancel
-    "P0001": Action.ISOLATE,  # RAISE EXCEPTION in a trigger of the application
-    "44000": Action.ISOLATE,  # WITH CHECK OPTION
-    SUPPRESSED: Action.ISOLATE,
-}
+FAILURES = (
+    Failure("40001", "serialization failure", Action.RETRY),
+    Failure("40P01", "deadlock", Action.RETRY),
+    Failure("55P03", "lock not available in time", Action.RETRY),
+    Failure("57014", "statement timeout, or a cancel", Action.SHRINK),
+    Failure("08", "connection lost", Action.RECONNECT),
+    Failure("57", "shutdown, crash, or ended by an administrator", Action.RECONNECT),
+    Failure("25P03", "idle in transaction for too long", Action.RECONNECT),
+    Failure("25P04", "transaction timeout", Action.RECONNECT),
+    Failure("22", "data exception", Action.ISOLATE),
+    Failure("23", "integrity constraint", Action.ISOLATE),
+    Failure("P0001", "RAISE EXCEPTION in a trigger of the application", Action.ISOLATE),
+    Failure("44000", "WITH CHECK OPTION of a view", Action.ISOLATE),
+    Failure(SUPPRESSED, "a trigger or rule swallowed the write", Action.ISOLATE),
+    Failure("53", "disk, memory or connections used up", Action.HOLD),
+    Failure("58", "system error outside PostgreSQL", Action.HOLD),
+)
+"""A whole SQLSTATE goes before its class; what is not listed stops the migration."""
 
-_BY_CLASS = {
-    "08": Action.RECONNECT,
-    "57": Action.RECONNECT,  # shutdown, crash, terminated by an administrator
-    "22": Action.ISOLATE,
-    "23": Action.ISOLATE,
-    "53": Action.HOLD,  # disk, memory, connections: nobody's bad row
-    "58": Action.HOLD,
-}
+_ACTIONS = {failure.state: failure.action for failure in FAILURES}
 
 
 def sqlstate(error: BaseException) -> str | None:
@@ -60,7 +79,7 @@ def action_for(state: str | None) -> Action:
     """The action for a SQLSTATE; one that nobody foresaw stops the migration."""
     if state is None:
         return Action.STOP
-    return _BY_STATE.get(state) or _BY_CLASS.get(state[:2], Action.STOP)
+    return _ACTIONS.get(state) or _ACTIONS.get(state[:2], Action.STOP)
 
 
 def message(error: BaseException) -> str:

@@ -184,7 +184,7 @@ def work(
 
 def set_running(engine: sa.Engine, migration: Migration) -> None:
     """Note that somebody works on it again, whatever it stood at."""
-    with control.exclusive(engine, migration.migration_id) as connection:
+    with control.exclusive(engine, migration.migration_id, wanted="run") as connection:
         found = ledger.find(connection, migration_id=migration.migration_id)
         if found and found.state != "running":
             ledger.set_state(connection, migration.migration_id, "running")
@@ -295,20 +295,13 @@ def _act(
 
 
 def _stop_if_asked(engine: sa.Engine, migration: Migration) -> None:
-    with engine.connect() as connection:
-        wanted = connection.execute(
-            sa.select(ledger.control.c.desired, ledger.control.c.reason).where(
-                ledger.control.c.migration_id == migration.migration_id
-            )
-        ).one()
-    if wanted.desired != "run":
-        if wanted.desired == "pause":
-            control.pause(engine, migration.migration_id, reason=wanted.reason or "asked to")
-        raise MigrationPaused(
-            mapping=migration.mapping,
-            migration_id=migration.migration_id,
-            reason=wanted.reason or f"somebody asked for {wanted.desired}",
-        )
+    try:
+        with engine.connect() as connection:
+            control.require(connection, migration.migration_id, "run")
+    except MigrationPaused as error:
+        # Whoever asked may have died before the workers had ended.
+        control.pause(engine, migration.migration_id, reason=error.reason)
+        raise
 
 
 def _pause(engine: sa.Engine, migration: Migration, reason: str) -> None:

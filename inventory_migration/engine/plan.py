@@ -141,8 +141,9 @@ def prepare_locations(
             engine,
             [escaped(statement) for statement in statements],
             what=f"put a trigger on {resolved.source.name}",
+            migration_id=migration.migration_id,
         )
-    with engine.begin() as connection:
+    with control.exclusive(engine, migration.migration_id, wanted="run") as connection:
         give_locations(connection, resolved, migration)
         gates.open_gate(connection, resolved, "default_locations", run_id=start.run_id)
     return migration
@@ -267,14 +268,7 @@ def _take_up(
     # Whoever held the claim is gone; what an operator asked for stays until it is lifted.
     if start.resume:
         control.desire(connection, active.migration_id, "run", reason="taken up")
-        return
-    desired = control.desired_state(connection, active.migration_id)
-    if desired != "run":
-        raise MigrationPaused(
-            mapping=mapping.name,
-            migration_id=active.migration_id,
-            reason=f"somebody asked for {desired}",
-        )
+    control.require(connection, active.migration_id, "run")
 
 
 def _insert(connection: sa.Connection, resolved: ResolvedMapping, start: Start) -> Migration:
@@ -331,17 +325,20 @@ def _expand(engine: sa.Engine, resolved: ResolvedMapping, migration: Migration) 
                 added.format(SCHEMA, "table", migration.migration_id),
             ],
             what=f"create {resolved.locations_sql}",
+            migration_id=migration.migration_id,
         )
     if column:
         schema_change.execute_briefly(
             engine,
             [escaped(column), added.format(SCHEMA, "column", migration.migration_id)],
             what=f"add a column to {resolved.source.name}",
+            migration_id=migration.migration_id,
         )
     if levels:
         schema_change.execute_briefly(
             engine,
             [escaped(levels), added.format(SCHEMA, "table", migration.migration_id)],
             what=f"create {resolved.levels_sql}",
+            migration_id=migration.migration_id,
         )
     return read_mapping(engine, resolved.mapping)

@@ -98,7 +98,7 @@ def _close(
         VerdictNotFinal: What the application writes next would make the verdict untrue.
         WritersActive: A write stop was declared, and somebody still writes.
     """
-    with control.exclusive(engine, migration.migration_id) as connection:
+    with control.exclusive(engine, migration.migration_id, wanted="run") as connection:
         control.durably(connection)
         stopped: list[str] = []
         if start.write_stop:
@@ -148,7 +148,7 @@ def _cut_over(engine: sa.Engine, resolved: ResolvedMapping, migration: Migration
         WritersActive: Somebody still writes.
         MigrationFailed: Something differs; the trigger stays.
     """
-    with control.exclusive(engine, migration.migration_id) as connection:
+    with control.exclusive(engine, migration.migration_id, wanted="run") as connection:
         control.durably(connection)
         tables = write_stop.stop_writes(connection, resolved)
         sync.refresh(connection, resolved)

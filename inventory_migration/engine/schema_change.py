@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping, literal
 from inventory_migration.database import escaped, quoted
-from inventory_migration.engine import canonical
+from inventory_migration.engine import canonical, control
 from inventory_migration.engine.failures import Action, action_for, sqlstate
 from inventory_migration.errors import LockNotObtained
 from inventory_migration.mapping import Canonical, Generated, StockLevel
@@ -99,18 +99,34 @@ def add_levels(resolved: ResolvedMapping) -> str | None:
 
 
 def execute_briefly(
-    engine: sa.Engine, statements: list[str], *, what: str, seconds: float = LOCK_SECONDS
+    engine: sa.Engine,
+    statements: list[str],
+    *,
+    what: str,
+    seconds: float = LOCK_SECONDS,
+    migration_id: int | None = None,
 ) -> None:
     """Execute statements in one transaction that never waits long for a lock.
 
+    Args:
+        engine: Where to connect.
+        statements: What to execute.
+        what: What it is for, should it fail.
+        seconds: How long to try.
+        migration_id: The migration that must still be wanted when this commits.
+
     Raises:
         LockNotObtained: Others held the table for `seconds`.
+        MigrationError: Somebody asked to stop the migration; see `control.require`.
     """
     deadline = time.monotonic() + seconds
     while True:
         try:
             with engine.begin() as connection:
                 connection.execute(sa.text("SET LOCAL lock_timeout = '200ms'"))
+                if migration_id is not None:
+                    control.enter(connection, migration_id)
+                    control.require(connection, migration_id, "run")
                 for statement in statements:
                     connection.execute(sa.text(statement))
             return

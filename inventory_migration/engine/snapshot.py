@@ -32,7 +32,7 @@ def write_snapshot(engine: sa.Engine, resolved: ResolvedMapping, migration: Migr
         MappingInvalid: The mapping's joins lose or multiply a record by now; nothing was written.
     """
     schema_change.wait_for_older_writers(engine, resolved)
-    with control.exclusive(engine, migration.migration_id) as connection:
+    with control.exclusive(engine, migration.migration_id, wanted="run") as connection:
         if ledger.snapshot_exists(connection, migration):
             return
         joins.refuse_unfaithful(connection, resolved)

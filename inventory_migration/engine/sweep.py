@@ -44,7 +44,7 @@ def sweep(
     """
     if drain:
         schema_change.wait_for_older_writers(engine, resolved)
-    with control.exclusive(engine, migration.migration_id) as connection:
+    with control.exclusive(engine, migration.migration_id, wanted="run") as connection:
         return sweep_within(connection, resolved, migration)
 
 

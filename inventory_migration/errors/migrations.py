@@ -78,6 +78,39 @@ class WritersActive(MigrationError):
         )
 
 
+class MigrationAborted(MigrationError):
+    """Somebody has ended a migration for good; what it moved stays where it is."""
+
+    exit_code = 4
+
+    def __init__(self, *, mapping: str, migration_id: int, reason: str) -> None:
+        """Say why, and what may follow."""
+        self.mapping, self.migration_id, self.reason = mapping, migration_id, reason
+        super().__init__(
+            f"migration {migration_id} of {mapping} was aborted ({reason}); what it moved stays; "
+            f"'inventory-migration rollback {mapping}' takes it back, 'run {mapping}' begins anew"
+        )
+
+
+class StillBusy(MigrationError):
+    """Somebody's transaction has not ended, so a migration is pausing and not yet paused."""
+
+    retryable = True
+
+    def __init__(
+        self, *, mapping: str, migration_id: int, seconds: float, busy: Sequence[str]
+    ) -> None:
+        """Name who is still busy."""
+        self.mapping, self.migration_id = mapping, migration_id
+        self.seconds, self.busy = seconds, tuple(busy)
+        who = "; ".join(busy) or "somebody who holds its row"
+        super().__init__(
+            f"migration {migration_id} of {mapping} is pausing: nothing new begins, and after "
+            f"{seconds:.0f} s there is still {who}; wait, or end that with "
+            f"'inventory-migration pause {mapping} --force'"
+        )
+
+
 class MigrationRolledBack(MigrationError):
     """A threshold was exceeded and the migration has been rolled back."""
 

@@ -25,7 +25,7 @@ VERSION = 3
 TRANSITIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "migration": {
         "planned": ("running", "failed", "paused", "rolling_back", "aborted"),
-        "running": ("paused", "held", "verifying", "failed", "rolling_back"),
+        "running": ("paused", "held", "verifying", "failed", "rolling_back", "aborted"),
         "paused": ("running", "rolling_back", "aborted"),
         "held": ("running", "rolling_back", "aborted"),
         "verifying": ("running", "verified", "failed", "paused", "held", "rolling_back"),

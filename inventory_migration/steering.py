@@ -1,0 +1,110 @@
+"""What is asked of a migration under way: to pause, or to end for good.
+
+Neither needs the mapping's file, and both answer at once: nothing slow is imported for them. Going
+on again is a start like any other, see `verbs.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from inventory_migration.engine import control, ending, ledger, summary
+from inventory_migration.errors import StartRefused
+
+if TYPE_CHECKING:
+    from inventory_migration.verbs import Target
+
+
+def pause(
+    target: Target,
+    mapping: str,
+    *,
+    reason: str = "asked to",
+    force: bool = False,
+    seconds: float = control.BARRIER_SECONDS,
+    tell: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Pause a mapping's migration; when this returns, nothing commits until it is resumed.
+
+    Where none is under way there is nothing to do.
+
+    Args:
+        target: The database.
+        mapping: The mapping's name.
+        reason: Why, for the trail.
+        force: Cancel what is under way, and end its sessions where that does not help.
+        seconds: How long to wait for it.
+        tell: Told who is waited for.
+
+    Raises:
+        StartRefused: It is being rolled back, which is not to be left half done.
+        StillBusy: Somebody's transaction did not end in time; nothing new begins all the same.
+    """
+    with target.reader.connect() as connection:
+        found = ledger.current(connection, mapping)
+    _refuse_rolling_back(found, "cannot be paused")
+    under_way = found is not None and found.state in control.UNDER_WAY
+    if found is not None and under_way:
+        control.pause(
+            target.engine,
+            found.migration_id,
+            reason=reason,
+            force=force,
+            seconds=seconds,
+            tell=tell,
+        )
+    with target.reader.connect() as connection:
+        return summary.summarize(
+            connection,
+            ledger.current(connection, mapping),
+            mapping=mapping,
+            changed=under_way,
+        )
+
+
+def abort(
+    target: Target,
+    mapping: str,
+    *,
+    reason: str = "asked to",
+    force: bool = False,
+    seconds: float = control.BARRIER_SECONDS,
+    tell: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """End a mapping's migration for good, and leave what it moved where it is.
+
+    Triggers of ours go; a rollback still takes back what was moved, and only an explicit run begins
+    another migration. Where none is active there is nothing to do.
+
+    Args:
+        target: The database.
+        mapping: The mapping's name.
+        reason: Why, for the trail.
+        force: Cancel what is under way, and end its sessions where that does not help.
+        seconds: How long to wait for it.
+        tell: Told who is waited for.
+
+    Raises:
+        StartRefused: It is being rolled back, which is not to be left half done.
+        StillBusy: Somebody's transaction did not end in time; nothing new begins all the same.
+        LockNotObtained: The application held the table too long for its triggers to go.
+    """
+    with target.reader.connect() as connection:
+        found = ending.abortable(connection, mapping)
+    _refuse_rolling_back(found, "cannot be aborted")
+    if found is not None:
+        ending.abort(target.engine, found, reason=reason, force=force, seconds=seconds, tell=tell)
+    with target.reader.connect() as connection:
+        last = ledger.find(connection, mapping=mapping) if ledger.installed(connection) else None
+        return summary.summarize(connection, last, mapping=mapping, changed=found is not None)
+
+
+def _refuse_rolling_back(found: ledger.Migration | None, why: str) -> None:
+    if found is not None and found.state == "rolling_back":
+        raise StartRefused(
+            mapping=found.mapping,
+            migration_id=found.migration_id,
+            why=f"is being rolled back and {why}",
+            command=f"rollback {found.mapping}",
+        )
