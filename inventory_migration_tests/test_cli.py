@@ -317,6 +317,7 @@ def test_a_pause_that_waits_says_for_whom_and_force_ends_it(shop: Database, tmp_
         paused = im("pause", "shop", "--force", "--reason", "lunch")
         assert "waiting for process " in paused.stderr
         assert "is paused; 20 records are left" in paused.stdout
+        worker.invalidate()
     assert "lunch" in im("status", "shop").stdout
     assert "Go on with 'inventory-migration resume shop'." in im("status").stdout
 

@@ -23,10 +23,12 @@ from inventory_migration.engine import (
     plan,
     rollback,
     snapshot,
+    thresholds,
 )
 from inventory_migration.engine.failures import Action, action_for, message, sqlstate
 from inventory_migration.engine.ledger import Migration
 from inventory_migration.engine.plan import Start
+from inventory_migration.engine.thresholds import Exceeded
 from inventory_migration.engine.worker import work_phase
 from inventory_migration.errors import (
     ControlTotalsDiffer,
@@ -36,6 +38,7 @@ from inventory_migration.errors import (
     MigrationHeld,
     MigrationPaused,
     MigrationRolledBack,
+    RetriesExhausted,
     ServerRestarted,
 )
 from inventory_migration.mapping import StockMapping
@@ -153,17 +156,24 @@ def work(
         set_running(engine, migration)
         for number, phase in _phases(engine, migration):
             _work_one_phase(engine, resolved, migration, number, phase, workers, watcher)
-            stop = checkpoints.exceeded(engine, resolved, migration)
+            stop = thresholds.exceeded(engine, resolved, migration)
             if stop is not None:
                 _act(engine, resolved, migration, stop)
             _stop_if_asked(engine, migration)
             checkpoints.refresh_statistics(engine, resolved)
-            checkpoints.reconcile_phase(engine, resolved, migration, number)
+            wrong = checkpoints.reconcile_phase(engine, resolved, migration, number)
+            if wrong is not None:
+                action = resolved.mapping.thresholds.action_on("reconciliation")
+                found = Exceeded("reconciliation", f"phase {phase}", wrong, action)
+                _act(engine, resolved, migration, found)
             if phase == stop_after and _anything_pending(engine, migration):
                 _pause(engine, migration, f"stopped after phase {phase}")
     except ControlTotalsDiffer as error:
         _fail(engine, migration, str(error))
         raise
+    except RetriesExhausted as error:
+        found = thresholds.exhausted(resolved, error.chunk, error.attempts, error.state)
+        _act(engine, resolved, migration, found)
     except ServerRestarted as error:
         _set_stopped(engine, migration, "held", str(error))
         raise MigrationHeld(
@@ -242,7 +252,7 @@ def _work_one_phase(
         )
         if watcher is not None:
             watcher(state)
-        return checkpoints.exceeded(engine, resolved, migration) is None
+        return thresholds.exceeded(engine, resolved, migration) is None
 
     work_phase(engine, resolved, migration, number, workers=workers, watch=watch)
     if watcher is not None:
@@ -280,12 +290,12 @@ def _act(
     engine: sa.Engine,
     resolved: ResolvedMapping,
     migration: Migration,
-    stop: checkpoints.Stop,
+    stop: Exceeded,
 ) -> None:
-    with engine.begin() as connection:
-        ledger.note(
-            connection, "threshold", migration_id=migration.migration_id, reason=stop.reason
-        )
+    """Do what the mapping wants done about a limit that was exceeded."""
+    thresholds.note(engine, resolved, migration, stop)
+    if stop.action == "continue":
+        return
     if stop.action == "pause":
         _pause(engine, migration, stop.reason)
     rollback.undo_migration(engine, resolved, migration, reason=stop.reason)

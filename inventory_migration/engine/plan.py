@@ -23,6 +23,7 @@ from inventory_migration.engine import (
     rivals,
     schema_change,
     sync,
+    verification,
 )
 from inventory_migration.engine.failures import Action, action_for, sqlstate
 from inventory_migration.engine.ledger import SCHEMA, Migration
@@ -269,6 +270,18 @@ def _take_up(
     if start.resume:
         control.desire(connection, active.migration_id, "run", reason="taken up")
     control.require(connection, active.migration_id, "run")
+    verification.require(connection, resolved, active)
+    if active.state in {"paused", "held", "failed"}:
+        # Whoever starts has seen which chunks failed; each is tried anew, and alone.
+        connection.execute(
+            sa.update(ledger.chunk)
+            .where(
+                ledger.chunk.c.migration_id == active.migration_id,
+                ledger.chunk.c.state == "pending",
+                ledger.chunk.c.attempts > 1,
+            )
+            .values(attempts=1)
+        )
 
 
 def _insert(connection: sa.Connection, resolved: ResolvedMapping, start: Start) -> Migration:

@@ -16,12 +16,14 @@ from inventory_migration.database import escaped
 from inventory_migration.engine import (
     control,
     gates,
+    hooks,
     joins,
     ledger,
     phases,
     plan,
     proof,
     sync,
+    verification,
     write_stop,
 )
 from inventory_migration.engine.ledger import Migration
@@ -124,16 +126,18 @@ def _close(
             control.desire(connection, migration.migration_id, "pause", reason=_NOT_FINAL)
             ledger.set_state(connection, migration.migration_id, "paused", reason=_NOT_FINAL)
         elif not wrong:
+            verification.passed(connection, migration)
             ledger.set_state(connection, migration.migration_id, "verified")
             if start.write_stop and sync.wanted(resolved):
                 _end_trigger(connection, resolved, migration)
         else:
-            ledger.set_state(
-                connection,
-                migration.migration_id,
-                "failed",
-                reason=f"verification: {proof.unexplained_text(wrong)}",
-            )
+            reason = f"verification: {proof.unexplained_text(wrong)}"
+            verification.fail(connection, migration, reason)
+            ledger.set_state(connection, migration.migration_id, "failed", reason=reason)
+    if wrong and final:
+        hooks.tell(
+            engine, resolved.mapping, migration, "verification", reason=reason, action="stop"
+        )
     if not wrong and not final:
         raise VerdictNotFinal(
             mapping=migration.mapping, migration_id=migration.migration_id, reason=_NOT_FINAL
@@ -153,7 +157,10 @@ def _cut_over(engine: sa.Engine, resolved: ResolvedMapping, migration: Migration
         tables = write_stop.stop_writes(connection, resolved)
         sync.refresh(connection, resolved)
         found = proof.prove(connection, resolved, migration)
-        if found.passed:
+        if not found.passed:
+            verification.fail(connection, migration, proof.unexplained_text(found.unexplained))
+        else:
+            verification.passed(connection, migration)
             ledger.note(
                 connection,
                 "verdict",

@@ -44,7 +44,7 @@ def subject_of(connection: sa.Connection, resolved: ResolvedMapping, suite: str)
             parameters={
                 "expected_rows": _count(connection, f"SELECT FROM {resolved.source.sql}"),
                 "quarantined_percent": 100
-                if limits.action == "continue"
+                if limits.action_on("quarantined") == "continue"
                 else limits.quarantined_percent,
                 "after_records": limits.after_records,
             },

@@ -25,7 +25,12 @@ from inventory_migration.engine.chunk import ChunkStatements, Claimed, Finished
 from inventory_migration.engine.failures import SUPPRESSED, Action, action_for, message, sqlstate
 from inventory_migration.engine.isolation import write_without_bad
 from inventory_migration.engine.ledger import Migration
-from inventory_migration.errors import ControlTotalsDiffer, MigrationError, ServerRestarted
+from inventory_migration.errors import (
+    ControlTotalsDiffer,
+    MigrationError,
+    RetriesExhausted,
+    ServerRestarted,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -294,15 +299,32 @@ def _after_failure(
             return
         raise error
     attempts = _note_attempt(connection, statements, claimed, state)
-    limit = statements.resolved.mapping.thresholds.failed_attempts
     if action in {Action.RETRY, Action.SHRINK}:
         pace.shrink()
-        if attempts > limit:
-            raise error
+        _give_up(statements, claimed, attempts, state, error)
         logger.info("%s, %s again", message(error), _span(claimed.numbers))
         shared.stop.wait(_backoff(attempts))
-    elif attempts > limit:
-        raise error
+    else:
+        _give_up(statements, claimed, attempts, state, error)
+
+
+def _give_up(
+    statements: ChunkStatements,
+    claimed: Claimed,
+    attempts: int,
+    state: str | None,
+    error: sa.exc.DBAPIError,
+) -> None:
+    """Stop where a chunk has failed too often, unless the mapping wants to go on trying."""
+    limits = statements.resolved.mapping.thresholds
+    if attempts > limits.failed_attempts and limits.action_on("failed_attempts") != "continue":
+        raise RetriesExhausted(
+            migration_id=statements.migration_id,
+            chunk=claimed.numbers[0],
+            attempts=attempts,
+            state=state,
+            reason=message(error),
+        ) from error
 
 
 def _note_attempt(

@@ -53,12 +53,14 @@ from inventory_migration.errors.migrations import (
     MigrationRolledBack,
     NothingMigrated,
     RecordUnknown,
+    RetriesExhausted,
     RunFailed,
     ServerRestarted,
     StartRefused,
     StillBusy,
     ValidationFailed,
     VerdictNotFinal,
+    VerificationFailed,
     WritersActive,
 )
 
@@ -94,6 +96,7 @@ __all__ = [
     "ProjectFolderMissing",
     "RecordUnknown",
     "ReportNotWritten",
+    "RetriesExhausted",
     "RunFailed",
     "ServerRestarted",
     "ServerTooOld",
@@ -107,5 +110,6 @@ __all__ = [
     "TargetTaken",
     "ValidationFailed",
     "VerdictNotFinal",
+    "VerificationFailed",
     "WritersActive",
 ]

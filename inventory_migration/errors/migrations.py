@@ -168,6 +168,39 @@ class MigrationFailed(MigrationError):
         )
 
 
+class VerificationFailed(MigrationFailed):
+    """A verification failed earlier, and what it found wrong is still so."""
+
+    exit_code = 3
+
+    def __init__(self, *, mapping: str, migration_id: int, reason: str) -> None:
+        """Say what is still wrong; nothing was written on top of it."""
+        super().__init__(mapping=mapping, migration_id=migration_id, reason=reason)
+        self.args = (
+            f"migration {migration_id} of {mapping} failed its last verification, and what it "
+            f"found wrong is still so: {reason}; nothing was written; look at these records with "
+            f"'inventory-migration show {mapping} KEY', mend them, then 'resume {mapping}' "
+            f"verifies anew, or 'rollback {mapping}' goes back",
+        )
+
+
+class RetriesExhausted(MigrationError):
+    """A chunk has failed more often than the mapping allows."""
+
+    retryable = True
+
+    def __init__(
+        self, *, migration_id: int, chunk: int, attempts: int, state: str | None, reason: str
+    ) -> None:
+        """Name the chunk, and what it failed on last."""
+        self.migration_id, self.chunk, self.attempts = migration_id, chunk, attempts
+        self.state, self.reason = state, reason
+        super().__init__(
+            f"migration {migration_id}, chunk {chunk} failed {attempts} times, the last time with: "
+            f"{reason} ({state}); 'inventory-migration resume' tries again"
+        )
+
+
 class MigrationHeld(MigrationFailed):
     """The server lacks something (disk, memory, connections): held, no record is blamed."""
 

@@ -250,6 +250,9 @@ class StockMapping(Part):
     def hash(self) -> str:
         """SHA-256 of what the mapping says, whatever its file's layout and comments."""
         said = self.model_dump(mode="json", by_alias=True)
+        # How much is tolerated, and who is told, is no part of what moves: an operator may change
+        # it while a migration stands still.
+        del said["thresholds"]
         # The first reason that fits decides, so their order is part of what is said.
         said["source"]["skip"] = list(said["source"]["skip"].items())
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
