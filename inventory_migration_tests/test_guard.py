@@ -378,14 +378,20 @@ def test_d_the_application_needs_no_right_and_steers_nothing(database: Database)
         f"CREATE ROLE {role} LOGIN; GRANT SELECT, INSERT ON stock_items TO {role};"
         f"GRANT TEMP ON DATABASE {database.name} TO {role}"
     )
-    stage.migrate(database, guarded())
+    # The mapping's own SQL names a table without its schema.
+    database.psql("CREATE TABLE closed (sku text); INSERT INTO closed VALUES ('N2')")
+    closed = {"closed": {"sql": "EXISTS (SELECT FROM closed k WHERE k.sku = s.sku)"}}
+    stage.migrate(database, guarded(source={**stage.DEFINITION["source"], "skip": closed}))
     with psycopg.connect(database.url.replace("postgres@", f"{role}@")) as application:
         application.execute(
             "CREATE TEMP TABLE locations AS SELECT 666 AS id, 1 AS company_id, true AS is_default"
         )
         application.execute("CREATE TEMP TABLE companies AS SELECT 1 AS id, 'x' AS name")
+        application.execute("CREATE TEMP TABLE closed (sku text)")
         made = application.execute(f"{NEW} (1, 'N', 1, 0) RETURNING location_id").fetchone()
         assert made == (1,)
+        application.execute(f"{NEW} (1, 'N2', 1, 0)")
+    assert located(database) == "N|1\nN2|"
     assert database.psql(
         f"SELECT has_function_privilege('{role}', 'inventory_migration.guard_shop()', 'EXECUTE')"
     ) == ("f")
