@@ -419,5 +419,5 @@ def test_b1_the_settings_of_a_session_at_repeatable_read_do_not_reach_our_transa
         database.psql("UPDATE stock_items SET quantity = 7 WHERE id = 1")
         with pytest.raises(psycopg.errors.SerializationFailure):
             naive.execute("SELECT FROM stock_items FOR NO KEY UPDATE")
-    assert stage.migrate(database).proof.passed
+    assert stage.migrate(database, workers=1).proof.passed
     assert database.psql(f"SELECT sum(attempts) FROM {SCHEMA}.chunk") == "0"

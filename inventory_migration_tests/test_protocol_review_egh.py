@@ -287,7 +287,7 @@ def test_h6_totals_that_disagree_are_tried_once_more_and_then_stop(database: Dat
     stage.locations(database)
     database.psql(DISTORT.format(calls=4))
     # Never to try again would stop on what has passed a moment later.
-    stage.transform(database)
+    stage.transform(database, workers=1)
     assert database.psql(f"SELECT attempts, state FROM {SCHEMA}.chunk") == "1|done"
     assert database.psql("SELECT sum(quantity) FROM stock_items") == "10"
 
@@ -297,7 +297,7 @@ def test_h6_totals_that_disagree_twice_are_never_worked_around(database: Databas
     stage.locations(database)
     database.psql(DISTORT.format(calls=10_000))
     with pytest.raises(ControlTotalsDiffer):
-        stage.transform(database)
+        stage.transform(database, workers=1)
     assert database.psql("SELECT nextval('calls')") == "9"
     assert database.psql("SELECT sum(quantity), count(location_id) FROM stock_items") == "10|0"
 
