@@ -451,9 +451,18 @@ def test_the_target_is_no_column_that_the_record_is_read_from(column: str) -> No
     assert f"the target column cannot be {column}" in refusal(target=target)
 
 
-def test_the_guard_is_refused_as_long_as_it_does_not_exist() -> None:
-    assert "remove the line" in refusal(guard=True)
-    assert mapping(guard=False).guard is False
+def test_the_guard_is_off_unless_asked_for_and_levels_have_a_trigger_of_their_own() -> None:
+    assert mapping().guard is False
+    assert mapping(guard=True).guard is True
+    levels = {
+        "shape": "stock_level",
+        "table": "levels",
+        "record": {"item_id": "id"},
+        "location": "location_id",
+        "on_hand": "on_hand",
+    }
+    assert "say sync: true in target" in refusal(target=levels, guard=True)
+    assert mapping(target=levels).guard is False
 
 
 @pytest.mark.parametrize(

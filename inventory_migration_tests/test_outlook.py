@@ -129,6 +129,13 @@ def test_what_is_wrong_with_the_data_is_told_in_words(database: Database) -> Non
     ) in told(database)
 
 
+def test_a_unique_key_that_holds_up_who_refers_to_a_record_is_told(database: Database) -> None:
+    stage.shop(database)
+    database.psql("CREATE UNIQUE INDEX ON stock_items (sku, updated_at)")
+    text = told(database, stage.mapping(touch={"updated_at": {"sql": "now()"}}))
+    assert "changes the unique key (sku, updated_at): who inserts rows" in text
+
+
 def test_a_validation_tells_the_units_as_they_are_now(database: Database) -> None:
     stage.shop(database, companies=2, items=10)
     resolved = plan.read_mapping(database.engine, stage.MAPPING)

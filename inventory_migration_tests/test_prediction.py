@@ -226,6 +226,17 @@ def test_what_every_write_sets_off_is_told(database: Database) -> None:
     assert fires["triggers"][0]["columns_changed"] == ["updated_at"]
     assert fires["publications"] == ["everything"]
     assert fires["columns_written"] == ["location_id", "deleted_at"]
+    assert fires["unique_keys_written"] == []
+
+
+def test_a_unique_key_that_a_write_changes_is_named(database: Database) -> None:
+    stage.shop(database)
+    database.psql(
+        "CREATE UNIQUE INDEX ON stock_items (sku, deleted_at);"
+        "CREATE UNIQUE INDEX ON stock_items (company_id, deleted_at) WHERE id > 5"
+    )
+    fires = predict(database, mapping(touch={"deleted_at": None}))["fires"]
+    assert fires["unique_keys_written"] == [["sku", "deleted_at"]]
 
 
 def test_the_time_is_estimated_from_what_this_database_has_shown(database: Database) -> None:

@@ -56,6 +56,25 @@ def test_a_role_with_the_printed_grants_migrates_proves_and_rolls_back(
     assert database.psql("SELECT count(*) FROM stock_items WHERE location_id IS NOT NULL") == "0"
 
 
+def test_the_printed_grants_suffice_for_a_guard_trigger_and_for_taking_it_off(
+    database: Database, worker: str
+) -> None:
+    create_demo(database.engine, companies=2, items=20)
+    mapping = named_mapping("stock_items").model_copy(update={"guard": True})
+    database.psql(printed(database, mapping, worker).script())
+    target = as_worker(database, worker)
+    assert verbs.run(target, mapping)["state"] == "verified"
+    assert (
+        database.psql(
+            "INSERT INTO stock_items (company_id, product_id, name, sku, quantity) "
+            "SELECT 1, min(id), 'n', 'new', 1 FROM products RETURNING location_id IS NOT NULL"
+        )
+        == "t"
+    )
+    assert verbs.roll_back(target, mapping)["state"] == "rolled_back"
+    assert database.psql("SELECT count(*) FROM pg_trigger WHERE tgname ~ '^zz_guard'") == "0"
+
+
 def test_a_table_of_locations_that_is_missing_is_an_owners_step(
     database: Database, worker: str
 ) -> None:

@@ -339,3 +339,11 @@ def test_every_unit_is_in_a_level_whatever_the_application_did_meanwhile(
     )
     undo(database, chosen)
     assert database.psql("SELECT count(*) FROM levels") == "0"
+
+
+def test_a_column_that_the_application_drops_stops_none_of_its_writes(database: Database) -> None:
+    shop(database)
+    stage.migrate(database, mapping())
+    database.psql("ALTER TABLE stock_items DROP COLUMN updated_at")
+    database.psql("UPDATE stock_items SET quantity = 9 WHERE id = 4")
+    assert level(database, "on_hand", "item_id = 4") == "9"

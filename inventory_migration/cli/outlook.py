@@ -161,6 +161,12 @@ def _fires(screen: Console, fires: Mapping[str, Any]) -> None:
         if columns
         else "Every write adds a level, and leaves the record itself as it is.",
     )
+    for key in fires["unique_keys_written"]:
+        say(
+            screen,
+            f"  changes the unique key ({', '.join(key)}): who inserts rows that refer to a record "
+            "waits while its chunk is written",
+        )
     for trigger in fires["triggers"]:
         does = [
             *([f"changes {', '.join(trigger['columns_changed'])}"] if trigger["columns_changed"]

@@ -12,6 +12,7 @@ The text returned is plain SQL; put it into `sqlalchemy.text` through
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from inventory_migration.catalog import (
     FLOATS,
@@ -125,7 +126,14 @@ def companies(resolved: ResolvedMapping) -> str:
             GROUP BY 1) AS n ON n.company_key = c.{quoted(company.key)}"""
 
 
-def source_rows(resolved: ResolvedMapping, *, chunked: str | None = None, extra: str = "") -> str:
+def source_rows(
+    resolved: ResolvedMapping,
+    *,
+    chunked: str | None = None,
+    extra: str = "",
+    table: str | None = None,
+    hashed: bool = True,
+) -> str:
     """The stock records as they stand, before any rule.
 
     Args:
@@ -133,6 +141,8 @@ def source_rows(resolved: ResolvedMapping, *, chunked: str | None = None, extra:
         chunked: Quoted snapshot table that the source is joined to; adds `position`,
             `chunk` and the snapshot's own columns to each record. None reads the whole table.
         extra: Further columns over the alias `s`.
+        table: What is read in the place of the source table.
+        hashed: Whether there is a `row_hash`, which names every column of the source.
     """
     mapping = resolved.mapping
     key_list = [
@@ -150,11 +160,10 @@ def source_rows(resolved: ResolvedMapping, *, chunked: str | None = None, extra:
     reserved = column_sql(mapping.source.reserved) if mapping.source.reserved else None
     snapshot_columns = "im_p.position, im_p.chunk, im_p.item_duplicate," if chunked else ""
     held = shape.held() if resolved.target_exists else None
-    table = (
-        f"{chunked} AS im_p JOIN {resolved.source.sql} AS s ON {key_of_source(resolved, 'im_p')}"
-        if chunked
-        else f"{resolved.source.sql} AS s"
-    )
+    rows = f"{table or resolved.source.sql} AS s"
+    if chunked:
+        rows = f"{chunked} AS im_p JOIN {rows} ON {key_of_source(resolved, 'im_p')}"
+    hashed_row = f", {row_hash(resolved)} AS row_hash" if hashed else ""
     reserved_type = resolved.reserved_type or "numeric"
     reserved_number = _reserved(reserved, reserved_type)
     held_reserved = (held.reserved or reserved_number) if held else "NULL::numeric"
@@ -174,9 +183,9 @@ def source_rows(resolved: ResolvedMapping, *, chunked: str | None = None, extra:
                {target} AS location_key,
                {held_quantity} AS held_quantity, {held_reserved} AS held_reserved,
                {shape.rows() if resolved.target_exists else "NULL::bigint"} AS target_rows,
-               {f"CASE {skips} END" if skips else "NULL::text"} AS skip_reason,
-               {row_hash(resolved)} AS row_hash{f", {extra}" if extra else ""}
-        FROM {table} {mapping.source.joins}
+               {f"CASE {skips} END" if skips else "NULL::text"} AS skip_reason
+               {hashed_row}{f", {extra}" if extra else ""}
+        FROM {rows} {mapping.source.joins}
         {shape.joins(chunked) if resolved.target_exists else ""}"""
 
 
@@ -258,6 +267,49 @@ def records(
                 {own_join}
             ) AS j
         ) AS classified"""
+
+
+def new_records(
+    resolved: ResolvedMapping, *, table: str | None = None, duplicate: str = "false"
+) -> str:
+    """Records as a trigger meets them, of which no migration knows: who may have a location, where.
+
+    Adds `default_location` to a record, and `outcome`: 'migrated' where the rules let it have one.
+    What its target holds is not asked.
+
+    Args:
+        resolved: The mapping and its types.
+        table: What is read in the place of the source table.
+        duplicate: The condition over a record `r` that its company has its item already.
+    """
+    named, company = resolved.mapping.locations, resolved.mapping.company
+    actions = resolved.mapping.rules.actions()
+    refusing = [
+        f"({condition}) IS TRUE"
+        for rule, condition in rule_conditions(resolved).items()
+        if actions[rule] != "warn"
+    ]
+    # Without a hash, which would name columns that the application may drop one day.
+    rows = source_rows(replace(resolved, target_exists=False), table=table, hashed=False)
+    return f"""
+        SELECT f.*,
+               CASE WHEN skip_reason IS NULL AND default_locations = 1
+                         AND NOT ({" OR ".join(refusing) or "false"})
+                    THEN 'migrated' END AS outcome
+        FROM (
+            SELECT r.*, d.location_key AS default_location,
+                   COALESCE(d.default_locations, 0) AS default_locations,
+                   EXISTS (SELECT FROM {resolved.company.sql} AS c
+                            WHERE c.{quoted(company.key)} = r.company_key) AS company_found,
+                   NULL::boolean AS location_own, true AS target_agrees,
+                   {duplicate} AS item_duplicate
+            FROM ({rows}) AS r
+            LEFT JOIN LATERAL (
+                SELECT (array_agg(l.{quoted(named.key)}))[1] AS location_key,
+                       count(*) AS default_locations
+                FROM {resolved.locations_sql} AS l
+                WHERE l.{quoted(named.company)} = r.company_key
+                  AND {default_condition(resolved)}) AS d ON true) AS f"""
 
 
 def rule_conditions(resolved: ResolvedMapping) -> dict[str, str]:

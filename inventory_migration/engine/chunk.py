@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped
 from inventory_migration.engine import canonical, columns
+from inventory_migration.engine.control import keepalives
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.shapes import shape_of
 from inventory_migration.engine.summary import OUTCOMES
@@ -378,7 +379,8 @@ SETTINGS = sa.text(f"""
            set_config('extra_float_digits', '3', true),
            -- A client that was killed is noticed within its statement, where the server can tell.
            CASE WHEN version() LIKE '%linux%'
-                THEN set_config('client_connection_check_interval', '500ms', true) END
+                THEN set_config('client_connection_check_interval', '500ms', true) END,
+           {keepalives()}
 """)
 
 _CLAIM = sa.text(f"""

@@ -17,6 +17,7 @@ from inventory_migration.engine import (
     control,
     coverage,
     gates,
+    guard,
     joins,
     ledger,
     links,
@@ -93,7 +94,9 @@ def open_migration(engine: sa.Engine, resolved: ResolvedMapping, start: Start) -
                 why=f"was {last.state.replace('_', ' ')}, and only an explicit run follows that",
                 command=f"run {last.mapping}",
             )
-        if not coverage.has_work(connection, resolved):
+        # A guard that is asked for later is put on by a migration of nothing else.
+        unguarded = guard.wanted(resolved) and not guard.installed(connection, resolved)
+        if not unguarded and not coverage.has_work(connection, resolved):
             return None
         over = sync.was_cut_over(connection, resolved.mapping.name)
         if over is not None and sync.wanted(resolved):
@@ -134,8 +137,11 @@ def prepare_locations(
     if migration is None:
         return None
     resolved = _expand(engine, resolved, migration)
+    # Triggers come before the snapshot, so that no writer is older than they are and younger than
+    # it: putting one on a table waits for all who write to it.
+    if guard.wanted(resolved):
+        guard.install(engine, resolved, migration)
     if sync.wanted(resolved):
-        # Before the snapshot, so that no writer is older than the trigger and younger than it.
         with engine.connect() as connection:
             statements = sync.install_statements(connection, resolved)
         schema_change.execute_briefly(

@@ -118,6 +118,7 @@ def predict(connection: sa.Connection, resolved: ResolvedMapping) -> dict[str, A
             "triggers": fired_triggers(connection, resolved),
             "publications": list(resolved.source.publications),
             "columns_written": columns.written_columns(resolved),
+            "unique_keys_written": _unique_keys_written(resolved),
         },
         "needs_write_stop": mapping.needs_write_stop,
         "report": {"html": None, "markdown": None, "json": None},
@@ -128,6 +129,16 @@ def _relation(connection: sa.Connection, resolved: ResolvedMapping) -> str:
     """Every record before the first migration; after a verified one, what a new one would take."""
     covered = coverage.verified(connection, resolved)
     return coverage.uncovered(resolved, covered) if covered else canonical.records(resolved)
+
+
+def _unique_keys_written(resolved: ResolvedMapping) -> list[list[str]]:
+    """The unique keys of the record of which a write changes a part.
+
+    Such a write locks the key, and rows that refer to the record wait for it; a partial index does
+    not count.
+    """
+    written = set(columns.written_columns(resolved))
+    return [list(key) for key in resolved.source.unique_keys if written & set(key)]
 
 
 def _references(connection: sa.Connection, resolved: ResolvedMapping) -> list[dict[str, Any]]:

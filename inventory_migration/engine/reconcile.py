@@ -1,7 +1,7 @@
 """The last step: sweep until nothing arrives late, prove, and say whether it is verified.
 
 The sweep that finds nothing and the proof look at one moment. The verdict is "as of" that moment:
-without a guard trigger nothing closes what comes after it.
+only a trigger takes care of what comes after it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from inventory_migration.database import escaped
 from inventory_migration.engine import (
     control,
     gates,
+    guard,
     hooks,
     joins,
     ledger,
@@ -187,10 +188,12 @@ def _end_trigger(
 
 
 def _basis(connection: sa.Connection, resolved: ResolvedMapping, start: Start) -> str:
-    """What makes a verdict hold: a write stop, a trigger that keeps in step, or only its moment."""
+    """What makes a verdict hold: a write stop, a trigger, or only its moment."""
     if start.write_stop:
         return "write_stop"
-    return "sync_trigger" if sync.keeps_in_step(connection, resolved) else "moment"
+    if isinstance(resolved.mapping.target, StockLevel):
+        return "sync_trigger" if sync.keeps_in_step(connection, resolved) else "moment"
+    return "guard" if guard.installed(connection, resolved) else "moment"
 
 
 _NOT_FINAL = (

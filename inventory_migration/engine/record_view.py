@@ -37,7 +37,7 @@ def refresh(connection: sa.Connection, resolved: ResolvedMapping) -> None:
         SELECT r.*, m.state AS migration_state
         FROM ({summary.record_status(resolved, migration)}) AS r
         JOIN {SCHEMA}.migration AS m ON m.migration_id = r.migration_id"""
-        for migration in _alike(connection, resolved)
+        for migration in alike(connection, resolved)
     ]
     if not selects:
         return
@@ -68,7 +68,7 @@ def _replaced(connection: sa.Connection, statements: list[str]) -> bool:
     return True
 
 
-def _alike(connection: sa.Connection, resolved: ResolvedMapping) -> list[Migration]:
+def alike(connection: sa.Connection, resolved: ResolvedMapping) -> list[Migration]:
     """The mapping's migrations whose snapshots have the same key columns, oldest first."""
     rows = connection.execute(_SNAPSHOTS, {"mapping": resolved.mapping.name}).all()
     newest = rows[-1].key_columns if rows else None

@@ -22,6 +22,7 @@ from inventory_migration.engine import (
     chunk,
     columns,
     control,
+    guard,
     ledger,
     links,
     plan,
@@ -94,11 +95,17 @@ def undo_migration(
             )
             .values(state="undone")
         )
+    with engine.connect() as connection:
+        last = _is_last(connection, migration)
+    if last:
+        guard.take_off(engine, resolved, migration)
     _walk_back(engine, resolved, migration)
-    if sync.wanted(resolved):
-        _take_trigger_away(engine, resolved, migration)
+    if last and sync.wanted(resolved):
+        _take_trigger_away(engine, resolved)
     with control.exclusive(engine, migration.migration_id) as connection:
         control.durably(connection)
+        if last:
+            guard.list_kept(connection, resolved, migration)
         removed = _remove_locations(connection, resolved, migration)
         ledger.note(
             connection, "locations_removed", migration_id=migration.migration_id, removed=removed
@@ -106,20 +113,26 @@ def undo_migration(
         ledger.set_state(connection, migration.migration_id, "rolled_back", reason=reason)
 
 
-def _take_trigger_away(engine: sa.Engine, resolved: ResolvedMapping, migration: Migration) -> None:
-    """End the trigger with the last migration that needs it, and what it alone has made.
+def _is_last(connection: sa.Connection, migration: Migration) -> bool:
+    """Whether no other migration of the mapping needs its triggers any more."""
+    others = connection.execute(
+        sa.select(sa.func.count()).where(
+            ledger.migration.c.mapping == migration.mapping,
+            ledger.migration.c.migration_id != migration.migration_id,
+            ledger.migration.c.state.in_(UNDOABLE),
+        )
+    ).scalar_one()
+    return not others
 
-    Last, so that until then what it has written can be told from what the application has.
+
+def _take_trigger_away(engine: sa.Engine, resolved: ResolvedMapping) -> None:
+    """End the trigger of levels with the last migration that needs it, and what it alone has made.
+
+    Behind the walk, so that until then what it has written can be told from what the application
+    has.
     """
     with engine.connect() as connection:
-        others = connection.execute(
-            sa.select(sa.func.count()).where(
-                ledger.migration.c.mapping == migration.mapping,
-                ledger.migration.c.migration_id != migration.migration_id,
-                ledger.migration.c.state.in_(UNDOABLE),
-            )
-        ).scalar_one()
-        if others or not sync.own_levels(connection, resolved):
+        if not sync.own_levels(connection, resolved):
             return
     schema_change.execute_briefly(
         engine,

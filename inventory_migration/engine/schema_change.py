@@ -138,6 +138,21 @@ def execute_briefly(
         time.sleep(random.uniform(0.1, 0.4))  # noqa: S311 - jitter, no secret
 
 
+def pinned_path(connection: sa.Connection) -> str:
+    """The search path of a function of ours that runs with its owner's rights.
+
+    Whoever may create objects in these schemas is trusted with stock already; temporary ones of the
+    application come last, so that they deceive nobody.
+    """
+    path = connection.execute(
+        sa.text(
+            "SELECT array_to_string(array_agg(quote_ident(s) ORDER BY n), ', ') "
+            "FROM unnest(current_schemas(false)) WITH ORDINALITY AS u(s, n)"
+        )
+    ).scalar_one()
+    return f"pg_catalog{f', {path}' if path else ''}, pg_temp"
+
+
 def wait_for_older_writers(
     engine: sa.Engine, resolved: ResolvedMapping, *, seconds: float = LOCK_SECONDS
 ) -> None:

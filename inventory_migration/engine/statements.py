@@ -21,6 +21,7 @@ from inventory_migration.engine import (
     canonical,
     chunk,
     columns,
+    guard,
     ledger,
     links,
     references,
@@ -183,8 +184,8 @@ def _grants(
             f"ON {resolved.levels_sql} TO {role}"
         )
         sequences += [resolved.levels] if resolved.levels else []
-        if target.sync:
-            yield f"GRANT TRIGGER ON {resolved.source.sql} TO {role}"
+    if guard.wanted(resolved) or sync.wanted(resolved):
+        yield f"GRANT TRIGGER ON {resolved.source.sql} TO {role}"
     for relation in sequences:
         for row in connection.execute(_SEQUENCES, {"oid": relation.oid}):
             yield f"GRANT USAGE ON SEQUENCE {quoted(row.schema, row.name)} TO {role}"
@@ -217,6 +218,8 @@ def _writes(connection: sa.Connection, resolved: ResolvedMapping) -> Iterator[st
     if resolved.mapping.locations.create is not None:
         yield from (_unescaped(s) for s in schema_change.create_locations(resolved))
     yield from links.insert_statements(resolved)
+    if guard.wanted(resolved):
+        yield from guard.install_statements(connection, resolved)
     if sync.wanted(resolved):
         yield from sync.install_statements(connection, resolved)
     yield _unescaped(chunk.lock_statement(resolved, migration))

@@ -11,13 +11,11 @@ What escapes the trigger, such as order lines that change without their record, 
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import quoted
-from inventory_migration.engine import canonical, columns, ledger
+from inventory_migration.engine import canonical, columns, ledger, schema_change
 from inventory_migration.engine.chunk import parametrised
 from inventory_migration.engine.failures import Action, action_for, sqlstate
 from inventory_migration.engine.ledger import SCHEMA, Migration
@@ -50,13 +48,6 @@ def install_statements(connection: sa.Connection, resolved: ResolvedMapping) -> 
     keys = zip(columns.keys(resolved), resolved.key_columns, strict=True)
     own = Shape(resolved).own()
     function = quoted(SCHEMA, _name(resolved))
-    # Whoever may create objects in these schemas is trusted with stock already.
-    path = connection.execute(
-        sa.text(
-            "SELECT array_to_string(array_agg(quote_ident(s) ORDER BY n), ', ') "
-            "FROM unnest(current_schemas(false)) WITH ORDINALITY AS u(s, n)"
-        )
-    ).scalar_one()
     triggers = [
         f"CREATE OR REPLACE TRIGGER {quoted(f'zz_{_name(resolved)}_{event}')} {when} "
         f"ON {resolved.source.sql} FOR EACH ROW EXECUTE FUNCTION {function}()"
@@ -68,8 +59,10 @@ def install_statements(connection: sa.Connection, resolved: ResolvedMapping) -> 
         f"location_key {resolved.location_key_type} NOT NULL, row_hash bigint, "
         f"PRIMARY KEY ({', '.join(columns.keys(resolved))}))",
         f"CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql "
-        f"SECURITY DEFINER SET search_path = pg_catalog{f', {path}' if path else ''}, pg_temp "
+        f"SECURITY DEFINER SET search_path = {schema_change.pinned_path(connection)} "
         f"AS $im_sync${_body(resolved)}$im_sync$",
+        # Nobody is to put it on a table of his own, whose types would be worked with as its owner.
+        f"REVOKE ALL ON FUNCTION {function}() FROM PUBLIC",
         *triggers,
     ]
 
@@ -149,8 +142,6 @@ def _body(resolved: ResolvedMapping) -> str:
     stays behind, and the proof says so.
     """
     shape = Shape(resolved)
-    # What the target holds is not asked: the upsert finds out.
-    bare = replace(resolved, target_exists=False)
     new = " AND ".join(
         f"r.{key} = NEW.{quoted(column.name)}"
         for key, column in zip(columns.keys(resolved), resolved.key_columns, strict=True)
@@ -159,12 +150,6 @@ def _body(resolved: ResolvedMapping) -> str:
         f"y.{key} = OLD.{quoted(column.name)}"
         for key, column in zip(columns.keys(resolved), resolved.key_columns, strict=True)
     )
-    named, company = resolved.mapping.locations, resolved.mapping.company
-    refusing = [
-        f"({condition}) IS TRUE"
-        for rule, condition in canonical.rule_conditions(resolved).items()
-        if resolved.mapping.rules.actions()[rule] != "warn"
-    ]
     own = shape.own()
     keys = ", ".join(columns.keys(resolved))
     return f"""
@@ -174,26 +159,8 @@ BEGIN
         DELETE FROM {resolved.levels_sql} AS t USING gone AS y WHERE {shape.is_own("t", "y")};
         RETURN OLD;
     END IF;
-    WITH record AS MATERIALIZED (
-        SELECT r.*, d.location_key AS default_location,
-               COALESCE(d.default_locations, 0) AS default_locations,
-               EXISTS (SELECT FROM {resolved.company.sql} AS c
-                        WHERE c.{quoted(company.key)} = r.company_key) AS company_found,
-               NULL::boolean AS location_own, true AS target_agrees, false AS item_duplicate
-        FROM ({canonical.source_rows(bare)}) AS r
-        LEFT JOIN LATERAL (
-            SELECT (array_agg(l.{quoted(named.key)}))[1] AS location_key,
-                   count(*) AS default_locations
-            FROM {resolved.locations_sql} AS l
-            WHERE l.{quoted(named.company)} = r.company_key
-              AND {canonical.default_condition(resolved)}) AS d ON true
-        WHERE {new}),
-    classified AS MATERIALIZED (
-        SELECT r.*,
-               CASE WHEN skip_reason IS NULL AND default_locations = 1
-                         AND NOT ({" OR ".join(refusing) or "false"})
-                    THEN 'migrated' END AS outcome
-        FROM record AS r),
+    WITH classified AS MATERIALIZED (
+        SELECT r.* FROM ({canonical.new_records(resolved)}) AS r WHERE {new}),
     elsewhere AS (
         DELETE FROM {resolved.levels_sql} AS t USING {own} AS y, classified AS c
         WHERE {shape.is_own("t", "y")} AND {columns.same_key(resolved, "y", "c")}

@@ -175,13 +175,6 @@ class StockMapping(Part):
     guard: bool = False
     touch: dict[str, ValueOrExpression] = Field(default_factory=dict)
 
-    @field_validator("guard")
-    @classmethod
-    def _no_guard_yet(cls, value: bool) -> bool:
-        if value:
-            raise ValueError("the guard trigger is not part of this release; remove the line")
-        return value
-
     @field_validator("phases")
     @classmethod
     def _phases_end_with_the_rest(cls, value: list[Phase]) -> list[Phase]:
@@ -228,6 +221,12 @@ class StockMapping(Part):
                 wrong.append(
                     "target.record must name each key column of the record once: "
                     + ", ".join(source.key)
+                )
+            if self.guard:
+                wrong.append(
+                    "guard: true gives a record itself its location, and levels are rows of their "
+                    "own: say sync: true in target, whose trigger gives new records their level, "
+                    "and take guard out"
                 )
         if wrong:
             raise ValueError("; ".join(wrong))

@@ -218,6 +218,13 @@ def _holds(facts: dict[str, Any], target: dict[str, Any]) -> list[str]:
             "A trigger writes the level of each record in the transaction that writes the record: "
             "the verdict holds for as long as the trigger is there."
         ]
+    if basis == "guard":
+        return [
+            "A guard trigger gives new records the default location of their company as they are "
+            "inserted, for as long as it is there. What it cannot give one to (no default location "
+            "that the inserting transaction sees, a rule that refuses the record, triggers "
+            "switched off in the session) has none until the next run."
+        ]
     if target["shape"] == "stock_level":
         return [
             "Nothing keeps levels in step with their records, and writes were not stopped: the "

@@ -64,7 +64,8 @@ def _parts(facts: Mapping[str, Any]) -> Iterator[str]:
         yield "## Conflicts of the rollback"
         yield (
             "`touched since` was undone, and what the application wrote beside the target was "
-            "left alone; `moved since` was kept as the application wanted it."
+            "left alone; `moved since` was kept as the application wanted it; `arrived with "
+            "location` came while the guard trigger was there and is in no plan: it stays there."
         )
         yield from _capped(facts["conflicts"]["records"], facts["conflicts"]["by_kind"].values())
     yield "## Gates"

@@ -6,9 +6,10 @@ from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.engine.shapes.allocation_json import AllocationJson
 from inventory_migration.engine.shapes.location_column import LocationColumn
 from inventory_migration.engine.shapes.shape import Held, Shape
+from inventory_migration.engine.shapes.source_columns import SourceColumns
 from inventory_migration.engine.shapes.stock_level import StockLevel
 
-__all__ = ["SHAPES", "Held", "Shape", "shape_of"]
+__all__ = ["SHAPES", "Held", "Shape", "SourceColumns", "shape_of"]
 
 SHAPES: dict[str, type[Shape]] = {
     "location_column": LocationColumn,

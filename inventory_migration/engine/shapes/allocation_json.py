@@ -46,6 +46,11 @@ class AllocationJson(SourceColumns):
         column = self._column(alias)
         return f"({column} IS NULL OR {column} IN ('null', '{{}}', '[]'))"
 
+    def signed(self, alias: str = "s") -> str:
+        """An entry has our marker."""
+        marked = f"im_e.value ->> 'updatedBy' = '{MARKER}'"
+        return f"EXISTS (SELECT FROM jsonb_each({self._column(alias)}) AS im_e WHERE {marked})"
+
     def values(self, *, location: str, quantity: str, reserved: str, at: str) -> list[str]:
         """One entry for the location, and no transfer requests."""
         on_hand = self.on_hand(quantity, reserved)

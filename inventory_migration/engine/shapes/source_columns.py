@@ -26,6 +26,10 @@ class SourceColumns(Shape):
     def names(self, alias: str, key: str) -> str:
         """The condition that a source row names a location in any way."""
 
+    def signed(self, alias: str = "s") -> str:  # noqa: ARG002
+        """The condition that a source row may have its location from us."""
+        return "true"
+
     def refers(self, key: str) -> tuple[str, str]:
         """The source, and the condition that a row of it names a location in any way."""
         return self.resolved.source.sql, self.names("u", key)
