@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from inventory_migration.catalog import resolve
-from inventory_migration.engine import ledger, phases, plan, rivals, rollback, statements, summary
+from inventory_migration.engine import (
+    ledger,
+    phases,
+    plan,
+    privileges,
+    rivals,
+    rollback,
+    statements,
+    summary,
+)
 from inventory_migration.engine.ledger import Migration
 from inventory_migration.errors import MigrationPaused, NothingMigrated, StartRefused
 from inventory_migration.mapping import StockMapping
@@ -72,7 +81,12 @@ def abortable(target: Target, mapping: str) -> dict[str, Any] | None:
 
 
 def is_startable(
-    target: Target, mapping: StockMapping, *, resume: bool, stop_after: str | None = None
+    target: Target,
+    mapping: StockMapping,
+    *,
+    resume: bool,
+    stop_after: str | None = None,
+    write_stop: bool = False,
 ) -> bool:
     """Whether a start has anything to look at; refuses at once what the engine would refuse later.
 
@@ -82,6 +96,7 @@ def is_startable(
         MappingInvalid: The mapping does not fit the database, or has no phase `stop_after`.
         MigrationPaused: It stands still until somebody resumes it.
         NothingMigrated: There is nothing to resume.
+        PrivilegesMissing: The role would come to a halt halfway.
         StartRefused: What there is cannot be resumed.
         TargetTaken: A migration of another mapping stands there.
     """
@@ -89,6 +104,9 @@ def is_startable(
     resolved = plan.read_mapping(target.reader, mapping)
     with target.reader.connect() as connection:
         rivals.refuse_rival(connection, resolved)
+        stopped = statements.tables_stopped(connection, resolved) if write_stop else ()
+        read = statements.tables_read(connection, resolved)
+        privileges.refuse_lack(connection, resolved, read, stopped=stopped)
         found = None
         if ledger.installed(connection):
             found = ledger.find(connection, target=resolved.target, states=ledger.ACTIVE)
