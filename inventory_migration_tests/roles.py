@@ -55,9 +55,11 @@ class WorkedDatabase(Database):
         self.psql(f"""
             REVOKE ALL ON SCHEMA public FROM PUBLIC;
             REVOKE ALL ON DATABASE {self.name} FROM PUBLIC;
-            ALTER SCHEMA public OWNER TO {self.owner};
-            SELECT format('ALTER TABLE %s OWNER TO {self.owner}', oid::regclass) FROM pg_class
-            WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' \\gexec
+            SELECT format('ALTER SCHEMA %I OWNER TO {self.owner}', nspname) FROM pg_namespace
+            WHERE nspname !~ '^(pg_|information_schema)' \\gexec
+            SELECT format('ALTER TABLE %I.%I OWNER TO {self.owner}', nspname, relname)
+            FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+            WHERE nspname !~ '^(pg_|information_schema)' AND relkind = 'r' \\gexec
         """)
         with self.engine.connect() as connection:
             return statements(connection, resolve(connection, mapping), role=self.worker)

@@ -11,7 +11,12 @@ from collections.abc import Iterable, Sequence
 import sqlalchemy as sa
 
 from inventory_migration.catalog.resolved import column_sql
-from inventory_migration.catalog.tables import Relation, find_table, table_names
+from inventory_migration.catalog.tables import (
+    Relation,
+    closed_schemas,
+    find_table,
+    table_names,
+)
 from inventory_migration.database import escaped, explain
 from inventory_migration.errors import MappingInvalid
 from inventory_migration.mapping import ColumnOrExpression, StockMapping, TableName
@@ -123,7 +128,15 @@ class Findings:
         """Read a table from the catalog, and note what makes it unfit; see `tables.find_table`."""
         found = find_table(self.connection, name, fired_by=fired_by, written=written)
         if found is None:
-            if required:
+            closed = closed_schemas(self.connection, name)
+            if closed:
+                self.problem(
+                    where,
+                    f"the role may not use schema {', '.join(closed)}, which has a table {name}; "
+                    "'inventory-migration grants', called by the owner of the tables, prints what "
+                    "it needs",
+                )
+            elif required:
                 hint = _nearest(str(name), table_names(self.connection))
                 self.problem(where, f"there is no table {name}{hint}")
             return None

@@ -92,7 +92,7 @@ def statements(
         role=worker,
         owner=list(_owner_steps(resolved)),
         grants=list(_grants(connection, resolved, facts, worker, exists=exists)),
-        write_stop=[_stop_grant(connection, resolved, worker)],
+        write_stop=list(_stop_grants(connection, resolved, worker)),
         writes=[_tidy(statement) for statement in _writes(connection, resolved)],
     )
 
@@ -172,12 +172,18 @@ def tables_stopped(connection: sa.Connection, resolved: ResolvedMapping) -> list
     return sorted(quoted(*table) for table in found)
 
 
-def _stop_grant(connection: sa.Connection, resolved: ResolvedMapping, worker: str) -> str:
+def _stop_grants(
+    connection: sa.Connection, resolved: ResolvedMapping, worker: str
+) -> Iterator[str]:
     """A right that lets a role lock tables; from 17 on one that lets it write nothing."""
     version = connection.execute(_VERSION).scalar_one()
     right = "MAINTAIN" if version >= 170000 else "UPDATE"
-    tables = ", ".join(tables_stopped(connection, resolved))
-    return f"GRANT {right} ON {tables} TO {quoted(worker)}"
+    # Who may delete all rows of a table may lock it.
+    tables = [
+        table for table in tables_stopped(connection, resolved) if table != resolved.levels_sql
+    ]
+    if tables:
+        yield f"GRANT {right} ON {', '.join(tables)} TO {quoted(worker)}"
 
 
 def _writes(connection: sa.Connection, resolved: ResolvedMapping) -> Iterator[str]:

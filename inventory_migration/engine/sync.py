@@ -69,7 +69,7 @@ def install_statements(connection: sa.Connection, resolved: ResolvedMapping) -> 
         f"PRIMARY KEY ({', '.join(columns.keys(resolved))}))",
         f"CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql "
         f"SECURITY DEFINER SET search_path = pg_catalog{f', {path}' if path else ''}, pg_temp "
-        f"AS $im_sync${_body(resolved)}$im_sync$",
+        f"AS {_dollar_quoted(_body(resolved))}",
         *triggers,
     ]
 
@@ -136,6 +136,14 @@ def was_cut_over(connection: sa.Connection, mapping: str) -> Migration | None:
         .limit(1)
     ).scalar()
     return None if found is None else ledger.find(connection, migration_id=found)
+
+
+def _dollar_quoted(body: str) -> str:
+    """A function's body between marks that it does not hold: a name may look like one."""
+    mark = "im_sync"
+    while f"${mark}" in body:
+        mark += "_"
+    return f"${mark}${body}${mark}$"
 
 
 def _name(resolved: ResolvedMapping) -> str:
