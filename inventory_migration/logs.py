@@ -46,6 +46,11 @@ _PATTERNS = (
 )
 
 
+def plain(text: object) -> str:
+    """A text on one line, with what a terminal might obey made visible."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in str(text))
+
+
 def hide_passwords(text: str, *, secrets: tuple[str, ...] | None = None) -> str:
     """Return a text without the passwords of connection URLs and settings, however they got in.
 
@@ -108,7 +113,8 @@ class TextFormatter(logging.Formatter):
         about = " ".join(f"{name} {value}" for name, value in subjects(record).items())
         about = about.replace("migration_id", "migration")
         level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
-        line = f"{when}  {f'[{about}] ' if about else ''}{level}{record.getMessage()}"
+        # A name out of a database must not begin a line that nobody has logged.
+        line = f"{when}  {f'[{about}] ' if about else ''}{level}{plain(record.getMessage())}"
         return f"{line}\n{record.exc_text}" if record.exc_text else line
 
 

@@ -110,8 +110,10 @@ def test_every_command_works_for_a_worker_that_owns_nothing(
     said = {}
     for step, result in story.tell(database, mapping, path, key):
         said[step.command, *step.words] = result
-        assert "\x1b" not in result.stdout + result.stderr
-        assert "\u202e" not in result.stdout + result.stderr
+        script = step.command == "grants" or "--sql" in step.words
+        # Only a script for psql has names as they are; nothing else obeys or reorders them.
+        shown = result.stderr + ("" if script else result.stdout)
+        assert not {"\x1b", "\u202e", "\u2066", "\r"} & set(shown), step
         assert "Traceback" not in result.stderr
     assert "every record is accounted for" in said["validate",].stdout
     assert "0 records kept" in said["rollback", "--yes"].stdout

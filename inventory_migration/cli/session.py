@@ -173,7 +173,7 @@ class Session:
 
     def note(self, text: str) -> None:
         """Say something that is no part of the answer."""
-        print(text, file=sys.stderr, flush=True)
+        print(logs.plain(text), file=sys.stderr, flush=True)
 
     def show(self, found: Any, render: Callable[[Console, Any], None]) -> None:
         """Give the answer, as an object or for a person."""
@@ -252,7 +252,8 @@ def complain(
     secrets = logs.known_secrets()
     said = logs.hide_secrets(sentence, secrets)
     how = _MANNERS.get((facts or {}).get("exit_code", 1), "Error")
-    print(f"{how}: {said}", file=sys.stderr, flush=True)
+    shown = "\n".join(logs.plain(line) for line in said.split("\n"))
+    print(f"{how}: {shown}", file=sys.stderr, flush=True)
     if as_json:
         hidden = {
             name: logs.hide_secrets(value, secrets) if isinstance(value, str) else value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from inventory_migration.errors.base import MigrationError
+from inventory_migration.errors.base import MigrationError, on_one_line
 
 
 class MappingNotFound(MigrationError):
@@ -27,7 +27,7 @@ class MappingInvalid(MigrationError):
     def __init__(self, *, origin: str, problems: list[str]) -> None:
         """List the problems, one a line."""
         self.origin, self.problems = origin, problems
-        super().__init__("\n".join(problems))
+        super().__init__("\n".join(on_one_line(problem) for problem in problems))
 
 
 class TargetTaken(MigrationError):
@@ -68,7 +68,9 @@ class SuiteInvalid(MigrationError):
         """Keep the file and every problem, one a line."""
         self.origin = origin
         self.problems = tuple(problems)
-        super().__init__("\n".join(f"{origin}: {problem}." for problem in self.problems))
+        super().__init__(
+            "\n".join(f"{origin}: {on_one_line(problem)}." for problem in self.problems)
+        )
 
 
 class SuiteParametersMissing(MigrationError):
