@@ -118,7 +118,8 @@ def create_engine(
         execution_options={"where": where, "role": _role(parameters)},
     )
 
-    @sa.event.listens_for(engine, "connect")
+    # First of all listeners: SQLAlchemy's own asks the server some questions.
+    @sa.event.listens_for(engine, "connect", insert=True)
     def spell_out_access_mode(connection: Any, _record: Any) -> None:
         connection.read_only = read_only
 

@@ -67,11 +67,9 @@ def open_target(url: str | None = None) -> Target:
     """Reach a database, or say in one sentence why not; see `database.open_database`."""
     parameters = connection_parameters(url)
     conninfo = make_conninfo(**parameters)
-    return Target(
-        engine=open_database(conninfo),
-        reader=create_engine(conninfo, read_only=True),
-        parameters=parameters,
-    )
+    # The one that cannot write is tried, so that what only reads never begins anything else.
+    reader = open_database(conninfo, read_only=True)
+    return Target(engine=create_engine(conninfo), reader=reader, parameters=parameters)
 
 
 @contextmanager
