@@ -11,10 +11,11 @@ import logging
 import os
 import re
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
 Form = Literal["text", "json"]
 
@@ -36,8 +37,9 @@ _PACKAGE = "inventory_migration"
 _HIDDEN = "***"
 
 _PATTERNS = (
-    # Greedy up to the last "@": people forget to percent-encode the one in their password.
-    (re.compile(r"(\w+://[^\s:/@'\"]*:)[^\s'\"]+@"), rf"\1{_HIDDEN}@"),
+    # Greedy up to the last "@": people forget to percent-encode the one in their password. With one
+    # slash it has been taken for a path. How a URL is written may be shown.
+    (re.compile(r"(\w+://?[^\s:/@'\"]*:)(?!password@host)[^\s'\"]+@"), rf"\1{_HIDDEN}@"),
     (
         re.compile(r"(?i)(\b(?:ssl|pg)?password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&'\",;)]+)"),
         rf"\1{_HIDDEN}",
@@ -71,18 +73,44 @@ def hide_secrets(text: str, secrets: tuple[str, ...]) -> str:
 
 
 def known_secrets(*urls: str) -> tuple[str, ...]:
-    """Return the passwords of these URLs and of the environment, as written and decoded.
+    """Return the passwords of these URLs and of the environment, however they may be spelled.
 
     Very short ones are left out: hiding every "a" would hide the message.
     """
     found = {os.environ.get("PGPASSWORD", "")}
     for url in (*urls, os.environ.get("INVENTORY_DATABASE_URL", "")):
-        try:
-            password = urlsplit(url).password or ""
-        except ValueError:
-            continue
-        found |= {password, unquote(password), quote(unquote(password), safe="")}
-    return tuple(sorted((s for s in found if len(s) >= 6), key=len, reverse=True))
+        found |= set(_passwords(url))
+    spelled = {spelling for secret in found for spelling in _spellings(secret)}
+    return tuple(sorted((s for s in spelled if len(s) >= 6), key=len, reverse=True))
+
+
+def _passwords(url: str) -> Iterator[str]:
+    """The passwords in a URL or in keywords with values, decoded."""
+    for value in _KEYWORD.findall(url):
+        yield re.sub(r"\\(.)", r"\1", value[1:-1] if value.startswith("'") else value)
+    # As it is written, which need not be how it should be.
+    yield from re.findall(r"://[^:/@]*:(.*)@", url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return
+    yield unquote(parts.password or "")
+    for name, value in parse_qsl(parts.query):
+        if name in {"password", "sslpassword"}:
+            yield value
+
+
+_KEYWORD = re.compile(r"(?:^|\s)(?:ssl)?password\s*=\s*('(?:[^'\\]|\\.)*'|(?:[^\s\\]|\\.)+)")
+
+
+def _spellings(secret: str) -> Iterator[str]:
+    """A password as it stands, in a URL, in JSON, in Python and in a connection string."""
+    yield secret
+    yield from (quote(secret, safe=safe) for safe in ("", "/", "!$&'()*+,;=:"))
+    yield quote_plus(secret)
+    yield json.dumps(secret)[1:-1]
+    yield repr(secret)[1:-1]
+    yield secret.replace("\\", "\\\\").replace("'", "\\'")
 
 
 class HidePasswords(logging.Filter):

@@ -245,21 +245,30 @@ def complain(
     as_json: bool,
     facts: Mapping[str, Any] | None = None,
     beside: Mapping[str, Any] | None = None,
+    url: str | None = None,
 ) -> None:
     """Say what is wrong: on stderr for people, with `--json` on stdout for programs as well."""
-    # Sentences are made without passwords and may show how a URL is written; a URL may still have
-    # got into one on the way, with this very password.
-    secrets = logs.known_secrets()
-    said = logs.hide_secrets(sentence, secrets)
+    # Sentences are made without passwords; a URL may still have got into one on the way, such as
+    # one that was given where a name belongs.
+    secrets = logs.known_secrets(*([url] if url else []))
+    said = logs.hide_passwords(sentence, secrets=secrets)
     how = _MANNERS.get((facts or {}).get("exit_code", 1), "Error")
     shown = "\n".join(logs.plain(line) for line in said.split("\n"))
     print(f"{how}: {shown}", file=sys.stderr, flush=True)
     if as_json:
-        hidden = {
-            name: logs.hide_secrets(value, secrets) if isinstance(value, str) else value
-            for name, value in (facts or {}).items()
-        }
+        hidden = _hidden(facts or {}, secrets)
         print_json({**(beside or {}), "error": {"kind": kind, "message": said, **hidden}})
+
+
+def _hidden(value: Any, secrets: tuple[str, ...]) -> Any:
+    """A condition's facts without passwords."""
+    if isinstance(value, str):
+        return logs.hide_passwords(value, secrets=secrets)
+    if isinstance(value, Mapping):
+        return {name: _hidden(item, secrets) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_hidden(item, secrets) for item in value]
+    return value
 
 
 def print_json(found: Any) -> None:
@@ -290,6 +299,7 @@ def _executed(
             as_json=session.json,
             facts={"exit_code": error.exit_code, "retryable": error.retryable, **facts},
             beside=session.so_far,
+            url=session.database_url,
         )
         return error.exit_code
 
@@ -315,9 +325,10 @@ def _guarded(
         logger.exception("this is a mistake of the program")
         complain(
             type(error).__name__,
-            logs.hide_passwords(f"{type(error).__name__}: {error}")
-            + "; this is a mistake of the program, please report it with the lines above",
+            f"{type(error).__name__}: {error}; this is a mistake of the program, please report it "
+            "with the lines above",
             as_json=session.json,
+            url=session.database_url,
         )
         return 1
 
