@@ -60,8 +60,12 @@ def connection_parameters(url: str | None = None) -> dict[str, str]:
         _refuse_stray_delimiters(text)
     try:
         found = conninfo_to_dict(text)
-    except psycopg.ProgrammingError:
-        # The driver's message repeats the text, with the password: neither shown nor chained.
+    except psycopg.ProgrammingError as error:
+        # The driver's message may repeat the text, with the password: neither shown nor chained.
+        told = r'invalid (?:URI query parameter|connection option)[: ]*"(\w+)"'
+        unknown = re.search(told, str(error))
+        if unknown:
+            raise DatabaseUrlInvalid(f"libpq knows no parameter {unknown[1]}") from None
         raise DatabaseUrlInvalid(
             "it is not a well-formed URL"
             if scheme
@@ -231,7 +235,8 @@ def _reason(cause: BaseException | None) -> str:
         lines[0] if lines else "no reason given",
     )
     text = re.sub(r"^.*(?:FATAL|ERROR):\s*", "", text)
-    text = re.sub(r"^(connection (?:failed|is bad): )?connection to server .*? failed: ", "", text)
+    text = re.sub(r"^connection (?:failed|is bad): ", "", text)
+    text = re.sub(r"^connection to server .*? failed: ", "", text)
     return text.rstrip(".")
 
 

@@ -32,7 +32,6 @@ from inventory_migration.engine import (
     phases,
     plan,
     prediction,
-    privileges,
     proof,
     reconcile,
     rivals,
@@ -380,7 +379,7 @@ def create_default_warehouse_per_company(
 def _refuse(connection: sa.Connection, resolved: ResolvedMapping) -> None:
     """Refuse a mapping with which nothing must be written, whatever a gate would say."""
     rivals.refuse_rival(connection, resolved)
-    privileges.refuse_lack(connection, resolved, statements.tables_read(connection, resolved))
+    statements.refuse_lack(connection, resolved)
     joins.refuse_unfaithful(connection, resolved)
 
 

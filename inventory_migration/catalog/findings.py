@@ -94,13 +94,32 @@ class Findings:
         finally:
             nested.rollback()
 
-    def check_columns(self, relation: Relation, wanted: dict[str, str]) -> bool:
-        """Note columns that a table does not have, with the nearest that it has."""
+    def check_columns(
+        self, relation: Relation, wanted: dict[str, str], *, otherwise: str = ""
+    ) -> bool:
+        """Note columns that a table does not have, with the nearest that it has.
+
+        Args:
+            relation: The table.
+            wanted: Each column, by the key of the mapping that names it.
+            otherwise: What else may be done about a lack.
+        """
         missing = {where: name for where, name in wanted.items() if name not in relation.columns}
         for where, name in missing.items():
             hint = _nearest(name, relation.columns)
-            self.problem(where, f"table {relation.name} has no column {name}{hint}")
+            self.problem(where, f"table {relation.name} has no column {name}{hint}{otherwise}")
         return not missing
+
+    def check_length(self, wanted: dict[str, str]) -> None:
+        """Note names of what is to be added that the server would cut without a word."""
+        limit = int(self.connection.execute(_LONGEST_NAME).scalar_one())
+        for where, name in wanted.items():
+            if (size := len(name.encode())) > limit:
+                self.problem(
+                    where,
+                    f"{name} is {size} bytes long, and PostgreSQL cuts names after {limit}; "
+                    "choose a shorter one",
+                )
 
     def check_key(self, where: str, relation: Relation, key: tuple[str, ...]) -> None:
         """Note a key that may be NULL or that nothing keeps unique."""
@@ -108,7 +127,11 @@ class Findings:
             return
         nullable = [name for name in key if not relation.columns[name].not_null]
         if nullable:
-            self.problem(where, f"{', '.join(nullable)} of {relation.name} may be NULL")
+            self.problem(
+                where,
+                f"{', '.join(nullable)} of {relation.name} may be NULL; the columns of a key are "
+                "NOT NULL",
+            )
         elif not any(set(unique) <= set(key) for unique in relation.unique_keys):
             self.problem(
                 where,
@@ -143,6 +166,9 @@ class Findings:
         for objection in found.objections:
             self.problem(where, objection)
         return found.relation
+
+
+_LONGEST_NAME = sa.text("SELECT current_setting('max_identifier_length')")
 
 
 def _first_line(error: sa.exc.DBAPIError) -> str:

@@ -275,6 +275,7 @@ def _migrate(
         resume=resume,
         stop_after=options["stop_after"],
         write_stop=options["write_stop"],
+        as_superuser=options["as_superuser"],
     ):
         _finish(session, target, chosen, inquiries.last_summary(target, chosen.name))
         return

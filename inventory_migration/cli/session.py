@@ -92,6 +92,7 @@ class Session:
     Attributes:
         json: Whether the answer is one JSON object.
         database_url: What was given on the command line.
+        reached: The database, once it is reached.
         so_far: What is told beside a condition that stops the command, with `--json`.
     """
 
@@ -101,6 +102,7 @@ class Session:
         self.database_url = database_url
         self.log_format = log_format
         self.so_far: dict[str, Any] = {}
+        self.reached: verbs.Target | None = None
         self._paths: dict[str, Path] = {}
 
     @functools.cached_property
@@ -136,7 +138,8 @@ class Session:
         parameters = database.connection_parameters(self.database_url)
         if announce:
             self.note(f"Database: {database.describe(parameters)}")
-        return verbs.open_target(self.database_url)
+        self.reached = verbs.open_target(self.database_url)
+        return self.reached
 
     def mappings(self, paths: Sequence[Path] | None) -> dict[str, StockMapping]:
         """Read the mappings that were given by path, by their names."""
@@ -146,7 +149,9 @@ class Session:
         for path in paths or ():
             mapping = load_mapping(path)
             if mapping.name in found:
-                raise CommandUnclear(f"two of the mappings given are called {mapping.name}")
+                raise CommandUnclear(
+                    f"two of the mappings given are called {mapping.name}; give one of them"
+                )
             found[mapping.name] = mapping
             self._paths[mapping.name] = path
         return found
@@ -319,7 +324,7 @@ def _guarded(
         )
         return INTERRUPTED
     except Exception as error:
-        explained = _explained(error)
+        explained = _explained(error, session)
         if explained is not None:
             raise explained from None
         logger.exception("this is a mistake of the program")
@@ -333,7 +338,7 @@ def _guarded(
         return 1
 
 
-def _explained(error: Exception) -> MigrationError | None:
+def _explained(error: Exception, session: Session) -> MigrationError | None:
     """A database's error as its condition; None for any other error."""
     if "sqlalchemy" not in sys.modules:
         return None
@@ -342,7 +347,9 @@ def _explained(error: Exception) -> MigrationError | None:
 
     from inventory_migration.database import explain
 
-    return explain(error) if isinstance(error, sa.exc.DBAPIError | psycopg.Error) else None
+    if not isinstance(error, sa.exc.DBAPIError | psycopg.Error):
+        return None
+    return explain(error, session.reached.engine if session.reached else None)
 
 
 @contextmanager
@@ -359,7 +366,8 @@ def _logging(said: Mapping[str, Any]) -> Iterator[None]:
         )
     except OSError as error:
         raise CommandUnclear(
-            f"the log file {said['log_file']} can not be written: {error.strerror}"
+            f"the log file {said['log_file']} can not be written: "
+            f"{(error.strerror or str(error)).lower()}; name another with --log-file"
         ) from None
     try:
         yield

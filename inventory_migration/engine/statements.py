@@ -99,12 +99,7 @@ def statements(
 
 def tables_read(connection: sa.Connection, resolved: ResolvedMapping) -> list[tuple[str, str]]:
     """Every table that a migration reads, as schema and name: its own, joined, referenced."""
-    found = {(resolved.source.schema, resolved.source.name)}
-    found.add((resolved.company.schema, resolved.company.name))
-    if resolved.locations is not None:
-        found.add((resolved.locations.schema, resolved.locations.name))
-    beside = [resolved.levels, *(part for k in resolved.links for part in (k.table, k.for_each))]
-    found |= {(relation.schema, relation.name) for relation in beside if relation is not None}
+    found = _named_tables(resolved)
     for query in (
         canonical.records(resolved),
         references.foreign_keys(connection, resolved),
@@ -119,12 +114,37 @@ def tables_read(connection: sa.Connection, resolved: ResolvedMapping) -> list[tu
     return sorted(found)
 
 
+def refuse_lack(
+    connection: sa.Connection, resolved: ResolvedMapping, *, write_stop: bool = False
+) -> None:
+    """Refuse a role that would come to a halt halfway; see `privileges.refuse_lack`.
+
+    Raises:
+        PrivilegesMissing: With everything that it lacks.
+    """
+    # What is named can be asked about before the planner, which stops at the first lack.
+    privileges.refuse_lack(connection, resolved, sorted(_named_tables(resolved)))
+    privileges.refuse_lack(
+        connection,
+        resolved,
+        tables_read(connection, resolved),
+        stopped=tables_stopped(connection, resolved) if write_stop else (),
+    )
+
+
 def relations_of(connection: sa.Connection, query: str) -> list[tuple[str, str]]:
     """The tables that the planner would read for a query, as schema and name."""
     explained = connection.execute(
         sa.text(f"EXPLAIN (VERBOSE, FORMAT JSON) {escaped(query)}")
     ).scalar_one()
     return sorted(set(_relations(explained)))
+
+
+def _named_tables(resolved: ResolvedMapping) -> set[tuple[str, str]]:
+    """The tables that a mapping names by themselves, as far as they are there."""
+    named = [resolved.source, resolved.company, resolved.locations, resolved.levels]
+    named += [part for link in resolved.links for part in (link.table, link.for_each)]
+    return {(relation.schema, relation.name) for relation in named if relation is not None}
 
 
 def _owner_steps(resolved: ResolvedMapping) -> Iterator[str]:

@@ -15,8 +15,12 @@ class MappingNotFound(MigrationError):
     def __init__(self, *, name: str, known: list[str], why: str = "") -> None:
         """Say what was looked for and what there is."""
         self.name, self.known, self.why = name, known, why
-        there_is = f"known mappings: {', '.join(known)}" if known else why or "no mapping is known"
-        super().__init__(f"no mapping {name}: {there_is}; name one of them or give --mapping PATH")
+        there_is = f"known mappings: {', '.join(known)}" if known else "no mapping is known"
+        super().__init__(
+            f"no mapping {name}: {why.lower()}; correct the path after --mapping"
+            if why
+            else f"no mapping {name}: {there_is}; name one of them or give --mapping PATH"
+        )
 
 
 class MappingInvalid(MigrationError):
