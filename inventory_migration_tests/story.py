@@ -60,6 +60,8 @@ STORY = [
     Step("report", reads=True),
     Step("report", ("--summary",), reads=True),
     Step("rollback", ("--yes",)),
+    Step("run", ("--stop-after", "pilot"), code=4),
+    Step("abort", ("--yes", "--reason", 'it\'s "over"; %s')),
     Step("status", reads=True),
     Step("report", reads=True),
 ]
@@ -86,4 +88,4 @@ def tell(
         words = [key if word == "KEY" else word for word in step.words]
         if step.closes and mapping.needs_write_stop:
             words.append("--write-stop")
-        yield step, im(step.command, *words, "--mapping", path, *options, code=step.code)
+        yield step, im(*step.command.split(), *words, "--mapping", path, *options, code=step.code)

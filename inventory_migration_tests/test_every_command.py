@@ -115,9 +115,10 @@ def test_every_command_works_for_a_worker_that_owns_nothing(
         shown = result.stderr + ("" if script else result.stdout)
         assert not {"\x1b", "\u202e", "\u2066", "\r"} & set(shown), step
         assert "Traceback" not in result.stderr
+        if step.command == "rollback":
+            assert "0 records kept" in result.stdout
+            assert stock(database) == before
     assert "every record is accounted for" in said["validate",].stdout
-    assert "0 records kept" in said["rollback", "--yes"].stdout
-    assert stock(database) == before
 
 
 @pytest.mark.slow
