@@ -228,6 +228,12 @@ ENVIRONMENT = [
         lacking=("USAGE ON SCHEMA public",),
     ),
     environment(
+        "a role that may not read the ledger",
+        "Role \"WORKER\" lacks a privilege (socket SOCKET, database DB): permission denied for table version; 'inventory-migration grants', called by the owner of the tables, prints what it needs.",
+        sql="CREATE TABLE inventory_migration.version AS SELECT 3 AS version",
+        lacking=("CREATE ON SCHEMA public",),
+    ),
+    environment(
         "a superuser, and triggers of others",
         "postgres is a superuser and note would run as superuser on every write; connect as the worker role ('inventory-migration grants' prints what it needs) or say --as-superuser",
         words=("run", "--mapping", "MAPPING"),

@@ -310,6 +310,18 @@ FITS = [
         source__quantity="quantitty",
     ),
     fits(
+        "a column with a line break",
+        "",
+        "shop: source.quantity: table stock_items has no column quan\\ntity; did you mean quantity?",
+        source__quantity="quan\ntity",
+    ),
+    fits(
+        "a column that paints the terminal red",
+        "",
+        "shop: source.quantity: table stock_items has no column quan\\x1b[31mtity; did you mean quantity?",
+        source__quantity="quan\x1b[31mtity",
+    ),
+    fits(
         "two such columns",
         "",
         "shop: source.item: table stock_items has no column skuu; did you mean sku?",
