@@ -60,8 +60,12 @@ def connection_parameters(url: str | None = None) -> dict[str, str]:
         _refuse_stray_delimiters(text)
     try:
         found = conninfo_to_dict(text)
-    except psycopg.ProgrammingError:
-        # The driver's message repeats the text, with the password: neither shown nor chained.
+    except psycopg.ProgrammingError as error:
+        # The driver's message may repeat the text, with the password: neither shown nor chained.
+        told = r'invalid (?:URI query parameter|connection option)[: ]*"(\w+)"'
+        unknown = re.search(told, str(error))
+        if unknown:
+            raise DatabaseUrlInvalid(f"libpq knows no parameter {unknown[1]}") from None
         raise DatabaseUrlInvalid(
             "it is not a well-formed URL"
             if scheme
@@ -118,7 +122,8 @@ def create_engine(
         execution_options={"where": where, "role": _role(parameters)},
     )
 
-    @sa.event.listens_for(engine, "connect")
+    # First of all listeners: SQLAlchemy's own asks the server some questions.
+    @sa.event.listens_for(engine, "connect", insert=True)
     def spell_out_access_mode(connection: Any, _record: Any) -> None:
         connection.read_only = read_only
 
@@ -230,7 +235,8 @@ def _reason(cause: BaseException | None) -> str:
         lines[0] if lines else "no reason given",
     )
     text = re.sub(r"^.*(?:FATAL|ERROR):\s*", "", text)
-    text = re.sub(r"^(connection (?:failed|is bad): )?connection to server .*? failed: ", "", text)
+    text = re.sub(r"^connection (?:failed|is bad): ", "", text)
+    text = re.sub(r"^connection to server .*? failed: ", "", text)
     return text.rstrip(".")
 
 

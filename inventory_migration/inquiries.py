@@ -11,9 +11,22 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from inventory_migration.catalog import resolve
-from inventory_migration.engine import ledger, phases, plan, rivals, rollback, statements, summary
+from inventory_migration.engine import (
+    ledger,
+    phases,
+    plan,
+    rivals,
+    rollback,
+    statements,
+    summary,
+)
 from inventory_migration.engine.ledger import Migration
-from inventory_migration.errors import MigrationPaused, NothingMigrated, StartRefused
+from inventory_migration.errors import (
+    CommandUnclear,
+    MigrationPaused,
+    NothingMigrated,
+    StartRefused,
+)
 from inventory_migration.mapping import StockMapping
 
 if TYPE_CHECKING:
@@ -49,6 +62,8 @@ def statements_for(
     target: Target, mapping: StockMapping, *, role: str | None = None
 ) -> statements.Statements:
     """The statements of a migration for a DBA; see `statements.statements`."""
+    if role is not None and not role.strip():
+        raise CommandUnclear("a role's name is empty; say which role with --role ROLE")
     with target.reader.connect() as connection:
         return statements.statements(connection, resolve(connection, mapping), role=role)
 
@@ -72,7 +87,13 @@ def abortable(target: Target, mapping: str) -> dict[str, Any] | None:
 
 
 def is_startable(
-    target: Target, mapping: StockMapping, *, resume: bool, stop_after: str | None = None
+    target: Target,
+    mapping: StockMapping,
+    *,
+    resume: bool,
+    stop_after: str | None = None,
+    write_stop: bool = False,
+    as_superuser: bool = False,
 ) -> bool:
     """Whether a start has anything to look at; refuses at once what the engine would refuse later.
 
@@ -82,13 +103,17 @@ def is_startable(
         MappingInvalid: The mapping does not fit the database, or has no phase `stop_after`.
         MigrationPaused: It stands still until somebody resumes it.
         NothingMigrated: There is nothing to resume.
+        PrivilegesMissing: The role would come to a halt halfway.
         StartRefused: What there is cannot be resumed.
+        SuperuserRefused: The role would lend its rights to the application's triggers.
         TargetTaken: A migration of another mapping stands there.
     """
     phases.require_phase(mapping, stop_after)
     resolved = plan.read_mapping(target.reader, mapping)
+    plan.refuse_superuser(resolved, as_superuser=as_superuser)
     with target.reader.connect() as connection:
         rivals.refuse_rival(connection, resolved)
+        statements.refuse_lack(connection, resolved, write_stop=write_stop)
         found = None
         if ledger.installed(connection):
             found = ledger.find(connection, target=resolved.target, states=ledger.ACTIVE)

@@ -11,10 +11,11 @@ import logging
 import os
 import re
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
 Form = Literal["text", "json"]
 
@@ -36,14 +37,20 @@ _PACKAGE = "inventory_migration"
 _HIDDEN = "***"
 
 _PATTERNS = (
-    # Greedy up to the last "@": people forget to percent-encode the one in their password.
-    (re.compile(r"(\w+://[^\s:/@'\"]*:)[^\s'\"]+@"), rf"\1{_HIDDEN}@"),
+    # Greedy up to the last "@": people forget to percent-encode the one in their password. With one
+    # slash it has been taken for a path. How a URL is written may be shown.
+    (re.compile(r"(\w+://?[^\s:/@'\"]*:)(?!password@host)[^\s'\"]+@"), rf"\1{_HIDDEN}@"),
     (
         re.compile(r"(?i)(\b(?:ssl|pg)?password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&'\",;)]+)"),
         rf"\1{_HIDDEN}",
     ),
     (re.compile(r"(?i)(\bpassword['\"]\s*:\s*)(['\"])(?:(?!\2).)*\2"), rf"\1\2{_HIDDEN}\2"),
 )
+
+
+def plain(text: object) -> str:
+    """A text on one line, with what a terminal might obey made visible."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in str(text))
 
 
 def hide_passwords(text: str, *, secrets: tuple[str, ...] | None = None) -> str:
@@ -66,18 +73,44 @@ def hide_secrets(text: str, secrets: tuple[str, ...]) -> str:
 
 
 def known_secrets(*urls: str) -> tuple[str, ...]:
-    """Return the passwords of these URLs and of the environment, as written and decoded.
+    """Return the passwords of these URLs and of the environment, however they may be spelled.
 
     Very short ones are left out: hiding every "a" would hide the message.
     """
     found = {os.environ.get("PGPASSWORD", "")}
     for url in (*urls, os.environ.get("INVENTORY_DATABASE_URL", "")):
-        try:
-            password = urlsplit(url).password or ""
-        except ValueError:
-            continue
-        found |= {password, unquote(password), quote(unquote(password), safe="")}
-    return tuple(sorted((s for s in found if len(s) >= 6), key=len, reverse=True))
+        found |= set(_passwords(url))
+    spelled = {spelling for secret in found for spelling in _spellings(secret)}
+    return tuple(sorted((s for s in spelled if len(s) >= 6), key=len, reverse=True))
+
+
+def _passwords(url: str) -> Iterator[str]:
+    """The passwords in a URL or in keywords with values, decoded."""
+    for value in _KEYWORD.findall(url):
+        yield re.sub(r"\\(.)", r"\1", value[1:-1] if value.startswith("'") else value)
+    # As it is written, which need not be how it should be.
+    yield from re.findall(r"://[^:/@]*:(.*)@", url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return
+    yield unquote(parts.password or "")
+    for name, value in parse_qsl(parts.query):
+        if name in {"password", "sslpassword"}:
+            yield value
+
+
+_KEYWORD = re.compile(r"(?:^|\s)(?:ssl)?password\s*=\s*('(?:[^'\\]|\\.)*'|(?:[^\s\\]|\\.)+)")
+
+
+def _spellings(secret: str) -> Iterator[str]:
+    """A password as it stands, in a URL, in JSON, in Python and in a connection string."""
+    yield secret
+    yield from (quote(secret, safe=safe) for safe in ("", "/", "!$&'()*+,;=:"))
+    yield quote_plus(secret)
+    yield json.dumps(secret)[1:-1]
+    yield repr(secret)[1:-1]
+    yield secret.replace("\\", "\\\\").replace("'", "\\'")
 
 
 class HidePasswords(logging.Filter):
@@ -108,7 +141,8 @@ class TextFormatter(logging.Formatter):
         about = " ".join(f"{name} {value}" for name, value in subjects(record).items())
         about = about.replace("migration_id", "migration")
         level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
-        line = f"{when}  {f'[{about}] ' if about else ''}{level}{record.getMessage()}"
+        # A name out of a database must not begin a line that nobody has logged.
+        line = f"{when}  {f'[{about}] ' if about else ''}{level}{plain(record.getMessage())}"
         return f"{line}\n{record.exc_text}" if record.exc_text else line
 
 

@@ -37,6 +37,7 @@ from inventory_migration.engine import (
     rivals,
     rollback,
     standing,
+    statements,
     subjects,
     summary,
 )
@@ -65,11 +66,9 @@ def open_target(url: str | None = None) -> Target:
     """Reach a database, or say in one sentence why not; see `database.open_database`."""
     parameters = connection_parameters(url)
     conninfo = make_conninfo(**parameters)
-    return Target(
-        engine=open_database(conninfo),
-        reader=create_engine(conninfo, read_only=True),
-        parameters=parameters,
-    )
+    # The one that cannot write is tried, so that what only reads never begins anything else.
+    reader = open_database(conninfo, read_only=True)
+    return Target(engine=create_engine(conninfo), reader=reader, parameters=parameters)
 
 
 @contextmanager
@@ -380,6 +379,7 @@ def create_default_warehouse_per_company(
 def _refuse(connection: sa.Connection, resolved: ResolvedMapping) -> None:
     """Refuse a mapping with which nothing must be written, whatever a gate would say."""
     rivals.refuse_rival(connection, resolved)
+    statements.refuse_lack(connection, resolved)
     joins.refuse_unfaithful(connection, resolved)
 
 

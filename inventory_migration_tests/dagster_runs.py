@@ -91,10 +91,11 @@ def failure(result: dg.ExecuteInProcessResult) -> str:
     return ""
 
 
-def dump(database: Database, *, schema: str = "public") -> str:
-    """Return a schema with all its rows, as pg_dump writes them."""
+def dump(database: Database, *, schema: str | None = "public") -> str:
+    """Return a schema, or the whole database, with all its rows, as pg_dump writes them."""
+    only = [f"--schema={schema}"] if schema else []
     ended = subprocess.run(
-        [database.server.binaries / "pg_dump", f"--schema={schema}", database.url],
+        [database.server.binaries / "pg_dump", *only, database.url],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     # Newer ones protect a dump with a random key.

@@ -144,7 +144,7 @@ class TestOfADatabase:
         url = f"host={guarded.socket_folder} user=ann dbname=closed password='{SECRET}'"
         told = sentence(im("status", "--database-url", url, code=2))
         assert told.startswith('Error: Role "ann" lacks a privilege')
-        assert "test --sql" in told
+        assert "'inventory-migration grants'" in told
 
     def test_a_statement_that_the_server_refuses_halfway(
         self, shop: Database, monkeypatch: pytest.MonkeyPatch

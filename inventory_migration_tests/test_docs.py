@@ -24,10 +24,12 @@ from inventory_migration.mapping import (
     StockMapping,
     parse_mapping,
 )
+from inventory_migration_tests.story import STORY
 
 PROJECT = Path(__file__).resolve().parent.parent
-PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
+PAGES = [PROJECT / "README.md", PROJECT / "SECURITY.md", *sorted((PROJECT / "docs").glob("*.md"))]
 README = PAGES[0].read_text()
+ENGINE = PROJECT / "inventory_migration" / "engine"
 PROGRAM = typer.main.get_command(app)
 
 
@@ -194,4 +196,18 @@ def test_links_lead_somewhere(page: Path) -> None:
         if link.startswith("#"):
             assert link[1:] in headings, link
         elif not link.startswith("http"):
-            assert (page.parent / link).exists(), link
+            assert (page.parent / link.partition("#")[0]).exists(), link
+
+
+def test_what_the_page_on_security_names_exists() -> None:
+    page = (PROJECT / "SECURITY.md").read_text()
+    looking = re.search(r"^((?:`\w+`(?:, | and )?)+) begin no transaction", page, flags=re.M)
+    assert looking
+    assert set(re.findall(r"\w+", looking[1])) - {"and"} == {
+        step.command for step in STORY if step.reads
+    }
+    definer = {path.name for path in ENGINE.rglob("*.py") if "SECURITY DEFINER" in path.read_text()}
+    assert definer == {"guard.py", "sync.py"}
+    for name in re.findall(r"`(enforce_\w+|append_\w+)`", page):
+        assert any(f".{name}()" in path.read_text() for path in ENGINE.rglob("*.py")), name
+    assert "[SECURITY.md](SECURITY.md)" in README

@@ -11,7 +11,12 @@ from collections.abc import Iterable, Sequence
 import sqlalchemy as sa
 
 from inventory_migration.catalog.resolved import column_sql
-from inventory_migration.catalog.tables import Relation, find_table, table_names
+from inventory_migration.catalog.tables import (
+    Relation,
+    closed_schemas,
+    find_table,
+    table_names,
+)
 from inventory_migration.database import escaped, explain
 from inventory_migration.errors import MappingInvalid
 from inventory_migration.mapping import ColumnOrExpression, StockMapping, TableName
@@ -89,13 +94,32 @@ class Findings:
         finally:
             nested.rollback()
 
-    def check_columns(self, relation: Relation, wanted: dict[str, str]) -> bool:
-        """Note columns that a table does not have, with the nearest that it has."""
+    def check_columns(
+        self, relation: Relation, wanted: dict[str, str], *, otherwise: str = ""
+    ) -> bool:
+        """Note columns that a table does not have, with the nearest that it has.
+
+        Args:
+            relation: The table.
+            wanted: Each column, by the key of the mapping that names it.
+            otherwise: What else may be done about a lack.
+        """
         missing = {where: name for where, name in wanted.items() if name not in relation.columns}
         for where, name in missing.items():
             hint = _nearest(name, relation.columns)
-            self.problem(where, f"table {relation.name} has no column {name}{hint}")
+            self.problem(where, f"table {relation.name} has no column {name}{hint}{otherwise}")
         return not missing
+
+    def check_length(self, wanted: dict[str, str]) -> None:
+        """Note names of what is to be added that the server would cut without a word."""
+        limit = int(self.connection.execute(_LONGEST_NAME).scalar_one())
+        for where, name in wanted.items():
+            if (size := len(name.encode())) > limit:
+                self.problem(
+                    where,
+                    f"{name} is {size} bytes long, and PostgreSQL cuts names after {limit}; "
+                    "choose a shorter one",
+                )
 
     def check_key(self, where: str, relation: Relation, key: tuple[str, ...]) -> None:
         """Note a key that may be NULL or that nothing keeps unique."""
@@ -103,7 +127,11 @@ class Findings:
             return
         nullable = [name for name in key if not relation.columns[name].not_null]
         if nullable:
-            self.problem(where, f"{', '.join(nullable)} of {relation.name} may be NULL")
+            self.problem(
+                where,
+                f"{', '.join(nullable)} of {relation.name} may be NULL; the columns of a key are "
+                "NOT NULL",
+            )
         elif not any(set(unique) <= set(key) for unique in relation.unique_keys):
             self.problem(
                 where,
@@ -123,13 +151,24 @@ class Findings:
         """Read a table from the catalog, and note what makes it unfit; see `tables.find_table`."""
         found = find_table(self.connection, name, fired_by=fired_by, written=written)
         if found is None:
-            if required:
+            closed = closed_schemas(self.connection, name)
+            if closed:
+                self.problem(
+                    where,
+                    f"the role may not use schema {', '.join(closed)}, which has a table {name}; "
+                    "'inventory-migration grants', called by the owner of the tables, prints what "
+                    "it needs",
+                )
+            elif required:
                 hint = _nearest(str(name), table_names(self.connection))
                 self.problem(where, f"there is no table {name}{hint}")
             return None
         for objection in found.objections:
             self.problem(where, objection)
         return found.relation
+
+
+_LONGEST_NAME = sa.text("SELECT current_setting('max_identifier_length')")
 
 
 def _first_line(error: sa.exc.DBAPIError) -> str:

@@ -43,6 +43,7 @@ def find_levels(findings: Findings, target: StockLevel, source: Relation) -> Rel
         # It is added beside the source, where the search path need not find it afterwards.
         found = find(TableName(schema=source.schema, name=target.table.name))
     if found is None and target.add:
+        findings.check_length({"target.table": target.table.name, **_names(target)})
         schema = target.table.schema_
         if schema is not None and not schema_exists(findings.connection, schema):
             findings.problem("target.table", f"there is no schema {schema} to add to")
@@ -139,14 +140,19 @@ def check_links(
             )
 
 
-def _check_names(findings: Findings, target: StockLevel, levels: Relation) -> None:
-    named = {
+def _names(target: StockLevel) -> dict[str, str]:
+    """Every column of a level that the mapping names, by its key."""
+    return {
         **{f"target.record.{name}": name for name in target.record},
         "target.location": target.location,
         "target.on_hand": target.on_hand,
         **({"target.reserved": target.reserved} if target.reserved else {}),
         **{f"target.values.{name}": name for name in target.values},
     }
+
+
+def _check_names(findings: Findings, target: StockLevel, levels: Relation) -> None:
+    named = _names(target)
     if not findings.check_columns(levels, named):
         return
     for where, name in named.items():

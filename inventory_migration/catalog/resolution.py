@@ -75,6 +75,16 @@ class _Resolver(Findings):
         """The table of locations; None where it is missing and may be added."""
         named = self.mapping.locations
         events = INSERT | DELETE if named.create is not None else 0
+        if named.add:
+            self.check_length(
+                {
+                    "locations.table": named.table.name,
+                    "locations.key": named.key,
+                    "locations.company": named.company,
+                    **{f"locations.default.{name}": name for name in named.default},
+                    **{f"locations.create.{name}": name for name in named.create or {}},
+                }
+            )
         if not named.add:
             return self.relation("locations.table", named.table, fired_by=events)
         found = self.relation("locations.table", named.table, fired_by=events, required=False)
@@ -200,8 +210,12 @@ class _Resolver(Findings):
             source, {f"source.key[{i}]": k for i, k in enumerate(mapping.source.key)}
         ):
             self.check_key("source.key", source, tuple(mapping.source.key))
-        if not mapping.target.add:
-            self.check_columns(source, self._target_columns())
+        if mapping.target.add:
+            self.check_length(self._target_columns())
+        else:
+            self.check_columns(
+                source, self._target_columns(), otherwise="; or say 'add: true' in target"
+            )
         for name in mapping.touch:
             if name in source.columns and source.columns[name].generated:
                 self.problem(f"touch.{name}", "is a generated column and cannot be set")

@@ -128,6 +128,11 @@ def find_table(
     return Found(relation, tuple(objections))
 
 
+def closed_schemas(connection: sa.Connection, name: TableName) -> list[str]:
+    """The schemas with a table of that name which the role may not even look into."""
+    return list(connection.execute(_CLOSED, {"name": name.name, "schema": name.schema_}).scalars())
+
+
 def table_names(connection: sa.Connection) -> list[str]:
     """Every table that could have been meant, as a mapping would spell it."""
     return list(connection.execute(_TABLE_NAMES).scalars())
@@ -156,6 +161,16 @@ _TABLE = sa.text("""
       AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
       AND CASE WHEN CAST(:schema AS text) IS NULL THEN pg_table_is_visible(c.oid)
                ELSE n.nspname = :schema END
+""")
+
+_CLOSED = sa.text("""
+    SELECT n.nspname
+    FROM pg_class c
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relname = :name AND c.relkind IN ('r', 'p')
+      AND COALESCE(n.nspname = CAST(:schema AS text), n.nspname <> 'pg_toast')
+      AND NOT has_schema_privilege(n.oid, 'USAGE')
+    ORDER BY 1
 """)
 
 _COLUMNS = sa.text("""

@@ -47,6 +47,7 @@ class Program(TyperGroup):
             context = getattr(error, "ctx", None)
             command = context.command_path if context else PROGRAM
             sentence = " ".join(error.format_message().split()).rstrip(".")
+            sentence = sentence.replace("Value error, ", "").replace("Input should", "should")
             if not sentence or type(error).__name__ == "NoArgsIsHelpError":
                 # Called without a command: the help is the answer.
                 typer.echo(error.format_message())

@@ -43,6 +43,16 @@ WriteStop = Annotated[
 ]
 
 
+Role = Annotated[
+    str | None,
+    typer.Option(
+        "--role",
+        help="The role that the grants are for; by default the one connected, or else "
+        "inventory_worker.",
+    ),
+]
+
+
 @verb
 def dry_run(
     session: Session,
@@ -51,9 +61,7 @@ def dry_run(
     sql: Annotated[
         bool, typer.Option("--sql", help="Print the statements for the DBA, and look no further.")
     ] = False,
-    role: Annotated[
-        str | None, typer.Option("--role", help="With --sql: the role that the grants are for.")
-    ] = None,
+    role: Role = None,
 ) -> int:
     """Say what a run would do, and whether its first gate would let it; writes nothing."""
     from inventory_migration import inquiries, verbs
@@ -68,6 +76,22 @@ def dry_run(
         predicted = verbs.test(target, chosen)
     session.show(predicted, outlook.prediction)
     return 0 if predicted["gate"]["passed"] else REFUSED
+
+
+@verb
+def grants(
+    session: Session, name: Name = None, mapping: Mappings = None, role: Role = None
+) -> None:
+    """Print what the tables' owner has to execute, and exactly what the worker's role needs."""
+    from inventory_migration import inquiries
+
+    chosen = session.mapping(name, session.mappings(mapping))
+    found = inquiries.statements_for(session.target(), chosen, role=role)
+    if session.json:
+        shown = {key: value for key, value in found.to_json().items() if key != "writes"}
+        session.show({"mapping": chosen.name, **shown}, answers.script)
+    else:
+        session.show(found.grants_script(), answers.script)
 
 
 @verb
@@ -224,6 +248,7 @@ def rollback(
 
 COMMANDS = {
     "test": (dry_run, "stock_items"),
+    "grants": (grants, "stock_items --role stock_mover"),
     "run": (run, "stock_items --stop-after pilot"),
     "resume": (resume, "stock_items"),
     "status": (status, "--json"),
@@ -244,7 +269,14 @@ def _migrate(
     chosen = session.mapping(name, given)
     target = session.target(announce=True)
     resume = bool(options.get("resume"))
-    if not inquiries.is_startable(target, chosen, resume=resume, stop_after=options["stop_after"]):
+    if not inquiries.is_startable(
+        target,
+        chosen,
+        resume=resume,
+        stop_after=options["stop_after"],
+        write_stop=options["write_stop"],
+        as_superuser=options["as_superuser"],
+    ):
         _finish(session, target, chosen, inquiries.last_summary(target, chosen.name))
         return
     with session.watched(), _told_beside(session, target, chosen):

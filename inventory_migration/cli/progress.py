@@ -13,7 +13,8 @@ from contextlib import contextmanager
 
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from inventory_migration.cli.terminal import console, plain
+from inventory_migration.cli.terminal import console
+from inventory_migration.logs import plain
 
 LONGEST = 60
 

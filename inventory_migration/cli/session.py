@@ -36,7 +36,7 @@ INTERRUPTED = 130
 """What a shell expects of a program that Ctrl-C ended; a migration that it paused says 4."""
 
 
-_NAMING = "test|run|resume|pause|abort|status|validate|report|rollback|show"
+_NAMING = "test|grants|run|resume|pause|abort|status|validate|report|rollback|show"
 """The commands that are told a mapping's name."""
 
 _MANNERS = {3: "Refused", 4: "Stopped", 5: "Rolled back"}
@@ -92,6 +92,7 @@ class Session:
     Attributes:
         json: Whether the answer is one JSON object.
         database_url: What was given on the command line.
+        reached: The database, once it is reached.
         so_far: What is told beside a condition that stops the command, with `--json`.
     """
 
@@ -101,6 +102,7 @@ class Session:
         self.database_url = database_url
         self.log_format = log_format
         self.so_far: dict[str, Any] = {}
+        self.reached: verbs.Target | None = None
         self._paths: dict[str, Path] = {}
 
     @functools.cached_property
@@ -136,7 +138,8 @@ class Session:
         parameters = database.connection_parameters(self.database_url)
         if announce:
             self.note(f"Database: {database.describe(parameters)}")
-        return verbs.open_target(self.database_url)
+        self.reached = verbs.open_target(self.database_url)
+        return self.reached
 
     def mappings(self, paths: Sequence[Path] | None) -> dict[str, StockMapping]:
         """Read the mappings that were given by path, by their names."""
@@ -146,7 +149,9 @@ class Session:
         for path in paths or ():
             mapping = load_mapping(path)
             if mapping.name in found:
-                raise CommandUnclear(f"two of the mappings given are called {mapping.name}")
+                raise CommandUnclear(
+                    f"two of the mappings given are called {mapping.name}; give one of them"
+                )
             found[mapping.name] = mapping
             self._paths[mapping.name] = path
         return found
@@ -173,7 +178,7 @@ class Session:
 
     def note(self, text: str) -> None:
         """Say something that is no part of the answer."""
-        print(text, file=sys.stderr, flush=True)
+        print(logs.plain(text), file=sys.stderr, flush=True)
 
     def show(self, found: Any, render: Callable[[Console, Any], None]) -> None:
         """Give the answer, as an object or for a person."""
@@ -245,20 +250,30 @@ def complain(
     as_json: bool,
     facts: Mapping[str, Any] | None = None,
     beside: Mapping[str, Any] | None = None,
+    url: str | None = None,
 ) -> None:
     """Say what is wrong: on stderr for people, with `--json` on stdout for programs as well."""
-    # Sentences are made without passwords and may show how a URL is written; a URL may still have
-    # got into one on the way, with this very password.
-    secrets = logs.known_secrets()
-    said = logs.hide_secrets(sentence, secrets)
+    # Sentences are made without passwords; a URL may still have got into one on the way, such as
+    # one that was given where a name belongs.
+    secrets = logs.known_secrets(*([url] if url else []))
+    said = logs.hide_passwords(sentence, secrets=secrets)
     how = _MANNERS.get((facts or {}).get("exit_code", 1), "Error")
-    print(f"{how}: {said}", file=sys.stderr, flush=True)
+    shown = "\n".join(logs.plain(line) for line in said.split("\n"))
+    print(f"{how}: {shown}", file=sys.stderr, flush=True)
     if as_json:
-        hidden = {
-            name: logs.hide_secrets(value, secrets) if isinstance(value, str) else value
-            for name, value in (facts or {}).items()
-        }
+        hidden = _hidden(facts or {}, secrets)
         print_json({**(beside or {}), "error": {"kind": kind, "message": said, **hidden}})
+
+
+def _hidden(value: Any, secrets: tuple[str, ...]) -> Any:
+    """A condition's facts without passwords."""
+    if isinstance(value, str):
+        return logs.hide_passwords(value, secrets=secrets)
+    if isinstance(value, Mapping):
+        return {name: _hidden(item, secrets) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_hidden(item, secrets) for item in value]
+    return value
 
 
 def print_json(found: Any) -> None:
@@ -289,6 +304,7 @@ def _executed(
             as_json=session.json,
             facts={"exit_code": error.exit_code, "retryable": error.retryable, **facts},
             beside=session.so_far,
+            url=session.database_url,
         )
         return error.exit_code
 
@@ -308,20 +324,21 @@ def _guarded(
         )
         return INTERRUPTED
     except Exception as error:
-        explained = _explained(error)
+        explained = _explained(error, session)
         if explained is not None:
             raise explained from None
         logger.exception("this is a mistake of the program")
         complain(
             type(error).__name__,
-            logs.hide_passwords(f"{type(error).__name__}: {error}")
-            + "; this is a mistake of the program, please report it with the lines above",
+            f"{type(error).__name__}: {error}; this is a mistake of the program, please report it "
+            "with the lines above",
             as_json=session.json,
+            url=session.database_url,
         )
         return 1
 
 
-def _explained(error: Exception) -> MigrationError | None:
+def _explained(error: Exception, session: Session) -> MigrationError | None:
     """A database's error as its condition; None for any other error."""
     if "sqlalchemy" not in sys.modules:
         return None
@@ -330,7 +347,9 @@ def _explained(error: Exception) -> MigrationError | None:
 
     from inventory_migration.database import explain
 
-    return explain(error) if isinstance(error, sa.exc.DBAPIError | psycopg.Error) else None
+    if not isinstance(error, sa.exc.DBAPIError | psycopg.Error):
+        return None
+    return explain(error, session.reached.engine if session.reached else None)
 
 
 @contextmanager
@@ -347,7 +366,8 @@ def _logging(said: Mapping[str, Any]) -> Iterator[None]:
         )
     except OSError as error:
         raise CommandUnclear(
-            f"the log file {said['log_file']} can not be written: {error.strerror}"
+            f"the log file {said['log_file']} can not be written: "
+            f"{(error.strerror or str(error)).lower()}; name another with --log-file"
         ) from None
     try:
         yield

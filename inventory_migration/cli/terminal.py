@@ -15,6 +15,8 @@ from typing import IO, cast
 from rich.console import Console
 from rich.table import Table
 
+from inventory_migration.logs import plain
+
 _WIDE = 120
 
 
@@ -53,11 +55,6 @@ def console(stream: IO[str], *, spell: Callable[[str], str] | None = None) -> Co
     if not made.is_terminal:
         made.width = max(made.width, _WIDE)
     return made
-
-
-def plain(text: object) -> str:
-    """A text on one line, with what a terminal might obey made visible."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in str(text))
 
 
 def number(value: object) -> str:

@@ -7,6 +7,7 @@ fails is decided in `worker.py`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -348,8 +349,28 @@ def read_back_statement(resolved: ResolvedMapping, migration: Migration) -> str:
 
 
 def parametrised(sql: str) -> str:
-    """Escape what a mapping brought along; only our own `:im_…` stay parameters."""
-    return escaped(sql).replace(r"\:im_", ":im_")
+    """Escape what a mapping brought along; only our own `:im_…` stay parameters.
+
+    Within quotes nothing is ours: a name or a constant may look like a parameter.
+    """
+    parts, end = [], 0
+    for found in _QUOTED.finditer(sql):
+        parts += [escaped(sql[end : found.start()]).replace(r"\:im_", ":im_"), escaped(found[0])]
+        end = found.end()
+    return "".join([*parts, escaped(sql[end:]).replace(r"\:im_", ":im_")])
+
+
+_QUOTED = re.compile(
+    r"""
+    "(?:[^"]|"")*"                       # a name
+    | \b[eE]'(?:[^'\\]|''|\\.)*'        # a constant with escapes
+    | '(?:[^']|'')*'                     # a constant
+    | \$([^\W\d]\w*|)\$.*?\$\1\$         # a dollar-quoted one
+    | --[^\n]*                           # a comment
+    | /\*.*?\*/                          # a longer one
+    """,
+    re.VERBOSE | re.DOTALL,
+)
 
 
 _DIFFERING = (

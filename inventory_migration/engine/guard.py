@@ -65,7 +65,7 @@ def install_statements(connection: sa.Connection, resolved: ResolvedMapping) -> 
         f"SET lock_timeout = '{LOCK_TIMEOUT_MS}ms' "
         # Hidden locations would make two look like one; refused is better than misled.
         "SET row_security = off SET extra_float_digits = 3 "
-        f"AS $im_guard${_body(resolved)}$im_guard$",
+        f"AS {schema_change.dollar_quoted(_body(resolved))}",
         # Nobody is to put it on a table of his own, whose types would be worked with as its owner.
         f"REVOKE ALL ON FUNCTION {function}() FROM PUBLIC",
         # Triggers fire by name, and those of the application may set what is read here.

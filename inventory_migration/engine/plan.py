@@ -78,7 +78,7 @@ def open_migration(engine: sa.Engine, resolved: ResolvedMapping, start: Start) -
         SuperuserRefused: The role would lend its rights to the application's triggers.
         TargetTaken: A migration of another mapping stands there.
     """
-    _refuse_superuser(resolved, start)
+    refuse_superuser(resolved, as_superuser=start.as_superuser)
     with engine.begin() as connection:
         ledger.install(connection)
         rivals.refuse_rival(connection, resolved)
@@ -318,14 +318,19 @@ def _insert(connection: sa.Connection, resolved: ResolvedMapping, start: Start) 
     return found
 
 
-def _refuse_superuser(resolved: ResolvedMapping, start: Start) -> None:
+def refuse_superuser(resolved: ResolvedMapping, *, as_superuser: bool) -> None:
+    """Refuse to run the application's triggers with a superuser's rights, unless told to.
+
+    Raises:
+        SuperuserRefused: The role is a superuser, and a trigger's owner is none.
+    """
     lent = [
         trigger.name
         for relation in resolved.written
         for trigger in relation.triggers
         if not trigger.function_owner_is_superuser
     ]
-    if resolved.is_superuser and lent and not start.as_superuser:
+    if resolved.is_superuser and lent and not as_superuser:
         raise SuperuserRefused(role=resolved.role, triggers=lent)
 
 

@@ -1,15 +1,15 @@
-"""The statements of a migration as text, for those who must agree to them: `test --sql`.
+"""The statements of a migration as text, for those who must agree to them: `grants`, `test --sql`.
 
-Three groups, apart from each other: what the tables' owner does once, what the worker's role needs,
-and what the engine then writes. They are made by the very functions that execute them. Nothing is
-executed here but EXPLAIN.
+Three groups, apart from each other: what the tables' owner does once, what the worker's role needs
+(listed in `privileges.py`), and what the engine then writes. They are made by the very functions
+that execute them. Nothing is executed here but EXPLAIN.
 """
 
 from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -20,10 +20,10 @@ from inventory_migration.database import escaped, quoted
 from inventory_migration.engine import (
     canonical,
     chunk,
-    columns,
     guard,
     ledger,
     links,
+    privileges,
     references,
     schema_change,
     sync,
@@ -57,18 +57,21 @@ class Statements:
         """Return everything as plain JSON values."""
         return asdict(self)
 
-    def script(self) -> str:
-        """Return one script for psql; what the engine writes by itself stands in comments."""
+    def grants_script(self) -> str:
+        """Return a script for psql of what is to be executed before a migration, and by whom."""
         parts = ["-- 1. Owner's steps: once, by the owner of the tables."]
         parts += [f"{s};" for s in self.owner] or ["-- Nothing is missing."]
-        parts.append(f"\n-- 2. What the role {self.role} needs, and no more.")
+        parts.append(f"\n-- 2. What the role {_on_one_line(self.role)} needs, and no more.")
         parts += [f"{s};" for s in self.grants]
         parts.append("\n-- And only to close under a write stop, which locks these tables:")
-        parts += [f"-- {s};" for s in self.write_stop]
-        parts.append("\n-- 3. What a migration then writes; for reading, it executes these itself.")
-        for statement in self.writes:
-            parts.append(textwrap.indent(f"{statement};\n", "-- ", lambda _: True).rstrip("- \n"))
+        parts += [_commented(f"{s};") for s in self.write_stop]
         return "\n".join(parts) + "\n"
+
+    def script(self) -> str:
+        """Return the same with what the engine writes by itself, which stands in comments."""
+        parts = ["\n-- 3. What a migration then writes; for reading, it executes these itself."]
+        parts += [_commented(f"{statement};\n") for statement in self.writes]
+        return self.grants_script() + "\n".join(parts) + "\n"
 
 
 def statements(
@@ -90,19 +93,14 @@ def statements(
         role=worker,
         owner=list(_owner_steps(resolved)),
         grants=list(_grants(connection, resolved, facts, worker, exists=exists)),
-        write_stop=[_stop_grant(connection, resolved, worker)],
+        write_stop=list(_stop_grants(connection, resolved, worker)),
         writes=[_tidy(statement) for statement in _writes(connection, resolved)],
     )
 
 
 def tables_read(connection: sa.Connection, resolved: ResolvedMapping) -> list[tuple[str, str]]:
     """Every table that a migration reads, as schema and name: its own, joined, referenced."""
-    found = {(resolved.source.schema, resolved.source.name)}
-    found.add((resolved.company.schema, resolved.company.name))
-    if resolved.locations is not None:
-        found.add((resolved.locations.schema, resolved.locations.name))
-    beside = [resolved.levels, *(part for k in resolved.links for part in (k.table, k.for_each))]
-    found |= {(relation.schema, relation.name) for relation in beside if relation is not None}
+    found = _named_tables(resolved)
     for query in (
         canonical.records(resolved),
         references.foreign_keys(connection, resolved),
@@ -117,12 +115,37 @@ def tables_read(connection: sa.Connection, resolved: ResolvedMapping) -> list[tu
     return sorted(found)
 
 
+def refuse_lack(
+    connection: sa.Connection, resolved: ResolvedMapping, *, write_stop: bool = False
+) -> None:
+    """Refuse a role that would come to a halt halfway; see `privileges.refuse_lack`.
+
+    Raises:
+        PrivilegesMissing: With everything that it lacks.
+    """
+    # What is named can be asked about before the planner, which stops at the first lack.
+    privileges.refuse_lack(connection, resolved, sorted(_named_tables(resolved)))
+    privileges.refuse_lack(
+        connection,
+        resolved,
+        tables_read(connection, resolved),
+        stopped=tables_stopped(connection, resolved) if write_stop else (),
+    )
+
+
 def relations_of(connection: sa.Connection, query: str) -> list[tuple[str, str]]:
     """The tables that the planner would read for a query, as schema and name."""
     explained = connection.execute(
         sa.text(f"EXPLAIN (VERBOSE, FORMAT JSON) {escaped(query)}")
     ).scalar_one()
     return sorted(set(_relations(explained)))
+
+
+def _named_tables(resolved: ResolvedMapping) -> set[tuple[str, str]]:
+    """The tables that a mapping names by themselves, as far as they are there."""
+    named = [resolved.source, resolved.company, resolved.locations, resolved.levels]
+    named += [part for link in resolved.links for part in (link.table, link.for_each)]
+    return {(relation.schema, relation.name) for relation in named if relation is not None}
 
 
 def _owner_steps(resolved: ResolvedMapping) -> Iterator[str]:
@@ -144,7 +167,7 @@ def _grants(
     *,
     exists: bool,
 ) -> Iterator[str]:
-    role, mapping = quoted(worker), resolved.mapping
+    role = quoted(worker)
     if not exists:
         yield f"CREATE ROLE {role} LOGIN"
     yield f"GRANT CONNECT ON DATABASE {quoted(facts.database)} TO {role}"
@@ -157,38 +180,8 @@ def _grants(
     else:
         # Made for the role, so that it needs no right to create schemas.
         yield f"CREATE SCHEMA {SCHEMA} AUTHORIZATION {role}"
-    tables = tables_read(connection, resolved)
-    for schema in sorted({schema for schema, _ in tables}):
-        yield f"GRANT USAGE ON SCHEMA {quoted(schema)} TO {role}"
-    read = [quoted(*table) for table in tables]
-    if resolved.locations is None:
-        read.append(resolved.locations_sql)
-    if isinstance(mapping.target, StockLevel) and resolved.levels is None:
-        read.append(resolved.levels_sql)
-    yield f"GRANT SELECT ON {', '.join(read)} TO {role}"
-    # Who may update no column of a record at all may not lock it either.
-    named = columns.written_columns(resolved) or mapping.source.key[:1]
-    yield f"GRANT UPDATE ({_listed(named)}) ON {resolved.source.sql} TO {role}"
-    sequences = [link.table for link in resolved.links]
-    if mapping.locations.create is not None:
-        named = schema_change.inserted_columns(resolved)
-        yield f"GRANT INSERT ({_listed(named)}), DELETE ON {resolved.locations_sql} TO {role}"
-        sequences += [resolved.locations] if resolved.locations else []
-    for link in resolved.links:
-        yield f"GRANT INSERT ({_listed(link.link.values)}), DELETE ON {link.table.sql} TO {role}"
-    if isinstance(mapping.target, StockLevel):
-        target = mapping.target
-        inserted = [*target.record, target.location, *target.numbers, *target.values]
-        yield (
-            f"GRANT INSERT ({_listed(inserted)}), UPDATE ({_listed(target.numbers)}), DELETE "
-            f"ON {resolved.levels_sql} TO {role}"
-        )
-        sequences += [resolved.levels] if resolved.levels else []
-    if guard.wanted(resolved) or sync.wanted(resolved):
-        yield f"GRANT TRIGGER ON {resolved.source.sql} TO {role}"
-    for relation in sequences:
-        for row in connection.execute(_SEQUENCES, {"oid": relation.oid}):
-            yield f"GRANT USAGE ON SEQUENCE {quoted(row.schema, row.name)} TO {role}"
+    needed = privileges.of_worker(connection, resolved, tables_read(connection, resolved))
+    yield from privileges.grant_statements(needed, worker)
 
 
 def tables_stopped(connection: sa.Connection, resolved: ResolvedMapping) -> list[str]:
@@ -200,16 +193,18 @@ def tables_stopped(connection: sa.Connection, resolved: ResolvedMapping) -> list
     return sorted(quoted(*table) for table in found)
 
 
-def _stop_grant(connection: sa.Connection, resolved: ResolvedMapping, worker: str) -> str:
+def _stop_grants(
+    connection: sa.Connection, resolved: ResolvedMapping, worker: str
+) -> Iterator[str]:
     """A right that lets a role lock tables; from 17 on one that lets it write nothing."""
     version = connection.execute(_VERSION).scalar_one()
     right = "MAINTAIN" if version >= 170000 else "UPDATE"
-    tables = ", ".join(tables_stopped(connection, resolved))
-    return f"GRANT {right} ON {tables} TO {quoted(worker)}"
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(quoted(name) for name in names)
+    # Who may delete all rows of a table may lock it.
+    tables = [
+        table for table in tables_stopped(connection, resolved) if table != resolved.levels_sql
+    ]
+    if tables:
+        yield f"GRANT {right} ON {', '.join(tables)} TO {quoted(worker)}"
 
 
 def _writes(connection: sa.Connection, resolved: ResolvedMapping) -> Iterator[str]:
@@ -290,6 +285,16 @@ def _relations(plan: Any) -> Iterator[tuple[str, str]]:
             yield from _relations(part)
 
 
+def _commented(sql: str) -> str:
+    """SQL that psql does not execute, whatever ends a line in the names that it holds."""
+    lines = re.sub(r"\r\n?", "\n", sql)
+    return textwrap.indent(lines, "-- ", lambda _: True).rstrip("- \n")
+
+
+def _on_one_line(name: str) -> str:
+    return " ".join(name.split())
+
+
 def _unescaped(sql: str) -> str:
     return sql.replace(r"\:", ":")
 
@@ -320,14 +325,4 @@ _NAMED = sa.text("""
     JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relname = ANY(:names) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
       AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND pg_table_is_visible(c.oid)
-""")
-
-_SEQUENCES = sa.text("""
-    SELECT n.nspname AS schema, q.relname AS name
-    FROM pg_attrdef f
-    JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid
-    JOIN pg_class q ON q.oid = d.refobjid AND q.relkind = 'S'
-    JOIN pg_namespace n ON n.oid = q.relnamespace
-    WHERE f.adrelid = CAST(:oid AS oid) AND d.refclassid = 'pg_class'::regclass
-    ORDER BY 1, 2
 """)

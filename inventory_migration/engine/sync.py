@@ -60,7 +60,7 @@ def install_statements(connection: sa.Connection, resolved: ResolvedMapping) -> 
         f"PRIMARY KEY ({', '.join(columns.keys(resolved))}))",
         f"CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql "
         f"SECURITY DEFINER SET search_path = {schema_change.pinned_path(connection)} "
-        f"AS $im_sync${_body(resolved)}$im_sync$",
+        f"AS {schema_change.dollar_quoted(_body(resolved))}",
         # Nobody is to put it on a table of his own, whose types would be worked with as its owner.
         f"REVOKE ALL ON FUNCTION {function}() FROM PUBLIC",
         *triggers,

@@ -1,4 +1,4 @@
-"""The base of all conditions that this package reports to its user, and nothing else."""
+"""The base of all conditions that this package reports to its user, and how they list problems."""
 
 from __future__ import annotations
 
@@ -13,3 +13,8 @@ class MigrationError(Exception):
 
     exit_code: int = 1
     retryable: bool = False
+
+
+def on_one_line(text: str) -> str:
+    """A problem as one of several lines: a name that it repeats may have line breaks of its own."""
+    return text.replace("\r", "\\r").replace("\n", "\\n")

@@ -31,8 +31,8 @@ class SuperuserRefused(MigrationError):
         self.role, self.triggers = role, triggers
         super().__init__(
             f"{role} is a superuser and {', '.join(triggers)} would run as superuser on every "
-            "write; connect as the worker role ('inventory-migration test --sql' prints its "
-            "grants) or say --as-superuser"
+            "write; connect as the worker role ('inventory-migration grants' prints what it "
+            "needs) or say --as-superuser"
         )
 
 
@@ -110,7 +110,22 @@ class PrivilegeMissing(MigrationError):
         self.reason = reason
         super().__init__(
             f'Role "{role}" lacks a privilege ({where}): {reason}; '
-            "inventory-migration test --sql prints the grants for the database's owner."
+            "'inventory-migration grants', called by the owner of the tables, prints what it needs."
+        )
+
+
+class PrivilegesMissing(MigrationError):
+    """The role would come to a halt halfway, for want of privileges; nothing was written."""
+
+    exit_code = 2
+
+    def __init__(self, *, mapping: str, role: str, privileges: Sequence[str]) -> None:
+        """List every privilege that it lacks."""
+        self.mapping, self.role, self.privileges = mapping, role, tuple(privileges)
+        super().__init__(
+            f"{mapping}: the role {role} lacks {'; '.join(self.privileges)}; nothing was written; "
+            f"let the owner of the tables execute what 'inventory-migration grants {mapping}' "
+            "prints, or connect as another role"
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from inventory_migration.errors.base import MigrationError
+from inventory_migration.errors.base import MigrationError, on_one_line
 
 
 class MappingNotFound(MigrationError):
@@ -15,8 +15,12 @@ class MappingNotFound(MigrationError):
     def __init__(self, *, name: str, known: list[str], why: str = "") -> None:
         """Say what was looked for and what there is."""
         self.name, self.known, self.why = name, known, why
-        there_is = f"known mappings: {', '.join(known)}" if known else why or "no mapping is known"
-        super().__init__(f"no mapping {name}: {there_is}; name one of them or give --mapping PATH")
+        there_is = f"known mappings: {', '.join(known)}" if known else "no mapping is known"
+        super().__init__(
+            f"no mapping {name}: {why.lower()}; correct the path after --mapping"
+            if why
+            else f"no mapping {name}: {there_is}; name one of them or give --mapping PATH"
+        )
 
 
 class MappingInvalid(MigrationError):
@@ -27,7 +31,7 @@ class MappingInvalid(MigrationError):
     def __init__(self, *, origin: str, problems: list[str]) -> None:
         """List the problems, one a line."""
         self.origin, self.problems = origin, problems
-        super().__init__("\n".join(problems))
+        super().__init__("\n".join(on_one_line(problem) for problem in problems))
 
 
 class TargetTaken(MigrationError):
@@ -68,7 +72,9 @@ class SuiteInvalid(MigrationError):
         """Keep the file and every problem, one a line."""
         self.origin = origin
         self.problems = tuple(problems)
-        super().__init__("\n".join(f"{origin}: {problem}." for problem in self.problems))
+        super().__init__(
+            "\n".join(f"{origin}: {on_one_line(problem)}." for problem in self.problems)
+        )
 
 
 class SuiteParametersMissing(MigrationError):

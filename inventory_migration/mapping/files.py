@@ -5,6 +5,7 @@ Where files are looked for is decided in `project.py`; what their keys mean is s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from pydantic import ValidationError
 
 from inventory_migration.errors import MappingInvalid, MappingNotFound
 from inventory_migration.mapping.model import StockMapping
-from inventory_migration.mapping.parts import Expression
 from inventory_migration.project import listing
 
 
@@ -48,10 +48,15 @@ def parse_mapping(text: str, origin: str) -> StockMapping:
             origin=origin, problems=[_at(origin, None, "no YAML: nested too deeply")]
         ) from None
     if not isinstance(raw, dict):
-        raise MappingInvalid(origin=origin, problems=[f"{origin}: a mapping is a set of keys"])
-    repeated = [_at(origin, line, f"{key} is given twice") for key, line in _repeated_keys(node)]
-    if repeated:
-        raise MappingInvalid(origin=origin, problems=repeated)
+        what = "the file is empty" if raw is None else "this is none"
+        raise MappingInvalid(
+            origin=origin,
+            problems=[f"{origin}: a mapping is a set of keys (name, company, …), and {what}"],
+        )
+    found = [_at(origin, line, f"{key} is given twice") for key, line in _repeated_keys(node)]
+    found += [_at(origin, line, problem) for problem, line in _unstorable(node)]
+    if found:
+        raise MappingInvalid(origin=origin, problems=found)
     try:
         return StockMapping.model_validate(raw)
     except ValidationError as error:
@@ -127,18 +132,33 @@ def _message(detail: Mapping[str, Any]) -> str:
         "missing": "missing",
         "decimal_type": "Input should be a valid number",
         "dict_type": "Input should be a set of keys",
-        "model_type": "Input should be a set of keys",
         "union_tag_not_found": "missing",
+        "too_short": "is empty, and needs one at least",
+        "string_too_short": "is empty",
+        "string_type": "Input should be text",
+        "int_type": "Input should be a whole number",
+        "int_parsing": "Input should be a whole number",
+        "float_parsing": "Input should be a number",
     }
     if detail["type"] == "union_tag_invalid":
-        return f"Input should be {detail['ctx']['expected_tags']}"
-    if detail["type"] == "model_type" and detail["ctx"]["class_name"] == Expression.__name__:
-        return "Input should be {sql: ...}"
+        tags = str(detail["ctx"]["expected_tags"])
+        return f"Input should be {' or '.join(tags.rsplit(', ', 1))}"
+    if detail["type"] == "model_type":
+        form = _FORMS.get(detail["ctx"]["class_name"])
+        return f"Input should be {form}" if form else "Input should be a set of keys"
+    if detail["type"] == "string_pattern_mismatch":
+        longest = re.search(r"\{0,(\d+)\}", str(detail["ctx"]["pattern"]))
+        limit = f", {int(longest[1]) + 1} characters at most" if longest else ""
+        return f"should be lower-case letters, digits and _, beginning with a letter{limit}"
     return known.get(detail["type"], str(detail["msg"]).removeprefix("Value error, "))
 
 
+_FORMS = {"Expression": "{sql: ...}", "TableName": "a name, or {schema: ..., name: ...}"}
+"""What may stand for a part of a mapping, as its file spells it."""
+
+
 def _keys_of(loc: Sequence[int | str]) -> Iterator[int | str]:
-    branches = {"Constant", "Expression", "Generated", "Canonical", "TableName"}
+    branches = {"Constant", "Expression", "Generated", "Canonical", "TableName", "Column"}
     branches |= {"str", "int", "bool", "decimal", "none"}
     branches |= {"location_column", "allocation_json", "stock_level"}
     # A union's branch is the model's business; a user sees only keys.
@@ -162,6 +182,29 @@ def _line_of(node: yaml.Node | None, loc: Sequence[int | str]) -> int | None:
             node = node.value[part]
             line = node.start_mark.line + 1 if node else line
     return line
+
+
+def _unstorable(
+    node: yaml.Node | None, path: str = "", within: frozenset[int] = frozenset()
+) -> Iterator[tuple[str, int]]:
+    """Texts that PostgreSQL has no way to hold, with the key that they stand at."""
+    if node is None or id(node) in within:
+        return
+    within |= {id(node)}
+    if isinstance(node, yaml.ScalarNode):
+        where, line = f"{path}: " if path else "", node.start_mark.line + 1
+        if "\0" in node.value:
+            yield f"{where}holds a NUL character, which PostgreSQL can not store; take it out", line
+        if any("\ud800" <= character <= "\udfff" for character in node.value):
+            yield f"{where}holds half a character (a surrogate); write it as UTF-8 instead", line
+    elif isinstance(node, yaml.SequenceNode):
+        for number, child in enumerate(node.value):
+            yield from _unstorable(child, f"{path}.{number}" if path else str(number), within)
+    elif isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield from _unstorable(key, path, within)
+            name = f"{path}.{key.value}" if path else str(key.value)
+            yield from _unstorable(value, name, within)
 
 
 def _repeated_keys(

@@ -55,7 +55,21 @@ class Canonical(Part):
     ] = Field(alias="from")
 
 
-ColumnOrExpression = str | Expression
+def _is_expression(value: object) -> str | None:
+    """Whether a column or an expression is meant."""
+    if isinstance(value, dict | Expression):
+        return "Expression"
+    return "Column" if isinstance(value, str) else None
+
+
+ColumnOrExpression = Annotated[
+    Annotated[str, Tag("Column")] | Annotated[Expression, Tag("Expression")],
+    Discriminator(
+        _is_expression,
+        custom_error_type="column_form",
+        custom_error_message="should be a column or {sql: ...}",
+    ),
+]
 ValueOrExpression = Scalar | Expression
 
 

@@ -1,0 +1,91 @@
+"""Every command of the program in the order of a migration's life: a list that tests walk through.
+
+A command that is added gets a step here; a command without one fails `test_every_command.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from typer.testing import Result
+
+from inventory_migration.mapping import StockMapping
+from inventory_migration_tests.commands import im
+from inventory_migration_tests.conftest import Database
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call of a command on a mapping file.
+
+    Attributes:
+        command: The command.
+        words: What it is told besides; `KEY` stands for a stock record's key.
+        code: How it ends.
+        reads: Whether it only reads, and so must not begin a transaction that could write.
+        closes: Whether it says that the application's writes are stopped, where that is needed.
+        before: What the application or a person does with SQL before it.
+    """
+
+    command: str
+    words: tuple[str, ...] = ()
+    code: int = 0
+    reads: bool = False
+    closes: bool = False
+    before: str = ""
+
+
+# A migration that is under way, as it is while another process moves its chunks.
+UNDER_WAY = """
+    UPDATE inventory_migration.control SET desired = 'run';
+    UPDATE inventory_migration.migration SET state = 'running';
+"""
+
+STORY = [
+    Step("grants", reads=True),
+    Step("test", reads=True),
+    Step("test", ("--sql",), reads=True),
+    Step("status", reads=True),
+    Step("run", ("--stop-after", "pilot"), code=4),
+    Step("status", reads=True),
+    Step("pause", before=UNDER_WAY),
+    Step("resume", closes=True),
+    Step("run", ("--workers", "1")),
+    Step("show", ("KEY",), reads=True),
+    Step("validate", reads=True),
+    Step("grants", reads=True),
+    Step("test", reads=True),
+    Step("report", reads=True),
+    Step("report", ("--summary",), reads=True),
+    Step("rollback", ("--yes",)),
+    Step("run", ("--stop-after", "pilot"), code=4),
+    Step("abort", ("--yes", "--reason", 'it\'s "over"; %s')),
+    Step("status", reads=True),
+    Step("report", reads=True),
+]
+
+APART = {"demo", "db start", "db stop", "db status", "db url", "db reset"}
+"""The commands that know nothing of a migration."""
+
+
+def tell(
+    database: Database, mapping: StockMapping, path: Path, key: str, *options: str
+) -> Iterator[tuple[Step, Result]]:
+    """Call one command after the other, and yield each with what it said.
+
+    Args:
+        database: Where it happens, with the rights of whoever the environment's URL names.
+        mapping: What moves.
+        path: The mapping's file.
+        key: A stock record's key.
+        options: What every command is told.
+    """
+    for step in STORY:
+        if step.before:
+            database.psql(step.before)
+        words = [key if word == "KEY" else word for word in step.words]
+        if step.closes and mapping.needs_write_stop:
+            words.append("--write-stop")
+        yield step, im(*step.command.split(), *words, "--mapping", path, *options, code=step.code)
