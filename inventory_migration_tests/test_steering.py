@@ -122,6 +122,16 @@ def test_an_abort_leaves_what_was_moved_and_only_an_explicit_run_follows(
     assert stage.outcomes(database, 2) == {"already": 10, "migrated": 20}
 
 
+def test_what_an_aborted_migration_moved_can_be_taken_back(
+    database: Database, target: verbs.Target
+) -> None:
+    half_done(database)
+    steering.abort(target, "shop")
+    assert database.psql(LOCATED) == "10"
+    assert verbs.roll_back(target, PHASES)["state"] == "rolled_back"
+    assert (database.psql(LOCATED), database.psql("SELECT count(*) FROM locations")) == ("0", "0")
+
+
 def test_an_abort_stops_who_works_and_nothing_commits_afterwards(
     database: Database, target: verbs.Target
 ) -> None:

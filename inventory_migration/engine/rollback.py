@@ -43,7 +43,7 @@ from inventory_migration.mapping import StockMapping
 logger = logging.getLogger(__name__)
 
 CHUNKS_AT_ONCE = 5
-UNDOABLE = (*ledger.ACTIVE, "verified")
+UNDOABLE = (*ledger.ACTIVE, "verified", "aborted")
 
 
 def roll_back(
