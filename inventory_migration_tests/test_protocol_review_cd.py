@@ -234,7 +234,7 @@ def test_d_to_lock_and_write_a_record_an_update_of_its_location_suffices(
         worker.rollback()
     grants = printed(database, stage.MAPPING, "w").grants
     assert [g for g in grants if "UPDATE" in g and "stock_items" in g] == [
-        'GRANT UPDATE ("location_id") ON "public"."stock_items" TO "w"'
+        'GRANT SELECT, UPDATE ("location_id") ON "public"."stock_items" TO "w"'
     ]
 
 
