@@ -18,7 +18,7 @@ DAGSTER = set -e; DAGSTER_HOME="$$($(BIN)/python -c \
 	export DAGSTER_HOME;
 
 .DEFAULT_GOAL := help
-.PHONY: help setup migrate test slow ui lint clean
+.PHONY: help setup migrate test slow chaos ui lint clean
 .SILENT:
 
 help: ## Say what there is
@@ -53,10 +53,15 @@ migrate: setup ## Migrate an inventory (the demo's, in an embedded PostgreSQL), 
 	$(BIN)/inventory-migration report stock_items --summary
 
 test: setup ## Run the tests (PYTEST_ARGS="-k engine" for some)
-	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m "not slow and not chaos" $(PYTEST_ARGS)
 
 slow: setup ## Run the tests that take longer: Dagster as it runs, whole migrations against a model
-	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m slow $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m "slow and not chaos" $(PYTEST_ARGS)
+
+# What a run does is read from the environment: SEED, which repeats it, DURATION in seconds of what
+# is limited by time, and DEEP=1 for every combination of what is otherwise drawn.
+chaos: setup ## Do harm on purpose: failures at every statement, crashes (DURATION=... SEED=... DEEP=1)
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m chaos $(PYTEST_ARGS)
 
 ui: setup ## Serve Dagster on http://127.0.0.1:3000 (PORT=...), with what `make migrate` did
 	$(DAGSTER) exec $(BIN)/dagster dev --host 127.0.0.1 --port $(PORT)
