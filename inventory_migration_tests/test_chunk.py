@@ -132,6 +132,16 @@ def test_the_chunk_keeps_the_id_of_the_transaction_that_wrote_its_records(
     )
 
 
+def test_a_chunk_that_is_not_read_back_is_not_done(database: Database) -> None:
+    stage.shop(database, items=5)
+    statements = planned(database)
+    with database.engine.begin() as connection:
+        turn(connection, statements)
+        with pytest.raises(ControlTotalsDiffer) as found:
+            statements.finish(connection, [1, 99])
+    assert found.value.differences == {"chunks": ([1, 99], [1])}
+
+
 def test_a1_reserved_from_order_lines_is_read_after_the_lock_not_before(database: Database) -> None:
     stage.shop(database, companies=1, items=1)
     database.psql(
@@ -191,6 +201,25 @@ def test_a_record_that_an_inner_join_drops_is_quarantined_not_gone(database: Dat
     with database.engine.begin() as connection:
         turn(connection, statements)
     assert stage.outcomes(database) == {"migrated": 1, "quarantined": 1}
+
+
+def test_a_policy_that_hides_records_by_now_is_an_error_and_no_smaller_chunk(
+    database: Database,
+) -> None:
+    stage.shop(database, items=5)
+    statements = planned(database)
+    role = f"limited_{database.name}"
+    database.psql(
+        f"CREATE ROLE {role}; GRANT pg_read_all_data, pg_write_all_data TO {role};"
+        "ALTER TABLE stock_items ENABLE ROW LEVEL SECURITY"
+    )
+    try:
+        with database.engine.connect() as connection:
+            connection.execute(sa.text(f"SET LOCAL ROLE {role}"))
+            with pytest.raises(sa.exc.ProgrammingError, match="row-level security"):
+                turn(connection, statements)
+    finally:
+        database.psql(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
 def test_a_deleted_record_is_gone_and_its_chunk_is_done(database: Database) -> None:

@@ -151,7 +151,7 @@ def test_only_an_explicit_run_follows_a_rollback(database: Database) -> None:
     assert database.psql("SELECT count(location_id) FROM stock_items") == "30"
 
 
-def test_b5_a_rollback_waits_for_the_worker_that_is_at_it(database: Database) -> None:
+def test_a_migration_that_stopped_between_its_phases_is_undone_whole(database: Database) -> None:
     """A migration killed between its chunks is undone whole, pending chunks and all."""
     stage.shop(database, items=30)
     mapping = stage.mapping(phases=[{"name": "pilot", "companies": 1}, {"name": "rest"}])

@@ -17,12 +17,14 @@ import sqlalchemy as sa
 
 from inventory_migration.embedded import EmbeddedServer
 from inventory_migration.engine import control, ledger, plan
+from inventory_migration.engine.chunk import ChunkStatements, Claimed
 from inventory_migration.engine.plan import Start
 from inventory_migration.engine.snapshot import write_snapshot
-from inventory_migration.engine.worker import MOST_CHUNKS, Pace, _Shared
+from inventory_migration.engine.worker import MOST_CHUNKS, Pace, _Shared, work_phase
 from inventory_migration.errors import MigrationHeld, MigrationPaused
 from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database
+from inventory_migration_tests.stage import MAPPING
 
 SLOW = """
     CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -55,6 +57,25 @@ def test_any_number_of_workers_takes_each_record_once(database: Database, worker
     assert stage.outcomes(database) == {"migrated": 500}
     assert database.psql("SELECT sum(migrated) FROM inventory_migration.chunk") == "500"
     assert stage.close(database).proof.differences == []
+
+
+def test_a_phase_is_not_at_its_end_while_somebody_holds_its_last_chunk(database: Database) -> None:
+    stage.shop(database, companies=1, items=5)
+    migration = stage.locations(database)
+    assert migration is not None
+    resolved = plan.read_mapping(database.engine, MAPPING)
+    write_snapshot(database.engine, resolved, migration)
+    with database.engine.connect() as other:
+        assert ChunkStatements(resolved, migration).claim(other, 1, 1) == Claimed([1])
+        phase = threading.Thread(
+            target=work_phase, args=(database.engine, resolved, migration, 1), daemon=True
+        )
+        phase.start()
+        phase.join(1)
+        assert phase.is_alive()
+    phase.join(20)
+    assert not phase.is_alive()
+    assert stage.outcomes(database) == {"migrated": 5}
 
 
 COUNTED = ("records", "migrated", "already", "skipped", "quarantined", "gone")
