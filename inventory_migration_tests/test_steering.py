@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from inventory_migration import steering, verbs
-from inventory_migration.engine import checkpoints, control, ledger, phases, plan, reconcile
+from inventory_migration.engine import checkpoints, control, guard, ledger, phases, plan, reconcile
 from inventory_migration.engine.ledger import Migration
 from inventory_migration.engine.plan import Start
 from inventory_migration.engine.snapshot import write_snapshot
@@ -57,6 +57,11 @@ def write(database: Database, migration: Migration) -> None:
     write_snapshot(database.engine, resolved, migration)
 
 
+def put_guard_on(database: Database, migration: Migration) -> None:
+    resolved = plan.read_mapping(database.engine, stage.mapping(guard=True))
+    guard.install(database.engine, resolved, migration)
+
+
 def set_running(database: Database, migration: Migration) -> None:
     phases.set_running(database.engine, migration)
 
@@ -78,7 +83,7 @@ def close(database: Database, migration: Migration) -> None:
 
 @pytest.mark.parametrize(
     "step",
-    [expand, give_locations, write, set_running, late_arrivals, checkpoint, close],
+    [expand, put_guard_on, give_locations, write, set_running, late_arrivals, checkpoint, close],
     ids=lambda step: step.__name__,
 )
 def test_no_step_commits_once_a_pause_has_returned(

@@ -43,6 +43,7 @@ def install(engine: sa.Engine, resolved: ResolvedMapping, migration: Migration) 
 
     Raises:
         LockNotObtained: Others held the table all the while.
+        MigrationError: Somebody asked to stop the migration; see `control.require`.
     """
     with engine.connect() as connection:
         first = not installed(connection, resolved)
@@ -51,9 +52,11 @@ def install(engine: sa.Engine, resolved: ResolvedMapping, migration: Migration) 
         engine,
         [escaped(statement) for statement in statements],
         what=f"put a trigger on {resolved.source.name}",
+        migration_id=migration.migration_id,
+        also=lambda connection: ledger.note(
+            connection, "guard_installed", migration_id=migration.migration_id, first=first
+        ),
     )
-    with engine.begin() as connection:
-        ledger.note(connection, "guard_installed", migration_id=migration.migration_id, first=first)
 
 
 def install_statements(connection: sa.Connection, resolved: ResolvedMapping) -> list[str]:
@@ -96,9 +99,10 @@ def take_off(engine: sa.Engine, resolved: ResolvedMapping, migration: Migration)
         engine,
         [escaped(remove_statement(resolved))],
         what=f"take the guard trigger off {resolved.source.name}",
+        also=lambda connection: ledger.note(
+            connection, "guard_removed", migration_id=migration.migration_id
+        ),
     )
-    with engine.begin() as connection:
-        ledger.note(connection, "guard_removed", migration_id=migration.migration_id)
 
 
 def list_kept(connection: sa.Connection, resolved: ResolvedMapping, migration: Migration) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 from decimal import Decimal
 
 import sqlalchemy as sa
@@ -105,6 +106,7 @@ def execute_briefly(
     what: str,
     seconds: float = LOCK_SECONDS,
     migration_id: int | None = None,
+    also: Callable[[sa.Connection], None] | None = None,
 ) -> None:
     """Execute statements in one transaction that never waits long for a lock.
 
@@ -114,6 +116,7 @@ def execute_briefly(
         what: What it is for, should it fail.
         seconds: How long to try.
         migration_id: The migration that must still be wanted when this commits.
+        also: What else to do in that transaction, such as to note it.
 
     Raises:
         LockNotObtained: Others held the table for `seconds`.
@@ -129,6 +132,8 @@ def execute_briefly(
                     control.require(connection, migration_id, "run")
                 for statement in statements:
                     connection.execute(sa.text(statement))
+                if also is not None:
+                    also(connection)
             return
         except sa.exc.DBAPIError as error:
             if action_for(sqlstate(error)) is not Action.RETRY:
