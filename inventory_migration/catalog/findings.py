@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import sqlalchemy as sa
 
@@ -46,15 +46,32 @@ class Findings:
 
     def probe(self, where: str, query: str) -> None:
         """Have the server plan a statement, which changes nothing, and note what it objects to."""
+        objection = self._objection(query)
+        if objection is not None:
+            self.problem(where, f"the server refuses it: {objection}")
+
+    def probe_together(self, together: str, apart: Mapping[str, str]) -> None:
+        """Probe statements by one that does what all of them do; apart only to say who is at fault.
+
+        Args:
+            together: The one statement.
+            apart: The statements, by the key of the mapping that each is for.
+        """
+        if apart and self._objection(together) is not None:
+            for where, query in apart.items():
+                self.probe(where, query)
+
+    def _objection(self, query: str) -> str | None:
         nested = self.connection.begin_nested()
         try:
-            self.connection.execute(sa.text("SET LOCAL lock_timeout = '200ms'"))
+            self.connection.execute(_BRIEFLY)
             self.connection.execute(sa.text(escaped(query)))
         except sa.exc.DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) not in _NO_FAULT:
-                self.problem(where, f"the server refuses it: {_first_line(error)}")
+            faultless = getattr(error.orig, "sqlstate", None) in _NO_FAULT
+            return None if faultless else _first_line(error)
         finally:
             nested.rollback()
+        return None
 
     def check_comparable(self, where: str, kind: str | None, other: str, other_kind: str) -> None:
         """Note where two types cannot be compared."""
@@ -70,27 +87,45 @@ class Findings:
         finally:
             nested.rollback()
 
-    def expression_type(
-        self, where: str, source: Relation, column: ColumnOrExpression
-    ) -> str | None:
-        """The type of an expression over the source, by asking the server to plan it."""
-        joins = self.mapping.source.joins
-        query = f"SELECT {column_sql(column)} FROM {source.sql} AS s {joins} LIMIT 0"  # noqa: S608
-        nested = self.connection.begin_nested()
+    def expression_types(
+        self, source: Relation, expressions: Mapping[str, ColumnOrExpression]
+    ) -> dict[str, str | None]:
+        """The types of expressions over the source, by asking the server to plan them.
+
+        They are asked for together, and apart only to say which of them the server refuses.
+
+        Args:
+            source: The table that they are over.
+            expressions: Each by the key of the mapping that holds it.
+        """
         try:
-            result = self.connection.execute(sa.text(escaped(query)))
-            code = result.cursor.description[0][1]
-            result.close()
-            return str(
-                self.connection.execute(
-                    sa.text("SELECT format_type(:oid, NULL)"), {"oid": code}
-                ).scalar_one()
-            )
+            return dict(zip(expressions, self._types(source, [*expressions.values()]), strict=True))
+        except sa.exc.DBAPIError:
+            return {
+                where: self._expression_type(where, source, expression)
+                for where, expression in expressions.items()
+            }
+
+    def _expression_type(
+        self, where: str, source: Relation, expression: ColumnOrExpression
+    ) -> str | None:
+        try:
+            return self._types(source, [expression])[0]
         except sa.exc.DBAPIError as error:
             if getattr(error.orig, "sqlstate", None) == "42501":
                 raise explain(error, self.connection.engine) from None
             self.problem(where, f"the server refuses it: {_first_line(error)}")
             return None
+
+    def _types(self, source: Relation, expressions: Sequence[ColumnOrExpression]) -> list[str]:
+        selected = ", ".join(map(column_sql, expressions))
+        query = f"SELECT {selected} FROM {source.sql} AS s {self.mapping.source.joins} LIMIT 0"  # noqa: S608
+        nested = self.connection.begin_nested()
+        try:
+            result = self.connection.execute(sa.text(escaped(query)))
+            codes = [column[1] for column in result.cursor.description]
+            result.close()
+            return list(self.connection.execute(_TYPE_NAMES, {"oids": codes}).scalars())
         finally:
             nested.rollback()
 
@@ -167,6 +202,14 @@ class Findings:
             self.problem(where, objection)
         return found.relation
 
+
+_BRIEFLY = sa.text("SET LOCAL lock_timeout = '200ms'")
+
+_TYPE_NAMES = sa.text("""
+    SELECT format_type(oid, NULL)
+    FROM unnest(CAST(:oids AS oid[])) WITH ORDINALITY AS t(oid, place)
+    ORDER BY place
+""")
 
 _LONGEST_NAME = sa.text("SELECT current_setting('max_identifier_length')")
 

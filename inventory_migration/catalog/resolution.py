@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
 
@@ -116,19 +116,19 @@ class _Resolver(Findings):
             beside = quoted(target.table.schema_ or source.schema, target.table.name)
             levels_sql = self._levels.sql if self._levels else beside
         self._check_joins(source)
-        types = {
-            where: self.expression_type(where, source, column)
-            for where, column in {
+        types = self.expression_types(
+            source,
+            {
                 "source.company": mapping.source.company,
                 "source.item": mapping.source.item,
                 "source.quantity": mapping.source.quantity,
                 **({"source.reserved": mapping.source.reserved} if mapping.source.reserved else {}),
-            }.items()
-        }
-        for name, condition in mapping.source.skip.items():
-            kind = self.expression_type(f"source.skip.{name}", source, condition)
-            if kind not in {None, "boolean"}:
-                self.problem(f"source.skip.{name}", f"is {kind}, not a condition")
+                **{f"source.skip.{name}": when for name, when in mapping.source.skip.items()},
+            },
+        )
+        for where in (f"source.skip.{name}" for name in mapping.source.skip):
+            if types[where] not in {None, "boolean"}:
+                self.problem(where, f"is {types[where]}, not a condition")
         for touched, value in mapping.touch.items():
             self.probe(
                 f"touch.{touched}",
@@ -271,18 +271,30 @@ class _Resolver(Findings):
     def _check_values(self, locations: Relation, company: Relation) -> None:
         """Ask the server whether constants and expressions fit the columns of the locations."""
         named = self.mapping.locations
-        for name, value in named.default.items():
-            self.probe(
-                f"locations.default.{name}",
-                f"SELECT FROM {locations.sql} AS l "  # noqa: S608
-                f"WHERE l.{quoted(name)} IS NOT DISTINCT FROM {literal(value)} LIMIT 0",
+        conditions = {
+            f"locations.default.{name}": f"l.{quoted(name)} IS NOT DISTINCT FROM {literal(value)}"
+            for name, value in named.default.items()
+        }
+        select = f"SELECT FROM {locations.sql} AS l WHERE "
+        self.probe_together(
+            f"{select}{' AND '.join(conditions.values())} LIMIT 0",
+            {where: f"{select}{wanted} LIMIT 0" for where, wanted in conditions.items()},
+        )
+        given = {quoted(name): literal(value) for name, value in (named.create or {}).items()}
+
+        def insert(names: Iterable[str], values: Iterable[str]) -> str:
+            return (
+                f"EXPLAIN INSERT INTO {locations.sql} ({', '.join(names)}) "  # noqa: S608
+                f"SELECT {', '.join(values)} FROM {company.sql} AS c"
             )
-        for name, given in (named.create or {}).items():
-            self.probe(
-                f"locations.create.{name}",
-                f"EXPLAIN INSERT INTO {locations.sql} ({quoted(name)}) "  # noqa: S608
-                f"SELECT {literal(given)} FROM {company.sql} AS c",
-            )
+
+        self.probe_together(
+            insert(given.keys(), given.values()),
+            {
+                f"locations.create.{name}": insert([quoted(name)], [literal(value)])
+                for name, value in (named.create or {}).items()
+            },
+        )
 
     def _check_joins(self, source: Relation) -> None:
         joins = self.mapping.source.joins
