@@ -27,6 +27,8 @@ from inventory_migration_tests.commands import (
 )
 from inventory_migration_tests.conftest import Database
 
+pytestmark = pytest.mark.slow
+
 PHASES = [{"name": "pilot", "companies": 1}, {"name": "rest"}]
 WRITING = """
     SELECT count(*) FROM pg_stat_activity
@@ -68,7 +70,6 @@ def pairs(text: str) -> dict[str, str]:
     return dict(found)
 
 
-@pytest.mark.slow
 def test_a_migration_from_the_first_look_to_the_way_back(demo: Database) -> None:
     look = im("test", "stock_items")
     assert "would move 39" in look.stdout
@@ -212,7 +213,6 @@ def test_an_error_that_nobody_foresaw_ends_1_and_says_how_to_go_on(
     assert "resume --mapping " in failed["error"]["message"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGTERM], ids=lambda s: s.name)
 def test_ctrl_c_leaves_a_run_paused_and_a_person_takes_it_to_its_end_and_back(
     shop: Database, tmp_path: Path, ended_by: signal.Signals

@@ -226,6 +226,7 @@ def test_a_guard_that_is_switched_off_carries_no_verdict(database: Database) -> 
     assert database.psql(rests_on) == "moment"
 
 
+@pytest.mark.slow
 def test_a_guard_that_is_asked_for_later_is_put_on_by_the_next_run(database: Database) -> None:
     stage.shop(database)
     stage.migrate(database)

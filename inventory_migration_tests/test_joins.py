@@ -159,6 +159,7 @@ def test_nothing_is_asked_where_nothing_is_joined(database: Database) -> None:
     refuse_unfaithful(nobody, resolved)
 
 
+@pytest.mark.slow
 def test_test_and_run_refuse_before_anything_is_written(database: Database, tmp_path: Path) -> None:
     shop(database)
     database.psql(TWICE)

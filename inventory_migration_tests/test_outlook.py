@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import pytest
+
 from inventory_migration import verbs
 from inventory_migration.cli import answers, outlook
 from inventory_migration.cli.terminal import console
@@ -165,6 +167,7 @@ def test_a_planned_migration_stands_without_a_snapshot(database: Database) -> No
         assert standing(connection, resolved, migration)["units"] == {"before": "0", "after": "0"}
 
 
+@pytest.mark.slow
 def test_the_four_commands_on_batches_say_what_they_did(database: Database) -> None:
     demo(database, LACKING.partition(";")[2])
     words = ("inventory_batches", "--database-url", database.url)

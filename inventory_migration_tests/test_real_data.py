@@ -16,6 +16,8 @@ from inventory_migration.mapping import StockMapping, load_mapping
 from inventory_migration.project import project_folder
 from inventory_migration_tests.conftest import Database, run_psql
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 DATA = Path(os.environ.get("INVENTORY_TEST_DATA", project_folder().parent / "shared" / "data"))
 

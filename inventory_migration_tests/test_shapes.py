@@ -33,6 +33,8 @@ from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database, made_database
 from inventory_migration_tests.test_rollback import undo
 
+pytestmark = pytest.mark.slow
+
 TARGETS: dict[str, dict[str, Any]] = {
     "location_column": {"shape": "location_column", "column": "location_id", "add": True},
     "allocation_json": {

@@ -41,6 +41,7 @@ def as_worker(database: Database, worker: str) -> verbs.Target:
     return verbs.open_target(database.url.replace("postgres@", f"{worker}@", 1))
 
 
+@pytest.mark.slow
 def test_a_role_with_the_printed_grants_migrates_proves_and_rolls_back(
     database: Database, worker: str
 ) -> None:
@@ -167,6 +168,7 @@ def levels(database: Database, **target: bool) -> StockMapping:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sync", [False, True])
 def test_a_role_with_the_printed_grants_moves_levels_and_links_there_and_back(
     database: Database, worker: str, sync: bool

@@ -352,6 +352,7 @@ def test_touch_is_for_records_that_are_written() -> None:
         mapping(touch={"updated_at": {"sql": "now()"}})
 
 
+@pytest.mark.slow
 def test_a_level_that_is_deleted_after_the_verdict_is_not_made_again(database: Database) -> None:
     """Sold out and taken away by new code; the record's old number is history by then."""
     shop(database)

@@ -253,6 +253,7 @@ def test_without_its_trigger_a_verdict_is_not_final(database: Database) -> None:
         stage.close(database, mapping())
 
 
+@pytest.mark.slow
 def test_the_cut_over_proves_once_more_and_ends_the_trigger(database: Database) -> None:
     shop(database)
     target = verbs.open_target(database.url)

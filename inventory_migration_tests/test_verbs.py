@@ -23,6 +23,8 @@ from inventory_migration.mapping import named_mapping
 from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database
 
+pytestmark = pytest.mark.slow
+
 MAPPING = named_mapping("stock_items")
 
 

@@ -178,10 +178,13 @@ def test_when_pause_returns_nothing_more_commits(database: Database) -> None:
 
 
 KILLED = """
+    import signal
     from inventory_migration.database import create_engine
     from inventory_migration.engine import chunk, control, phases
     from inventory_migration.engine.plan import Start
     from inventory_migration_tests import stage
+    # Whoever started the tests in the background has told them to ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     engine = create_engine({url!r})
     phases.transform_stock(engine, stage.MAPPING, control.Claim(engine), Start(explicit=True))
 """

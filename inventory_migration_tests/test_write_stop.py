@@ -237,6 +237,7 @@ def test_an_interrupted_close_changes_nothing(database: Database) -> None:
     assert stage.close(database, chosen, STOPPED).proof.differences == []
 
 
+@pytest.mark.slow
 def test_a_stop_that_is_asked_for_holds_from_end_to_end(database: Database) -> None:
     shop(database)
     target = verbs.open_target(database.url)

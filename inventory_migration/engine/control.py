@@ -250,11 +250,7 @@ def exclusive(
             if wanted is not None:
                 require(connection, migration_id, wanted)
             # Whatever a role's default is meant for, a snapshot of a large table takes its time.
-            connection.execute(sa.text("SET LOCAL lock_timeout = 0"))
-            connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
-            connection.execute(sa.text("SET LOCAL extra_float_digits = 3"))
-            # A client that was killed must not leave a long statement behind, with its locks.
-            connection.execute(NOTICE_LOST_CLIENTS)
+            connection.execute(_UNHURRIED)
             with cancelled_on_interrupt(connection):
                 yield connection
             connection.commit()
@@ -374,8 +370,11 @@ _DURABLY = sa.text("""
     WHERE current_setting('synchronous_commit') <> 'remote_apply'
 """)
 
-NOTICE_LOST_CLIENTS = sa.text(f"""
-    SELECT CASE WHEN version() LIKE '%linux%'
+# A client that was killed must not leave a long statement behind, with its locks.
+_UNHURRIED = sa.text(f"""
+    SELECT set_config('lock_timeout', '0', true), set_config('statement_timeout', '0', true),
+           set_config('extra_float_digits', '3', true),
+           CASE WHEN version() LIKE '%linux%'
                 THEN set_config('client_connection_check_interval', '500ms', true) END,
            {keepalives()}
 """)
