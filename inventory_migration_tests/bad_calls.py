@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from inventory_migration.engine.ledger import VERSION
 from inventory_migration_tests import stage
 from inventory_migration_tests.bad_input import OWN_LOCATIONS, Case
 
@@ -230,7 +231,7 @@ ENVIRONMENT = [
     environment(
         "a role that may not read the ledger",
         "Role \"WORKER\" lacks a privilege (socket SOCKET, database DB): permission denied for table version; 'inventory-migration grants', called by the owner of the tables, prints what it needs.",
-        sql="CREATE TABLE inventory_migration.version AS SELECT 3 AS version",
+        sql=f"CREATE TABLE inventory_migration.version AS SELECT {VERSION} AS version",
         lacking=("CREATE ON SCHEMA public",),
     ),
     environment(
@@ -241,7 +242,7 @@ ENVIRONMENT = [
     ),
     environment(
         "a ledger of a later version",
-        "the ledger of this database has version 99, this program knows 3; update inventory-migration",
+        f"the ledger of this database has version 99, this program knows {VERSION}; update inventory-migration",
         sql="CREATE SCHEMA inventory_migration; CREATE TABLE inventory_migration.version (version int); INSERT INTO inventory_migration.version VALUES (99)",
     ),
     environment(

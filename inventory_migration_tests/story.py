@@ -22,7 +22,8 @@ class Step:
 
     Attributes:
         command: The command.
-        words: What it is told besides; `KEY` stands for a stock record's key.
+        words: What it is told besides; `KEY` stands for a stock record's key, `PUT_ASIDE` for
+            that of one in quarantine.
         code: How it ends.
         reads: Whether it only reads, and so must not begin a transaction that could write.
         closes: Whether it says that the application's writes are stopped, where that is needed.
@@ -43,6 +44,8 @@ UNDER_WAY = """
     UPDATE inventory_migration.migration SET state = 'running';
 """
 
+PUT_ASIDE = "SELECT min(key_text) FROM inventory_migration.outcome WHERE state = 'open'"
+
 STORY = [
     Step("grants", reads=True),
     Step("test", reads=True),
@@ -54,6 +57,8 @@ STORY = [
     Step("resume", closes=True),
     Step("run", ("--workers", "1")),
     Step("show", ("KEY",), reads=True),
+    Step("quarantine list", reads=True),
+    Step("quarantine show", ("PUT_ASIDE",), reads=True),
     Step("validate", reads=True),
     Step("grants", reads=True),
     Step("test", reads=True),
@@ -85,7 +90,10 @@ def tell(
     for step in STORY:
         if step.before:
             database.psql(step.before)
-        words = [key if word == "KEY" else word for word in step.words]
+        named = {"KEY": key}
+        if "PUT_ASIDE" in step.words:
+            named["PUT_ASIDE"] = database.psql(PUT_ASIDE)
+        words = [named.get(word, word) for word in step.words]
         if step.closes and mapping.needs_write_stop:
             words.append("--write-stop")
         yield step, im(*step.command.split(), *words, "--mapping", path, *options, code=step.code)

@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "inventory_migration"
 LAYERS = [
     {"cli", "definitions", "dashboard"},
     {"defs"},
-    {"verbs", "steering", "inquiries"},
+    {"verbs", "steering", "quarantine", "inquiries"},
     {"audit", "quality", "report"},
     {"engine"},
     {"mapping", "catalog", "demo"},

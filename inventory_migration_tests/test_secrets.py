@@ -76,6 +76,7 @@ def shop(guarded: EmbeddedServer) -> Iterator[Database]:
     with made_database(guarded) as database:
         stage.shop(database, items=12)
         database.psql(f"""
+            UPDATE stock_items SET quantity = NULL WHERE id = 5;
             ALTER DATABASE {database.name} OWNER TO ann; ALTER SCHEMA public OWNER TO ann;
             ALTER TABLE companies OWNER TO ann; ALTER TABLE stock_items OWNER TO ann;
         """)

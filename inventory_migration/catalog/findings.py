@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
 
@@ -18,7 +17,7 @@ from inventory_migration.catalog.tables import (
     table_names,
 )
 from inventory_migration.database import escaped, explain
-from inventory_migration.errors import MappingInvalid
+from inventory_migration.errors import MappingInvalid, nearest
 from inventory_migration.mapping import ColumnOrExpression, StockMapping, TableName
 
 # A write is planned under a lock that an index build or a standby refuses, and by a role that may
@@ -141,7 +140,7 @@ class Findings:
         """
         missing = {where: name for where, name in wanted.items() if name not in relation.columns}
         for where, name in missing.items():
-            hint = _nearest(name, relation.columns)
+            hint = nearest(name, relation.columns)
             self.problem(where, f"table {relation.name} has no column {name}{hint}{otherwise}")
         return not missing
 
@@ -195,7 +194,7 @@ class Findings:
                     "it needs",
                 )
             elif required:
-                hint = _nearest(str(name), table_names(self.connection))
+                hint = nearest(str(name), table_names(self.connection))
                 self.problem(where, f"there is no table {name}{hint}")
             return None
         for objection in found.objections:
@@ -216,9 +215,3 @@ _LONGEST_NAME = sa.text("SELECT current_setting('max_identifier_length')")
 
 def _first_line(error: sa.exc.DBAPIError) -> str:
     return str(error.orig).strip().partition("\n")[0]
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    lowered = {other.lower(): other for other in known}
-    close = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.6)
-    return f"; did you mean {lowered[close[0]]}?" if close else ""

@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from inventory_migration import __version__
-from inventory_migration.cli import migrations, server, steer
+from inventory_migration.cli import migrations, quarantine, server, steer
 from inventory_migration.cli.session import (
     DATABASE_URL,
     ENV_FILE,
@@ -71,6 +71,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(server.app, name="db")
 _COMMANDS = {**migrations.COMMANDS, **steer.COMMANDS, **server.COMMANDS}
 for _name, (_command, _example) in _COMMANDS.items():

@@ -36,7 +36,10 @@ INTERRUPTED = 130
 """What a shell expects of a program that Ctrl-C ended; a migration that it paused says 4."""
 
 
-_NAMING = "test|grants|run|resume|pause|abort|status|validate|report|rollback|show"
+_NAMING = (
+    "test|grants|run|resume|pause|abort|status|validate|report|rollback|show"
+    "|quarantine (?:list|show|retry|waive)"
+)
 """The commands that are told a mapping's name."""
 
 _MANNERS = {3: "Refused", 4: "Stopped", 5: "Rolled back"}

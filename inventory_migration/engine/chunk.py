@@ -56,6 +56,7 @@ class Bad:
     rule: str
     reason: str
     sqlstate: str | None
+    constraint: str | None = None
 
 
 class ChunkStatements:
@@ -134,6 +135,7 @@ class ChunkStatements:
                 "im_bad_rules": [record.rule for record in bad],
                 "im_bad_reasons": [record.reason for record in bad],
                 "im_bad_states": [record.sqlstate for record in bad],
+                "im_bad_constraints": [record.constraint for record in bad],
             },
         ).scalar_one()
         return list(found or [])
@@ -230,14 +232,16 @@ def write_statement(resolved: ResolvedMapping, migration: Migration) -> str:
             SELECT * FROM ({records}) AS r WHERE r.chunk = ANY(:im_chunks)),
         refused AS (
             SELECT * FROM unnest(CAST(:im_bad AS bigint[]), CAST(:im_bad_rules AS text[]),
-                                 CAST(:im_bad_reasons AS text[]), CAST(:im_bad_states AS text[]))
-                     AS b(position, rule, reason, state)),
+                                 CAST(:im_bad_reasons AS text[]), CAST(:im_bad_states AS text[]),
+                                 CAST(:im_bad_constraints AS text[]))
+                     AS b(position, rule, reason, state, constraint_name)),
         classified AS MATERIALIZED (
             SELECT p.position, p.chunk, {keys},
                    p.row_hash AS planned_hash, p.company_key AS planned_company,
                    f.key_text, f.company_key, f.item_key, f.quantity, f.reserved, f.row_hash,
                    f.held_quantity, f.held_reserved, f.default_location,
                    f.position IS NOT NULL AS live, b.reason, b.state,
+                   b.constraint_name,
                    CASE WHEN b.position IS NOT NULL THEN 'quarantined'
                         WHEN f.position IS NOT NULL THEN f.outcome
                         WHEN {exists} THEN 'quarantined'
@@ -252,19 +256,21 @@ def write_statement(resolved: ResolvedMapping, migration: Migration) -> str:
         moved AS ({shape.apply()}),
         put_aside AS (
             INSERT INTO {SCHEMA}.outcome AS o
-                (migration_id, position, chunk, key_text, outcome, rule, reason, sqlstate, state,
-                 record)
+                (migration_id, position, chunk, key_text, outcome, rule, reason, sqlstate,
+                 constraint_name, state, record)
             SELECT :im_migration_id, position, chunk,
                    COALESCE(key_text, concat_ws(', ', {keys.replace("p.", "c.")})), outcome, rule,
                    COALESCE(reason,
                             CASE rule WHEN 'target_exists' THEN {_DIFFERING} {reasons} END), state,
+                   constraint_name,
                    CASE WHEN outcome = 'quarantined' THEN 'open' END,
                    CASE WHEN outcome = 'quarantined' THEN {row} END
             FROM classified AS c
             WHERE outcome <> 'migrated'
             ON CONFLICT (migration_id, position) DO UPDATE
                 SET chunk = EXCLUDED.chunk, outcome = EXCLUDED.outcome, rule = EXCLUDED.rule,
-                    reason = EXCLUDED.reason, sqlstate = EXCLUDED.sqlstate, state = EXCLUDED.state,
+                    reason = EXCLUDED.reason, sqlstate = EXCLUDED.sqlstate,
+                    constraint_name = EXCLUDED.constraint_name, state = EXCLUDED.state,
                     record = EXCLUDED.record, at = EXCLUDED.at),
         images AS (
             INSERT INTO {SCHEMA}.after_image AS i

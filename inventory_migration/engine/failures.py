@@ -82,6 +82,12 @@ def action_for(state: str | None) -> Action:
     return _ACTIONS.get(state) or _ACTIONS.get(state[:2], Action.STOP)
 
 
+def constraint(error: BaseException) -> str | None:
+    """The constraint that refused, where one did."""
+    original = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+    return original.diag.constraint_name if isinstance(original, psycopg.Error) else None
+
+
 def message(error: BaseException) -> str:
     """The server's own words, with the constraint where one refused, and no statement text."""
     original = error.orig if isinstance(error, sa.exc.DBAPIError) else error

@@ -11,7 +11,14 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from inventory_migration.engine.chunk import Bad, ChunkStatements
-from inventory_migration.engine.failures import SUPPRESSED, Action, action_for, message, sqlstate
+from inventory_migration.engine.failures import (
+    SUPPRESSED,
+    Action,
+    action_for,
+    constraint,
+    message,
+    sqlstate,
+)
 
 
 def write_without_bad(
@@ -98,7 +105,7 @@ def _refusal(
         state = sqlstate(error)
         if action_for(state) is not Action.ISOLATE:
             raise
-        return Bad(first, "refused_by_server", message(error), state)
+        return Bad(first, "refused_by_server", message(error), state, constraint(error))
     if swallowed:
         _forget(connection)
         return Bad(

@@ -8,6 +8,7 @@ to do with an error do not belong here.
 
 from inventory_migration.errors.base import (
     MigrationError,
+    nearest,
 )
 from inventory_migration.errors.commands import (
     CommandUnclear,
@@ -53,6 +54,7 @@ from inventory_migration.errors.migrations import (
     MigrationPaused,
     MigrationRolledBack,
     NothingMigrated,
+    NotInQuarantine,
     RecordUnknown,
     RetriesExhausted,
     RunFailed,
@@ -91,6 +93,7 @@ __all__ = [
     "MigrationHeld",
     "MigrationPaused",
     "MigrationRolledBack",
+    "NotInQuarantine",
     "NothingMigrated",
     "PrivilegeMissing",
     "PrivilegesMissing",
@@ -114,4 +117,5 @@ __all__ = [
     "VerdictNotFinal",
     "VerificationFailed",
     "WritersActive",
+    "nearest",
 ]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class MigrationError(Exception):
     """Base of all conditions that this package reports to its user.
@@ -18,3 +21,10 @@ class MigrationError(Exception):
 def on_one_line(text: str) -> str:
     """A problem as one of several lines: a name that it repeats may have line breaks of its own."""
     return text.replace("\r", "\\r").replace("\n", "\\n")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """What was probably meant, for the end of a sentence; nothing where nothing is near."""
+    lowered = {other.lower(): other for other in known}
+    close = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.6)
+    return f"; did you mean {lowered[close[0]]}?" if close else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from inventory_migration.errors.base import MigrationError
+from inventory_migration.errors.base import MigrationError, on_one_line
 
 
 class GateRefused(MigrationError):
@@ -273,6 +273,20 @@ class RecordUnknown(MigrationError):
         super().__init__(
             f"{mapping}: no stock record with key {key}; give the key as the table holds it, "
             "the parts of a composite key separated by commas"
+        )
+
+
+class NotInQuarantine(MigrationError):
+    """What was asked of a quarantine is not in it, or cannot be done with it; all at once."""
+
+    exit_code = 2
+
+    def __init__(self, *, mapping: str, problems: Sequence[str]) -> None:
+        """List what is wrong, one a line."""
+        self.mapping, self.problems = mapping, tuple(problems)
+        then = f"'inventory-migration quarantine list {mapping}' lists what there is"
+        super().__init__(
+            "\n".join(f"{mapping}: {on_one_line(problem)}; {then}" for problem in problems)
         )
 
 

@@ -20,7 +20,7 @@ from inventory_migration.engine.ledger.tables import (
 )
 from inventory_migration.errors import LedgerTooNew
 
-VERSION = 3
+VERSION = 4
 
 TRANSITIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "migration": {
@@ -42,6 +42,7 @@ TRANSITIONS: dict[str, dict[str, tuple[str, ...]]] = {
 _ADDED = (
     migration.c.failed_verification,
     chunk.c.undoing,
+    outcome.c.constraint_name,
     outcome.c.decision,
     outcome.c.decided_by,
     outcome.c.decided_at,

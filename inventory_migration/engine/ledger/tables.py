@@ -163,6 +163,7 @@ outcome = sa.Table(
     sa.Column("rule", sa.Text),
     sa.Column("reason", sa.Text),
     sa.Column("sqlstate", sa.Text),
+    sa.Column("constraint_name", sa.Text),
     sa.Column("state", sa.Text),
     sa.Column("record", JSONB),
     sa.Column("at", _when, nullable=False, server_default=NOW),
@@ -170,6 +171,19 @@ outcome = sa.Table(
     sa.Column("decided_by", sa.Text),
     sa.Column("decided_at", _when),
 )
+
+# A quarantined record that a later migration takes; `position` is its place there, and is NULL
+# until that has a snapshot, or where the record is gone by then.
+retry = sa.Table(
+    "retry",
+    metadata,
+    _migration_id(primary_key=True),
+    sa.Column("earlier_id", sa.BigInteger, primary_key=True),
+    sa.Column("earlier_position", sa.BigInteger, primary_key=True),
+    sa.Column("position", sa.BigInteger),
+)
+sa.Index("retry_by_position", retry.c.migration_id, retry.c.position)
+sa.Index("retry_of_earlier", retry.c.earlier_id, retry.c.earlier_position)
 
 after_image = sa.Table(
     "after_image",
