@@ -532,6 +532,42 @@ def test_a_mapping_is_found_by_the_name_that_its_file_has(
         named_mapping("other")
 
 
+def test_when_and_how_fast_is_no_part_of_the_hash() -> None:
+    text = MINIMAL + 'health: {max_rows_per_second: 5, window: {from: "22:00", to: "5:00"}}\n'
+    assert parse_mapping(text, "shop.yaml").hash == parse_mapping(MINIMAL, "shop.yaml").hash
+
+
+def test_a_time_of_day_needs_no_quotes() -> None:
+    windows = "[{from: 22:00, to: 05:00}, {days: [sat], from: 0:00, to: 23:59}]"
+    found = parse_mapping(f"{MINIMAL}health: {{window: {windows}}}\n", "shop.yaml")
+    assert [str(window) for window in found.health.window] == [
+        "every day from 22:00 to 05:00 UTC",
+        "sat from 00:00 to 23:59 UTC",
+    ]
+
+
+NO_TIME = 'should be a time of day between quotes, such as "22:00"'
+NO_ZONE = "there is no time zone {}; take one such as Europe/Berlin or UTC"
+
+
+@pytest.mark.parametrize(
+    ("window", "problem"),
+    [
+        ("from: 22, to: 5:00", f"from: {NO_TIME}"),
+        ('from: "24:00", to: "5:00"', f"from: {NO_TIME}"),
+        ("from: 1:00", "to: missing"),
+        ("from: 1:00, to: 2:00, time_zone: Atlantis", "time_zone: " + NO_ZONE.format("Atlantis")),
+        ("from: 1:00, to: 2:00, time_zone: ../UTC", "time_zone: " + NO_ZONE.format("../UTC")),
+        ("from: 1:00, to: 2:00, days: []", "days: is empty"),
+        ("from: 1:00, to: 2:00, days: [monday]", "days.0: should be 'mon', 'tue'"),
+    ],
+)
+def test_a_window_that_makes_no_sense_is_told(window: str, problem: str) -> None:
+    with pytest.raises(MappingInvalid) as refused:
+        parse_mapping(f"{MINIMAL}health: {{window: [{{{window}}}]}}\n", "shop.yaml")
+    assert f"health.window.0.{problem}" in str(refused.value)
+
+
 def test_the_order_of_skip_reasons_is_part_of_the_hash() -> None:
     one, other = '{a: {sql: "true"}, b: {sql: "true"}}', '{b: {sql: "true"}, a: {sql: "true"}}'
     hashes = {

@@ -18,9 +18,10 @@ import sqlalchemy as sa
 from inventory_migration.embedded import EmbeddedServer
 from inventory_migration.engine import control, ledger, plan
 from inventory_migration.engine.chunk import ChunkStatements, Claimed
+from inventory_migration.engine.pacing import MOST_CHUNKS, Pace, Pacing
 from inventory_migration.engine.plan import Start
 from inventory_migration.engine.snapshot import write_snapshot
-from inventory_migration.engine.worker import MOST_CHUNKS, Pace, _Shared, work_phase
+from inventory_migration.engine.worker import _Shared, work_phase
 from inventory_migration.errors import MigrationHeld, MigrationPaused
 from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database
@@ -65,10 +66,13 @@ def test_a_phase_is_not_at_its_end_while_somebody_holds_its_last_chunk(database:
     assert migration is not None
     resolved = plan.read_mapping(database.engine, MAPPING)
     write_snapshot(database.engine, resolved, migration)
+    pacing = Pacing(database.engine, MAPPING, migration, Start())
     with database.engine.connect() as other:
         assert ChunkStatements(resolved, migration).claim(other, 1, 1) == Claimed([1])
         phase = threading.Thread(
-            target=work_phase, args=(database.engine, resolved, migration, 1), daemon=True
+            target=work_phase,
+            args=(database.engine, resolved, migration, 1, pacing),
+            daemon=True,
         )
         phase.start()
         phase.join(1)

@@ -26,6 +26,18 @@ StopAfter = Annotated[
 Workers = Annotated[
     int, typer.Option("--workers", min=1, max=64, help="How many move chunks at the same time.")
 ]
+MaxRowsPerSecond = Annotated[
+    int | None,
+    typer.Option(
+        "--max-rows-per-second",
+        metavar="N",
+        min=1,
+        help="How many records move at most, instead of what the mapping says.",
+    ),
+]
+NoWindow = Annotated[
+    bool, typer.Option("--no-window", help="Work outside of the mapping's window as well.")
+]
 AsSuperuser = Annotated[
     bool,
     typer.Option(
@@ -101,6 +113,8 @@ def run(
     mapping: Mappings = None,
     stop_after: StopAfter = None,
     workers: Workers = 2,
+    max_rows_per_second: MaxRowsPerSecond = None,
+    no_window: NoWindow = False,
     as_superuser: AsSuperuser = False,
     write_stop: WriteStop = False,
 ) -> None:
@@ -116,6 +130,8 @@ def run(
             "explicit": True,
             "stop_after": stop_after,
             "workers": workers,
+            "max_rows_per_second": max_rows_per_second,
+            "no_window": no_window,
             "as_superuser": as_superuser,
             "write_stop": write_stop,
         },
@@ -129,6 +145,8 @@ def resume(
     mapping: Mappings = None,
     stop_after: StopAfter = None,
     workers: Workers = 2,
+    max_rows_per_second: MaxRowsPerSecond = None,
+    no_window: NoWindow = False,
     as_superuser: AsSuperuser = False,
     write_stop: WriteStop = False,
 ) -> None:
@@ -141,6 +159,8 @@ def resume(
             "resume": True,
             "stop_after": stop_after,
             "workers": workers,
+            "max_rows_per_second": max_rows_per_second,
+            "no_window": no_window,
             "as_superuser": as_superuser,
             "write_stop": write_stop,
         },

@@ -3,6 +3,8 @@
 Each step has only those that it has a use for. What an option does belongs in the engine.
 """
 
+from dataclasses import replace
+
 import dagster as dg
 from pydantic import Field
 
@@ -45,7 +47,7 @@ class StartOptions(dg.Config):
 
 
 class WorkOptions(StartOptions):
-    """A start, and how many work."""
+    """A start, how many work, when and how fast."""
 
     workers: int = Field(
         default=2,
@@ -53,10 +55,26 @@ class WorkOptions(StartOptions):
         le=64,
         description="Threads that move chunks at the same time, each on a connection of its own.",
     )
+    max_rows_per_second: int | None = Field(
+        default=None,
+        ge=1,
+        description="How many records move at most, instead of what the mapping says.",
+    )
+    no_window: bool = Field(
+        default=False, description="Work outside of the mapping's window as well."
+    )
+
+    def start(self, run_id: str) -> Start:
+        """Return the start that these options make."""
+        return replace(
+            super().start(run_id),
+            max_rows_per_second=self.max_rows_per_second,
+            no_window=self.no_window,
+        )
 
 
 class RunOptions(WorkOptions):
-    """A start, how many work, and how far."""
+    """The same, and how far."""
 
     stop_after: str | None = Field(
         default=None,

@@ -27,6 +27,7 @@ from inventory_migration.engine import (
 )
 from inventory_migration.engine.failures import Action, action_for, message, sqlstate
 from inventory_migration.engine.ledger import Migration
+from inventory_migration.engine.pacing import Pacing
 from inventory_migration.engine.plan import Start
 from inventory_migration.engine.thresholds import Exceeded
 from inventory_migration.engine.worker import work_phase
@@ -46,6 +47,8 @@ from inventory_migration.mapping import StockMapping
 logger = logging.getLogger(__name__)
 
 PROGRESS_SECONDS = 3.0
+HOLDING_SECONDS = 60.0
+"""How often progress is told while there is none: a night is long."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,7 @@ def transform_stock(
         engine,
         resolved,
         migration,
+        start,
         stop_after=stop_after,
         workers=workers,
         watcher=watcher,
@@ -142,6 +146,7 @@ def work(
     engine: sa.Engine,
     resolved: ResolvedMapping,
     migration: Migration,
+    start: Start,
     *,
     stop_after: str | None = None,
     workers: int = 2,
@@ -151,11 +156,12 @@ def work(
 
     The caller holds the claim on the target.
     """
+    pacing = Pacing(engine, resolved.mapping, migration, start)
     try:
         snapshot.write_snapshot(engine, resolved, migration)
         set_running(engine, migration)
         for number, phase in _phases(engine, migration):
-            _work_one_phase(engine, resolved, migration, number, phase, workers, watcher)
+            _work_one_phase(engine, resolved, migration, number, phase, pacing, workers, watcher)
             stop = thresholds.exceeded(engine, resolved, migration)
             if stop is not None:
                 _act(engine, resolved, migration, stop)
@@ -190,6 +196,8 @@ def work(
         # Ctrl-C or Dagster's Terminate: the workers have been stopped and have rolled back.
         control.pause(engine, migration.migration_id, reason="interrupted")
         raise
+    finally:
+        pacing.close()
 
 
 def set_running(engine: sa.Engine, migration: Migration) -> None:
@@ -224,6 +232,7 @@ def _work_one_phase(
     migration: Migration,
     number: int,
     phase: str,
+    pacing: Pacing,
     workers: int,
     watcher: Watcher | None,
 ) -> None:
@@ -233,7 +242,7 @@ def _work_one_phase(
     def watch() -> bool:
         nonlocal told
         now = time.monotonic()
-        if now - told < PROGRESS_SECONDS:
+        if now - told < (HOLDING_SECONDS if pacing.holding else PROGRESS_SECONDS):
             return True
         told = now
         state = progress(engine, migration, phase, now - began, base)
@@ -254,7 +263,7 @@ def _work_one_phase(
             watcher(state)
         return thresholds.exceeded(engine, resolved, migration) is None
 
-    work_phase(engine, resolved, migration, number, workers=workers, watch=watch)
+    work_phase(engine, resolved, migration, number, pacing, workers=workers, watch=watch)
     if watcher is not None:
         watcher(progress(engine, migration, phase, time.monotonic() - began, base))
 

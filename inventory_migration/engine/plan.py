@@ -52,6 +52,8 @@ class Start:
         resume: An operator asked to go on, which lifts a pause.
         as_superuser: Triggers of the application may run with a superuser's rights.
         write_stop: The application's writes rest, so that the verdict can be final.
+        max_rows_per_second: How many records move at most, instead of what the mapping says.
+        no_window: Work may go on outside of the mapping's window.
     """
 
     run_id: str | None = None
@@ -59,6 +61,8 @@ class Start:
     resume: bool = False
     as_superuser: bool = False
     write_stop: bool = False
+    max_rows_per_second: int | None = None
+    no_window: bool = False
 
 
 def read_mapping(engine: sa.Engine, mapping: StockMapping) -> ResolvedMapping:

@@ -86,7 +86,7 @@ def reconcile(
         # Under a write stop a last pass follows that no writer can be older than.
         if sweep(engine, resolved, migration, drain=not start.write_stop) == 0:
             break
-        phases.work(engine, resolved, migration, workers=workers)
+        phases.work(engine, resolved, migration, start, workers=workers)
     with engine.begin() as connection:
         gates.open_gate(connection, resolved, "reconciliation_report", run_id=start.run_id)
     return Reconciled(migration, _close(engine, resolved, migration, start), True)

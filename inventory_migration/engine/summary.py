@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped
-from inventory_migration.engine import canonical, columns, ledger
+from inventory_migration.engine import canonical, columns, health, ledger
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.errors import RecordUnknown
 
@@ -161,6 +161,7 @@ def list_migrations(
     if not ledger.installed(connection):
         return []
     rows = connection.execute(_LIST, {"mapping": mapping})
+    looks = health.last_looks(connection)
     return [
         {
             "migration_id": row.migration_id,
@@ -176,6 +177,7 @@ def list_migrations(
             "finished_at": row.finished_at.isoformat() if row.finished_at else None,
             "elapsed_seconds": round(float(row.elapsed_seconds), 3),
             "working": bool(row.working),
+            "health": looks.get(row.migration_id),
         }
         for row in rows
     ]

@@ -1,4 +1,4 @@
-"""The loop that works a phase off: claim, pace, retry, isolate; and the threads it runs in.
+"""The loop that works a phase off: claim, retry, isolate; and the threads it runs in.
 
 Workers run in threads while the calling thread only waits, because an interrupt (Ctrl-C, Dagster's
 Terminate) reaches the main thread alone: it tells the workers to stop and cancels what they have
@@ -25,6 +25,7 @@ from inventory_migration.engine.chunk import ChunkStatements, Claimed, Finished
 from inventory_migration.engine.failures import SUPPRESSED, Action, action_for, message, sqlstate
 from inventory_migration.engine.isolation import write_without_bad
 from inventory_migration.engine.ledger import Migration
+from inventory_migration.engine.pacing import POLL_SECONDS, Pace, Pacing, Turn
 from inventory_migration.errors import (
     ControlTotalsDiffer,
     MigrationError,
@@ -34,36 +35,12 @@ from inventory_migration.errors import (
 
 logger = logging.getLogger(__name__)
 
-MOST_CHUNKS = 50
-POLL_SECONDS = 0.1
 RECONNECT_SECONDS = 60.0
 """How long a server may be away: a restart takes seconds, a standby's take-over a minute."""
 
 
 class _Suppressed(MigrationError):
     """A trigger or rule swallowed writes without an error; the chunk is taken apart next time."""
-
-
-@dataclass
-class Pace:
-    """How many chunks one transaction takes, so that it lasts as long as the mapping wants."""
-
-    target_seconds: float
-    chunks: float = 1.0
-
-    def took(self, chunks: int, seconds: float) -> None:
-        """Follow a transaction that committed: at most half as many again, down at once."""
-        fitting = chunks * self.target_seconds / max(seconds, 1e-4)
-        self.chunks = max(1.0, min(fitting, self.chunks * 1.5, MOST_CHUNKS))
-
-    def shrink(self) -> None:
-        """Take half as much after a lock timeout or a cancel."""
-        self.chunks = max(1.0, self.chunks / 2)
-
-    @property
-    def limit(self) -> int:
-        """How many chunks to claim next."""
-        return int(self.chunks)
 
 
 @dataclass
@@ -96,6 +73,7 @@ def work_phase(
     resolved: ResolvedMapping,
     migration: Migration,
     phase: int,
+    pacing: Pacing,
     *,
     workers: int = 2,
     watch: Callable[[], bool] | None = None,
@@ -107,6 +85,7 @@ def work_phase(
         resolved: The mapping with its types.
         migration: The migration, whose snapshot exists.
         phase: Number of the phase.
+        pacing: What restrains the workers; tended here.
         workers: Threads on this machine.
         watch: Called every few tenths of a second by the waiting thread; False stops the workers.
 
@@ -118,18 +97,23 @@ def work_phase(
     statements = ChunkStatements(resolved, migration)
     threads = [
         threading.Thread(
-            target=_work, args=(engine, statements, phase, shared), name=f"worker-{number}"
+            target=_work,
+            args=(engine, statements, phase, shared, pacing),
+            name=f"worker-{number}",
         )
         for number in range(1, workers + 1)
     ]
     try:
+        # Nobody begins before it is known whether they may.
+        if not pacing.tend():
+            return
         for thread in threads:
             thread.start()
         while any(thread.is_alive() for thread in threads):
             threads[0].join(POLL_SECONDS)
             if not threads[0].is_alive():
                 time.sleep(POLL_SECONDS / 10)
-            if watch is not None and not shared.stop.is_set() and not watch():
+            if not shared.stop.is_set() and not (pacing.tend() and (watch is None or watch())):
                 shared.stop.set()
     except BaseException:
         shared.stop.set()
@@ -143,7 +127,13 @@ def work_phase(
         raise shared.failure
 
 
-def _work(engine: sa.Engine, statements: ChunkStatements, phase: int, shared: _Shared) -> None:
+def _work(
+    engine: sa.Engine,
+    statements: ChunkStatements,
+    phase: int,
+    shared: _Shared,
+    pacing: Pacing,
+) -> None:
     pace = Pace(statements.resolved.mapping.chunk.target_ms / 1000)
     attempts, lost_at = 0, 0.0
     while not shared.stop.is_set():
@@ -154,9 +144,12 @@ def _work(engine: sa.Engine, statements: ChunkStatements, phase: int, shared: _S
                 with shared.lock:
                     shared.connections[threading.get_ident()] = connection
                 try:
-                    while not shared.stop.is_set():
-                        if not _turn(connection, statements, phase, pace, shared):
-                            return
+                    while (turn := pacing.admit(pace.limit, shared.stop)) is not None:
+                        try:
+                            if not _take(turn, connection, statements, phase, pace, shared):
+                                return
+                        finally:
+                            pacing.finish(turn)
                         attempts = 0
                 finally:
                     with shared.lock:
@@ -195,7 +188,8 @@ def _require_same_server(connection: sa.Connection, migration_id: int) -> None:
         raise ServerRestarted(since=since)
 
 
-def _turn(
+def _take(
+    turn: Turn,
     connection: sa.Connection,
     statements: ChunkStatements,
     phase: int,
@@ -210,7 +204,7 @@ def _turn(
         if control.enter(connection, statements.migration_id) != "run":
             connection.rollback()
             return False
-        claimed = statements.claim(connection, phase, pace.limit)
+        claimed = statements.claim(connection, phase, turn.chunks)
         if claimed is None:
             left = _pending(connection, statements.migration_id, phase)
             connection.rollback()
@@ -233,6 +227,7 @@ def _turn(
         _note_attempt(connection, statements, claimed, state)
         return True
     seconds = time.monotonic() - started
+    turn.rows = sum(chunk.records for chunk in finished)
     pace.took(len(claimed.numbers), seconds)
     _tell(statements.migration_id, finished, seconds)
     return True

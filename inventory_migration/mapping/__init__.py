@@ -4,6 +4,7 @@ Nothing here knows a database.
 """
 
 from inventory_migration.mapping.files import load_mapping, named_mapping, parse_mapping
+from inventory_migration.mapping.health import Health, Window
 from inventory_migration.mapping.limits import Gates, Thresholds
 from inventory_migration.mapping.model import (
     Company,
@@ -37,6 +38,7 @@ __all__ = [
     "Expression",
     "Gates",
     "Generated",
+    "Health",
     "Link",
     "LocationColumn",
     "Locations",
@@ -51,6 +53,7 @@ __all__ = [
     "TableName",
     "Thresholds",
     "ValueOrExpression",
+    "Window",
     "load_mapping",
     "named_mapping",
     "parse_mapping",

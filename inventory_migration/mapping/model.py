@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from inventory_migration.mapping.health import Health
 from inventory_migration.mapping.limits import Gates, Thresholds
 from inventory_migration.mapping.parts import (
     Action,
@@ -172,6 +173,7 @@ class StockMapping(Part):
     chunk: Chunk = Field(default_factory=Chunk)
     thresholds: Thresholds = Field(default_factory=Thresholds)
     gates: Gates = Field(default_factory=Gates)
+    health: Health = Field(default_factory=Health)
     guard: bool = False
     touch: dict[str, ValueOrExpression] = Field(default_factory=dict)
 
@@ -249,9 +251,9 @@ class StockMapping(Part):
     def hash(self) -> str:
         """SHA-256 of what the mapping says, whatever its file's layout and comments."""
         said = self.model_dump(mode="json", by_alias=True)
-        # How much is tolerated, and who is told, is no part of what moves: an operator may change
-        # it while a migration stands still.
-        del said["thresholds"]
+        # How much is tolerated, who is told, when and how fast: no part of what moves, and an
+        # operator may change it while a migration stands still.
+        del said["thresholds"], said["health"]
         # The first reason that fits decides, so their order is part of what is said.
         said["source"]["skip"] = list(said["source"]["skip"].items())
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()

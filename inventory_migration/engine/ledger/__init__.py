@@ -73,6 +73,7 @@ __all__ = [
     "retry",
     "set_state",
     "snapshot_exists",
+    "table_exists",
     "transition",
     "version",
     "warning",

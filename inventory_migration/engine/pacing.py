@@ -1,0 +1,218 @@
+"""How fast workers may go, and whether they may go at all: chunks to a turn, limit, rest, hold.
+
+The workers of one process share a `Pacing`. Each asks it for a turn before its transaction, and
+waits there while nothing is open at the server; the thread that waits for the workers tends it. The
+clock is given, so that it can be tried out. What is looked at, and kept for `status`, is in
+`health.py`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import sqlalchemy as sa
+
+from inventory_migration.engine import control, health
+from inventory_migration.engine.health import Reason, Verdict
+from inventory_migration.engine.ledger import Migration
+from inventory_migration.engine.plan import Start
+from inventory_migration.mapping import Health, StockMapping
+from inventory_migration.mapping.health import opens_at
+
+logger = logging.getLogger(__name__)
+
+MOST_CHUNKS = 50
+POLL_SECONDS = 0.1
+ASK_SECONDS = 0.5
+"""How often a process whose workers wait asks whether they should wait any longer."""
+
+
+@dataclass
+class Pace:
+    """How many chunks one transaction takes, so that it lasts as long as the mapping wants."""
+
+    target_seconds: float
+    chunks: float = 1.0
+
+    def took(self, chunks: int, seconds: float) -> None:
+        """Follow a transaction that committed: at most half as many again, down at once."""
+        fitting = chunks * self.target_seconds / max(seconds, 1e-4)
+        self.chunks = max(1.0, min(fitting, self.chunks * 1.5, MOST_CHUNKS))
+
+    def shrink(self) -> None:
+        """Take half as much after a lock timeout or a cancel."""
+        self.chunks = max(1.0, self.chunks / 2)
+
+    @property
+    def limit(self) -> int:
+        """How many chunks to claim next."""
+        return int(self.chunks)
+
+
+class RateLimit:
+    """So many records per second, whoever moves them.
+
+    Records are reserved before they are moved, each reservation in the place of the one before it:
+    within any stretch of time no more begin to move than fit into it, and one reservation.
+    """
+
+    def __init__(self, rows_per_second: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin with nothing reserved."""
+        self.rows_per_second = rows_per_second
+        self._clock = clock
+        self._free = clock()
+        self._lock = threading.Lock()
+
+    def reserve(self, rows: int) -> tuple[float, float]:
+        """Reserve records; returns when they may move, and when the next ones may."""
+        with self._lock:
+            begin = max(self._clock(), self._free)
+            self._free = begin + rows / self.rows_per_second
+            return begin, self._free
+
+    def settle(self, reserved: tuple[float, float], rows: int) -> None:
+        """Give back what was reserved and did not move, unless somebody has reserved since."""
+        begin, end = reserved
+        with self._lock:
+            if self._free == end:
+                self._free = begin + rows / self.rows_per_second
+
+
+@dataclass
+class Turn:
+    """A worker's leave for one transaction, and what came of it.
+
+    Attributes:
+        chunks: How many it may take at most.
+        reserved: Its place under the limit of records per second, where there is one.
+        rows: How many records it moved.
+    """
+
+    chunks: int
+    reserved: tuple[float, float] | None = None
+    rows: int = 0
+
+
+class Pacing:
+    """What restrains the workers of one process, now."""
+
+    def __init__(
+        self,
+        engine: sa.Engine,
+        mapping: StockMapping,
+        migration: Migration,
+        start: Start,
+        *,
+        calendar: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """Take the limits from the mapping, and from whoever starts.
+
+        Args:
+            engine: The migrated database.
+            mapping: The mapping, whose limits count.
+            migration: The migration.
+            start: Who starts: may limit the rate, and lift the window.
+            calendar: What time it is.
+        """
+        self._limits: Health = mapping.health
+        self._windows = [] if start.no_window else self._limits.window
+        self._chunk_rows = mapping.chunk.rows
+        rate = start.max_rows_per_second or self._limits.max_rows_per_second
+        self._rate = RateLimit(rate) if rate else None
+        self._calendar = calendar
+        self._migration = migration
+        self._watch = health.Watch(engine, migration)
+        self._verdict = Verdict()
+        self._asked = time.monotonic()
+        self._opens: datetime | None = None
+
+    @property
+    def holding(self) -> Verdict | None:
+        """Why nobody may begin anything; None where they may."""
+        return self._verdict if self._verdict.level == "hold" else None
+
+    def admit(self, chunks: int, stop: threading.Event) -> Turn | None:
+        """Wait until a worker may begin a transaction; None where it should stop.
+
+        Args:
+            chunks: How many it would take.
+            stop: Ends the wait.
+        """
+        turn = Turn(chunks)
+        if self._rate is not None:
+            fitting = self._rate.rows_per_second // self._chunk_rows
+            turn.chunks = max(1, min(chunks, fitting))
+            turn.reserved = self._rate.reserve(turn.chunks * self._chunk_rows)
+        while self.holding or (turn.reserved and turn.reserved[0] > time.monotonic()):
+            if stop.wait(POLL_SECONDS if self.holding else self._due(turn)):
+                return None
+        return None if stop.is_set() else turn
+
+    def finish(self, turn: Turn) -> None:
+        """Take note of what came of a turn."""
+        if self._rate is not None and turn.reserved is not None:
+            self._rate.settle(turn.reserved, turn.rows)
+
+    def tend(self) -> bool:
+        """Look where it is time to; False where the workers should stop, as somebody asked for."""
+        verdict = self._judged()
+        if verdict != self._verdict:
+            self._verdict = verdict
+            _tell(self._migration, verdict)
+        self._watch.keep(verdict, self._figures())
+        now = time.monotonic()
+        if (verdict.level == "well" and self._rate is None) or now - self._asked < ASK_SECONDS:
+            return True
+        # Workers that wait do not see what is desired.
+        self._asked = now
+        with suppress(sa.exc.DBAPIError):
+            return self._watch.ask(control.desired_state) == "run"
+        return True
+
+    def close(self) -> None:
+        """Look no more."""
+        self._watch.close()
+
+    def _due(self, turn: Turn) -> float:
+        assert turn.reserved is not None  # noqa: S101 - asked for only where it is
+        return min(POLL_SECONDS, max(0.0, turn.reserved[0] - time.monotonic()))
+
+    def _judged(self) -> Verdict:
+        now = self._calendar()
+        if self._windows and not any(window.is_open(now) for window in self._windows):
+            if self._opens is None or self._opens <= now:
+                self._opens = opens_at(self._windows, now)
+            windows = " or ".join(map(str, self._windows))
+            text = f"outside of the window ({windows}), which opens {self._when()}"
+            return Verdict((Reason("window", "hold", text),))
+        self._opens = None
+        return Verdict()
+
+    def _when(self) -> str:
+        if self._opens is None:
+            return "no more"
+        zone = ZoneInfo(self._windows[0].time_zone)
+        return self._opens.astimezone(zone).isoformat(" ", "minutes")
+
+    def _figures(self) -> dict[str, object]:
+        """What workers are bound to whatever is looked at."""
+        return {
+            "max_rows_per_second": self._rate.rows_per_second if self._rate else None,
+            "window": [str(window) for window in self._windows],
+        }
+
+
+def _tell(migration: Migration, verdict: Verdict) -> None:
+    """Say once that workers are restrained, or no longer."""
+    extra = {"migration_id": migration.migration_id}
+    if verdict.level == "well":
+        logger.info("nothing holds the migration back any more", extra=extra)
+    else:
+        logger.warning("%s: %s", verdict.level, verdict, extra=extra)
