@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from inventory_migration import verbs
 from inventory_migration.catalog import resolve
 from inventory_migration.engine import (
     ledger,
@@ -77,6 +78,33 @@ def undoable(
         for found in list_migrations(target, mapping)
         if found["state"] in rollback.UNDOABLE and migration_id in {None, found["migration_id"]}
     ]
+
+
+def foretell_rollback(
+    target: Target, mapping: StockMapping, *, migration_id: int | None = None
+) -> dict[str, Any]:
+    """What a rollback would do, in the shape of its own summary, and each conflict it would list.
+
+    Raises:
+        MappingInvalid: There is no migration of that id, or the mapping does not fit the database.
+        StartRefused: The migration of that id cannot be undone.
+    """
+    with verbs.one_moment(target) as (connection, _):
+        resolved = resolve(connection, mapping)
+        wanted, found = rollback.foretell(connection, resolved, migration_id=migration_id)
+    return {
+        "migration_id": wanted[-1].migration_id if wanted else None,
+        "mapping": mapping.name,
+        "state": wanted[-1].state if wanted else None,
+        "changed": False,
+        "migrations": [migration.migration_id for migration in wanted],
+        "undone": {
+            "records": found["records"],
+            "kept": len(found["conflicts"]),
+            "locations": found["locations"],
+        },
+        **{name: found[name] for name in ("conflicts", "touched_since", "locations_kept")},
+    }
 
 
 def abortable(target: Target, mapping: str) -> dict[str, Any] | None:

@@ -40,6 +40,7 @@ from inventory_migration.engine import (
     statements,
     subjects,
     summary,
+    trail,
 )
 from inventory_migration.engine.ledger import Migration
 from inventory_migration.engine.plan import Start
@@ -314,12 +315,19 @@ def roll_back(
     migration_id: int | None = None,
     reason: str = "asked to",
 ) -> dict[str, Any]:
-    """Undo a mapping's migrations, newest first, or one by id; see `rollback.roll_back`."""
+    """Undo a mapping's migrations, newest first, or one by id; see `rollback.roll_back`.
+
+    Returns:
+        The summary, and what was listed on the way; see `trail.undone`.
+    """
     with control.Claim(target.engine) as claim:
         undone = rollback.roll_back(
             target.engine, mapping, claim, migration_id=migration_id, reason=reason
         )
-    return _summary(target, mapping, undone[-1] if undone else None, changed=bool(undone))
+    found = _summary(target, mapping, undone[-1] if undone else None, changed=bool(undone))
+    with target.reader.connect() as connection:
+        listed = trail.undone(connection, [migration.migration_id for migration in undone])
+    return {**found, **listed}
 
 
 def migrate_existing_stock_to_default_location(

@@ -64,6 +64,7 @@ STORY = [
     Step("test", reads=True),
     Step("report", reads=True),
     Step("report", ("--summary",), reads=True),
+    Step("rollback", ("--dry-run",), reads=True),
     Step("rollback", ("--yes",)),
     Step("run", ("--stop-after", "pilot"), code=4),
     Step("abort", ("--yes", "--reason", 'it\'s "over"; %s')),

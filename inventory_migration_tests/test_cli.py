@@ -155,9 +155,31 @@ def test_every_command_answers_a_program_with_one_object(tmp_path: Path) -> None
     assert [(found["migration_id"], found["state"]) for found in listed] == [(1, "verified")]
     report = answer("report", "stock_items", "--out", tmp_path / "out")
     assert Path(report["report"]["json"]).parent == tmp_path / "out"
+    foretold = answer("rollback", "stock_items", "--dry-run")
     undone = answer("rollback", "stock_items", "--id", 1, "--yes")
     assert (undone["state"], undone["undone"]["records"]) == ("rolled_back", 396)
+    assert undone.keys() >= SUMMARY | {"conflicts", "touched_since", "locations_kept"}
+    assert (foretold["state"], foretold["undone"]) == ("verified", undone["undone"])
     assert answer("rollback", "stock_items", "--yes")["changed"] is False
+
+
+def test_conflicts_of_a_rollback_are_told_before_and_after_it(
+    shop: Database, tmp_path: Path
+) -> None:
+    mapping = ["--mapping", mapping_file(tmp_path)]
+    assert "Nothing to do" in im("rollback", *mapping, "--dry-run").stdout
+    im("run", *mapping)
+    shop.psql(
+        "INSERT INTO locations (company_id, name) VALUES (1, 'Shelf');"
+        "UPDATE stock_items SET location_id = (SELECT max(id) FROM locations) WHERE id = 4;"
+        "CREATE TABLE bins (location_id bigint REFERENCES locations);"
+        "INSERT INTO bins SELECT min(id) FROM locations"
+    )
+    for words, code in (("--dry-run", 3), ("--yes", 0)):
+        told = im("rollback", *mapping, words, code=code).stdout
+        assert re.search(r"^ *4 +moved since +location_id +1 +\d+", told, re.MULTILINE), told
+        assert re.search(r"^ *1 +1 +bins\.location_id", told, re.MULTILINE), told
+    assert im("rollback", *mapping, "--dry-run").stdout.startswith("Nothing to do")
 
 
 def test_an_empty_inventory_ends_0_on_every_verb(shop: Database, tmp_path: Path) -> None:

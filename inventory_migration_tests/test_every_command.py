@@ -116,7 +116,7 @@ def test_every_command_works_for_a_worker_that_owns_nothing(
         shown = result.stderr + ("" if script else result.stdout)
         assert not {"\x1b", "\u202e", "\u2066", "\r"} & set(shown), step
         assert "Traceback" not in result.stderr
-        if step.command == "rollback":
+        if step.command == "rollback" and not step.reads:
             assert "0 records kept" in result.stdout
             assert stock(database) == before
     assert "every record is accounted for" in said["validate",].stdout

@@ -74,6 +74,9 @@ def test_a_rollback_stands_against_every_start_but_an_explicit_one(database: Dat
     stage.shop(database)
     before = database.psql("SELECT * FROM stock_items ORDER BY id")
     assert execute(database).success
+    foretold = execute(database, "rollback_shop", **config(dry_run=True))
+    assert outputs(foretold)["records_undone"] == 30
+    assert database.psql(LOCATED) == "30"
     undone = execute(database, "rollback_shop", **config(reason="wrong day"))
     assert undone.success
     assert outputs(undone)["records_undone"] == 30

@@ -156,6 +156,7 @@ def test_an_older_ledger_is_given_what_it_lacks_and_keeps_what_it_has(
         "DROP TABLE inventory_migration.health, inventory_migration.level_image",
         "ALTER TABLE inventory_migration.migration DROP COLUMN failed_verification",
         "ALTER TABLE inventory_migration.chunk DROP COLUMN undoing",
+        "ALTER TABLE inventory_migration.conflict DROP COLUMN columns, DROP COLUMN reason",
         "DELETE FROM inventory_migration.transition "
         "WHERE from_state IN ('aborted', 'undone', 'waived') OR to_state = 'paused'",
         "UPDATE inventory_migration.version SET version = 1",
@@ -167,6 +168,7 @@ def test_an_older_ledger_is_given_what_it_lacks_and_keeps_what_it_has(
     assert (found.migration_id, found.failed_verification) == (migration_id, None)
     assert connection.execute(sa.select(ledger.chunk.c.undoing)).all() == []
     assert connection.execute(sa.select(ledger.health)).all() == []
+    assert connection.execute(sa.select(ledger.conflict)).all() == []
     ledger.set_state(connection, migration_id, "paused")
     ledger.set_state(connection, migration_id, "aborted")
     ledger.set_state(connection, migration_id, "rolling_back")
@@ -216,7 +218,7 @@ def subject_row(connection: sa.Connection, subject: str, state: str) -> sa.Updat
         ("migration", "verified", "failed"),
         ("migration", "verified", "rolled_back"),
         ("migration", "rolling_back", "running"),
-        ("migration", "rolling_back", "verified"),
+        ("migration", "rolling_back", "held"),
         ("migration", "rolled_back", "running"),
         ("migration", "rolled_back", "rolling_back"),
         ("migration", "rolled_back", "planned"),

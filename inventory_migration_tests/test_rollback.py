@@ -5,10 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
-from inventory_migration.engine import control, ledger, rollback
+from inventory_migration import inquiries, verbs
+from inventory_migration.engine import control, ledger, rollback, summary
 from inventory_migration.engine.plan import Start
 from inventory_migration.errors import MappingInvalid, StartRefused
 from inventory_migration_tests import stage
@@ -24,6 +27,28 @@ def undo(
 ) -> list[ledger.Migration]:
     with control.Claim(database.engine) as claim:
         return rollback.roll_back(database.engine, mapping, claim, migration_id=migration_id)
+
+
+def target(database: Database) -> verbs.Target:
+    """What a command works on, with the rights of whoever migrates."""
+    return verbs.open_target(getattr(database, "worker_url", database.url))
+
+
+def foretell(
+    database: Database,
+    mapping: stage.StockMapping = stage.MAPPING,
+    migration_id: int | None = None,
+) -> dict[str, Any]:
+    """What a dry run says."""
+    return inquiries.foretell_rollback(target(database), mapping, migration_id=migration_id)
+
+
+def undone(database: Database, migration_id: int = 1) -> dict[str, int]:
+    """What the ledger says has been undone."""
+    with database.engine.connect() as connection:
+        found = ledger.find(connection, migration_id=migration_id)
+        told = summary.summarize(connection, found, mapping="shop", changed=True)
+    return dict(told["undone"])
 
 
 def test_every_column_is_as_it_was_and_the_locations_are_gone(database: Database) -> None:
@@ -194,3 +219,102 @@ def test_a_killed_rollback_goes_on_where_it_was(database: Database) -> None:
     undo(database)
     assert stage.table(database, "stock_items", PLACED) == before
     assert database.psql("SELECT count(location_id) FROM stock_items") == "0"
+
+
+def test_a_dry_run_says_what_would_happen_and_writes_nothing(database: Database) -> None:
+    stage.shop(database, companies=2, items=8)
+    stage.migrate(database)
+    database.psql(
+        "INSERT INTO locations (company_id, name) VALUES (1, 'Shelf');"
+        "UPDATE stock_items SET location_id = 3 WHERE id = 3;"
+        "UPDATE stock_items SET quantity = 99 WHERE id = 5;"
+        "UPDATE stock_items SET location_id = NULL WHERE id = 7;"
+        "DELETE FROM stock_items WHERE id = 2;"
+        "CREATE TABLE bins (location_id bigint REFERENCES locations);"
+        "INSERT INTO bins VALUES (2)"
+    )
+    written = "SELECT pg_current_snapshot(), sum(xmin::text::bigint) FROM inventory_migration.chunk"
+    before = database.psql(written)
+    told = inquiries.foretell_rollback(target(database), stage.MAPPING)
+    assert database.psql(written) == before
+    assert (told["changed"], told["migrations"], told["state"]) == (False, [1], "verified")
+    assert told["undone"] == {"records": 5, "kept": 1, "locations": 1}
+    assert told["conflicts"] == [
+        {
+            "migration_id": 1,
+            "key": "3",
+            "kind": "moved_since",
+            "column": "location_id",
+            "written": "1",
+            "found": "3",
+            "reason": None,
+        }
+    ]
+    assert told["touched_since"] == ["5"]
+    assert told["locations_kept"] == [
+        {"company_key": "2", "location_key": "2", "referred_by": ["bins.location_id"]}
+    ]
+    done = verbs.roll_back(target(database), stage.MAPPING)
+    for name in ("migration_id", "undone", "conflicts", "touched_since", "locations_kept"):
+        assert done[name] == told[name], name
+
+
+def test_a_dry_run_begins_no_transaction_that_could_write(database: Database) -> None:
+    stage.shop(database, items=3)
+    stage.migrate(database)
+    looking, began = target(database), []
+
+    def writing(connection: sa.Connection) -> None:
+        began.append(connection.exec_driver_sql("SHOW transaction_read_only").scalar_one())
+
+    for engine in (looking.engine, looking.reader):
+        sa.event.listen(engine, "begin", writing)
+    assert inquiries.foretell_rollback(looking, stage.MAPPING)["undone"]["records"] == 3
+    assert set(began) == {"on"}
+
+
+def test_a_dry_run_of_several_migrations_counts_a_record_once(database: Database) -> None:
+    stage.shop(database, companies=1, items=4)
+    stage.migrate(database)
+    database.psql("UPDATE stock_items SET location_id = NULL WHERE id IN (1, 2)")
+    stage.migrate(database)
+    told = foretell(database)
+    assert (told["migrations"], told["undone"]["records"]) == ([2, 1], 4)
+    assert foretell(database, migration_id=2)["undone"]["records"] == 2
+    assert foretell(database, migration_id=2)["undone"]["locations"] == 0
+    assert [m.migration_id for m in undo(database)] == [2, 1]
+    assert undone(database)["records"] + undone(database, 2)["records"] == 4
+
+
+def test_a_location_that_any_foreign_key_names_stays_and_is_listed(database: Database) -> None:
+    """By two columns, to a key that is not the primary one, from a partition or from itself."""
+    stage.shop(database, companies=5, items=5)
+    stage.migrate(database)
+    database.psql(
+        "ALTER TABLE locations ADD UNIQUE (company_id, id), ADD number int UNIQUE,"
+        " ADD inside_of bigint REFERENCES locations;"
+        "UPDATE locations SET number = id * 10;"
+        "CREATE TABLE bins (company_id bigint, location_id bigint,"
+        " FOREIGN KEY (company_id, location_id) REFERENCES locations (company_id, id)"
+        " ON DELETE CASCADE);"
+        "INSERT INTO bins VALUES (2, 2);"
+        "CREATE TABLE labels (number int REFERENCES locations (number) ON DELETE SET NULL);"
+        "INSERT INTO labels VALUES (30);"
+        "CREATE TABLE moves (day date, location_id bigint REFERENCES locations)"
+        " PARTITION BY RANGE (day);"
+        "CREATE TABLE moves_now PARTITION OF moves DEFAULT;"
+        "INSERT INTO moves VALUES ('2026-11-26', 4);"
+        "INSERT INTO locations (company_id, name, inside_of) VALUES (5, 'Room', 5)"
+    )
+    told = foretell(database)
+    done = verbs.roll_back(target(database), stage.MAPPING)
+    assert [(kept["location_key"], kept["referred_by"]) for kept in done["locations_kept"]] == [
+        ("2", ["bins.company_id, location_id"]),
+        ("3", ["labels.number"]),
+        ("4", ["moves.location_id"]),
+        ("5", ["locations.inside_of"]),
+    ]
+    assert told["locations_kept"] == done["locations_kept"]
+    assert (told["undone"], done["undone"]["locations"]) == (done["undone"], 1)
+    assert database.psql("SELECT count(*) FROM bins JOIN locations ON id = location_id") == "1"
+    assert database.psql("SELECT number FROM labels") == "30"

@@ -23,6 +23,7 @@ from inventory_migration.engine import (
     prediction,
     proof,
     summary,
+    trail,
 )
 from inventory_migration.engine.plan import Start
 from inventory_migration.engine.reconcile import Reconciled
@@ -31,7 +32,7 @@ from inventory_migration.errors import GateRefused, MigrationPaused
 from inventory_migration.mapping import StockMapping
 from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database, made_database
-from inventory_migration_tests.test_rollback import undo
+from inventory_migration_tests.test_rollback import foretell, undo, undone
 
 pytestmark = pytest.mark.slow
 
@@ -85,6 +86,17 @@ TAKEN_FURTHER = {
     "location_column": "UPDATE stock_items SET location_id = 4 WHERE sku = 'SKU-1'",
     "allocation_json": "UPDATE stock_items SET allocations = '{\"4\": {}}' WHERE sku = 'SKU-1'",
     "stock_level": "UPDATE stock_levels SET location_id = 4 WHERE on_hand = 1",
+}
+# Which column shows it, and what of its text only the value has that we wrote.
+MOVED_COLUMN = {
+    "location_column": "location_id",
+    "allocation_json": "allocations",
+    "stock_level": "location_id",
+}
+WRITTEN = {
+    "location_column": "1",
+    "allocation_json": "SYSTEM_MIGRATION",
+    "stock_level": "location 1",
 }
 LEFT_WRITTEN = {
     "location_column": "SELECT sku FROM stock_items WHERE location_id IS NOT NULL",
@@ -288,7 +300,10 @@ def test_rollback(database: Database, shape: str, keys: str, basis: str) -> None
     mapping = prepared(database, shape, keys, basis)
     before = application(database, mapping)
     stage.migrate(database, mapping)
+    foretold = foretell(database, mapping)
     undo(database, mapping)
+    assert foretold["undone"] == {"records": 28, "kept": 0, "locations": 3}
+    assert undone(database) == foretold["undone"]
     assert placed(database, shape, keys) == []
     assert application(database, mapping) == before
     assert database.psql(query(LEFT_WRITTEN[shape], keys)) == ""
@@ -303,10 +318,16 @@ def test_provenance(database: Database, shape: str, keys: str, basis: str) -> No
     stage.migrate(database, mapping)
     database.psql(f"INSERT INTO locations (company_id, name) VALUES (1, 'Shelf'); "
                   f"{TAKEN_FURTHER[shape]}")  # fmt: skip
+    foretold = foretell(database, mapping)
     undo(database, mapping)
     assert database.psql(query(LEFT_WRITTEN[shape], keys)) == "SKU-1"
-    conflicts = "SELECT kind, ours <> found FROM inventory_migration.conflict"
-    assert database.psql(conflicts) == "moved_since|t"
+    with database.engine.connect() as connection:
+        listed = trail.undone(connection, [1])
+    assert {name: foretold[name] for name in listed} == listed
+    assert foretold["undone"] == undone(database) == {"records": 27, "kept": 1, "locations": 3}
+    (conflict,) = listed["conflicts"]
+    assert (conflict["kind"], conflict["column"]) == ("moved_since", MOVED_COLUMN[shape])
+    assert [WRITTEN[shape] in conflict[name] for name in ("written", "found")] == [True, False]
 
 
 @contract

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inventory_migration.cli import answers, outlook
+from inventory_migration.cli import answers, outlook, rollbacks
 from inventory_migration.cli.session import Mappings, Name, Session, verb
 from inventory_migration.errors import CommandUnclear, MigrationError, NothingMigrated
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from inventory_migration import verbs
     from inventory_migration.mapping import StockMapping
 
@@ -246,15 +248,25 @@ def rollback(
     migration_id: Annotated[
         int | None, typer.Option("--id", metavar="N", help="Only this migration.")
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Say what would go back and what would not; write nothing."),
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> int:
     """Put every column back to what it was, migration by migration, newest first.
 
-    A record that the application moved since is kept, and listed in the report.
+    A record that the application moved since is kept, and listed with what we wrote and what is
+    there now. With --dry-run the exit code is 3 where there is one.
     """
     from inventory_migration import inquiries, verbs
 
     chosen = session.mapping(name, session.mappings(mapping))
+    if dry_run:
+        with session.watched():
+            told = inquiries.foretell_rollback(session.target(), chosen, migration_id=migration_id)
+        session.show(told, rollbacks.foretold)
+        return REFUSED if told["conflicts"] else 0
     target = session.target(announce=True)
     wanted = inquiries.undoable(target, chosen.name, migration_id=migration_id)
     if wanted and not session.confirm(answers.undoing(chosen.name, wanted), yes=yes):
@@ -262,7 +274,7 @@ def rollback(
         return 1
     with session.watched(), _told_beside(session, target, chosen):
         found = verbs.roll_back(target, chosen, migration_id=migration_id)
-    _finish(session, target, chosen, found)
+    _finish(session, target, chosen, found, rollbacks.undone)
     return 0
 
 
@@ -334,9 +346,13 @@ def _told_beside(session: Session, target: verbs.Target, mapping: StockMapping) 
 
 
 def _finish(
-    session: Session, target: verbs.Target, mapping: StockMapping, found: dict[str, Any]
+    session: Session,
+    target: verbs.Target,
+    mapping: StockMapping,
+    found: dict[str, Any],
+    render: Callable[[Console, Any], None] = answers.summary,
 ) -> None:
     from inventory_migration.report.documents import write_report
 
     found["report"] = write_report(target, mapping)
-    session.show(found, answers.summary)
+    session.show(found, render)

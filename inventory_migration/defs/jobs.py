@@ -11,7 +11,7 @@ from typing import Any
 
 import dagster as dg
 
-from inventory_migration import steering, verbs
+from inventory_migration import inquiries, steering, verbs
 from inventory_migration.defs import metadata
 from inventory_migration.defs.assets import step_key
 from inventory_migration.defs.console import KEY
@@ -156,20 +156,19 @@ def _rollback(mapping: StockMapping) -> Job:
         database: dg.ResourceParam[Database],
     ) -> None:
         with reported(database, mapping):
-            done = verbs.roll_back(
+            if config.dry_run:
+                found = inquiries.foretell_rollback(
+                    database.target, mapping, migration_id=config.migration_id
+                )
+                context.add_output_metadata(_undone(found))
+                return
+            found = verbs.roll_back(
                 database.target,
                 mapping,
                 migration_id=config.migration_id,
                 reason=config.reason,
             )
-            context.add_output_metadata(
-                {
-                    **metadata.of_summary(done),
-                    "records_undone": done["undone"]["records"],
-                    "records_kept": done["undone"]["kept"],
-                    "locations_removed": done["undone"]["locations"],
-                }
-            )
+            context.add_output_metadata({**metadata.of_summary(found), **_undone(found)})
 
     return _single(f"rollback_{mapping.name}", roll_back, description, mapping)
 
@@ -256,6 +255,26 @@ def _validation(found: Mapping[str, Any]) -> metadata.Metadata:
         ),
         "expectations_failed": dg.MetadataValue.json(
             {suite: [e["key"] for e in gate["failed"]] for suite, gate in found["gates"].items()}
+        ),
+    }
+
+
+def _undone(found: Mapping[str, Any]) -> metadata.Metadata:
+    """What a rollback did or would do, and what it leaves where it is."""
+    conflicts = ["key", "kind", "column", "written", "found", "reason"]
+    return {
+        "records_undone": found["undone"]["records"],
+        "records_kept": found["undone"]["kept"],
+        "locations_removed": found["undone"]["locations"],
+        "conflicts": metadata.table(
+            conflicts, [[c[name] for name in conflicts] for c in found["conflicts"]]
+        ),
+        "locations_kept": metadata.table(
+            ["location", "company", "referred by"],
+            [
+                [kept["location_key"], kept["company_key"], "; ".join(kept["referred_by"])]
+                for kept in found["locations_kept"]
+            ],
         ),
     }
 

@@ -105,6 +105,10 @@ class RollbackOptions(dg.Config):
         default=None,
         description="The migration to undo; without one all of the mapping's, newest first.",
     )
+    dry_run: bool = Field(
+        default=False,
+        description="Only say what would go back and what would not; write nothing.",
+    )
     reason: str = Field(
         default="asked for in Dagster", description="Why, for the ledger's trail and the report."
     )

@@ -7,6 +7,9 @@ away with the location, as far as they are unchanged. The locations themselves a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedLink, ResolvedMapping, literal
@@ -38,7 +41,12 @@ def is_ours(migration: Migration, alias: str) -> str:
 
 
 def remove_links(
-    connection: sa.Connection, resolved: ResolvedMapping, migration: Migration, locations: str
+    connection: sa.Connection,
+    resolved: ResolvedMapping,
+    migration: Migration,
+    *,
+    goes: str,
+    parameters: Mapping[str, Any],
 ) -> int:
     """Delete our links of locations that go, and of those that we only adopted.
 
@@ -46,7 +54,8 @@ def remove_links(
         connection: The transaction that the locations are removed in.
         resolved: The mapping and its types.
         migration: Whose links.
-        locations: A SELECT of the keys, as text, of the locations that are about to go.
+        goes: The condition over a link `k` that it goes.
+        parameters: What that condition needs.
     """
     removed = 0
     for number, found in enumerate(resolved.links):
@@ -55,17 +64,13 @@ def remove_links(
                 DELETE FROM {found.table.sql} AS t
                 USING {SCHEMA}.location_link AS k
                 WHERE k.migration_id = :im_migration_id AND k.link = :im_link AND NOT k.removed
-                  AND k.record = to_jsonb(t)
-                  AND (k.location_key IN ({locations})
-                       OR k.location_key NOT IN (
-                           SELECT w.location_key FROM {SCHEMA}.company_location AS w
-                           WHERE w.migration_id = :im_migration_id AND w.created))
+                  AND k.record = to_jsonb(t) AND ({goes})
                 RETURNING k.link_id)
             UPDATE {SCHEMA}.location_link AS k SET removed = true
             FROM removed WHERE k.link_id = removed.link_id"""
         removed += connection.execute(
             sa.text(parametrised(sql)),
-            {"im_migration_id": migration.migration_id, "im_link": number},
+            {"im_migration_id": migration.migration_id, "im_link": number, **parameters},
         ).rowcount
     return removed
 

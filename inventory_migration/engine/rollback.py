@@ -11,27 +11,28 @@ import logging
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from typing import Any
 
 import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
-from inventory_migration.database import escaped, quoted
+from inventory_migration.database import escaped
 from inventory_migration.engine import (
-    canonical,
     chunk,
-    columns,
     control,
+    created_locations,
     guard,
     ledger,
-    links,
     plan,
     schema_change,
     sync,
+    undo_preview,
 )
 from inventory_migration.engine.failures import Action, action_for, message, sqlstate
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.shapes import shape_of
+from inventory_migration.engine.undo_scope import WHOLE
+from inventory_migration.engine.undo_statements import undo_statement
 from inventory_migration.errors import (
     ControlTotalsDiffer,
     MappingInvalid,
@@ -106,11 +107,31 @@ def undo_migration(
         control.durably(connection)
         if last:
             guard.list_kept(connection, resolved, migration)
-        removed = _remove_locations(connection, resolved, migration)
+        removed = created_locations.remove(connection, resolved, migration, WHOLE)
+        kept = created_locations.kept(connection, resolved, migration, WHOLE)
         ledger.note(
-            connection, "locations_removed", migration_id=migration.migration_id, removed=removed
+            connection,
+            "locations_removed",
+            migration_id=migration.migration_id,
+            removed=removed,
+            kept=kept or None,
         )
         ledger.set_state(connection, migration.migration_id, "rolled_back", reason=reason)
+
+
+def foretell(
+    connection: sa.Connection,
+    resolved: ResolvedMapping,
+    *,
+    migration_id: int | None = None,
+) -> tuple[list[Migration], dict[str, Any]]:
+    """The migrations that a rollback would undo, and what that would do; see `undo_preview.py`.
+
+    Raises:
+        StartRefused: The migration of that id cannot be undone.
+    """
+    wanted = _wanted(connection, resolved.mapping, migration_id)
+    return wanted, undo_preview.preview(connection, resolved, wanted, WHOLE)
 
 
 def _is_last(connection: sa.Connection, migration: Migration) -> bool:
@@ -178,7 +199,7 @@ def _walk_back(engine: sa.Engine, resolved: ResolvedMapping, migration: Migratio
         if not ledger.snapshot_exists(connection, migration):
             return
     shape = shape_of(resolved)
-    statements = [sa.text(_undo(resolved, migration))]
+    statements = [sa.text(undo_statement(resolved, migration))]
     statements += [sa.text(chunk.parametrised(s)) for s in shape.after_undo(migration.snapshot)]
     locks = [sa.text(chunk.lock_statement(resolved, migration))]
     targets = shape.lock(migration.snapshot)
@@ -261,142 +282,10 @@ def _undo_some(
     return True
 
 
-def mine(resolved: ResolvedMapping, migration: Migration, *, only: str) -> str:
-    """The migrated snapshot rows with what we wrote, by whom: what a shape's `undo` works on.
-
-    Args:
-        resolved: The mapping and its types.
-        migration: Whose snapshot.
-        only: Condition over the snapshot row `p` and the chunk `k`.
-    """
-    shape = shape_of(resolved)
-    keys = ", ".join(f"p.{key}" for key in columns.keys(resolved))
-    before = ", ".join(f"p.{name}" for name in columns.before_columns(resolved).values())
-    values = shape.written(migration.planned_locations, snapshot="p", after_image="i", chunk="k")
-    named = columns.targets(resolved, "written")
-    written = ", ".join(f"{v} AS {n}" for v, n in zip(values, named, strict=True))
-    live = ""
-    if sync.wanted(resolved):
-        # What our trigger has written since follows from the record as it is now.
-        now = shape.values(location=values[0], quantity="n.quantity", reserved="n.reserved", at="")
-        names = columns.targets(resolved, "live")
-        written += "".join(f", {v} AS {n}" for v, n in zip(now, names, strict=True))
-        rows = canonical.source_rows(replace(resolved, target_exists=False))
-        live = f"LEFT JOIN ({rows}) AS n ON {columns.same_key(resolved, 'n', 'p')}"
-    return f"""
-        SELECT p.position, p.chunk, {keys}, {before}, k.xid, g.row_hash AS image, {written}
-        FROM {migration.snapshot} AS p
-        JOIN {SCHEMA}.chunk AS k ON k.migration_id = :im_migration_id AND k.number = p.chunk
-        LEFT JOIN {SCHEMA}.outcome AS o
-          ON o.migration_id = :im_migration_id AND o.position = p.position
-        LEFT JOIN {SCHEMA}.after_image AS i
-          ON i.migration_id = :im_migration_id AND i.position = p.position
-        LEFT JOIN {SCHEMA}.level_image AS g
-          ON g.migration_id = :im_migration_id AND g.position = p.position {live}
-        WHERE {only} AND o.position IS NULL"""
-
-
-def _undo(resolved: ResolvedMapping, migration: Migration) -> str:
-    shape = shape_of(resolved)
-    keys = ", ".join(columns.keys(resolved))
-    found = columns.targets(resolved, "found")
-    back = columns.all_same(found, columns.targets(resolved, "before"))
-    sql = f"""
-        WITH mine AS MATERIALIZED (
-            {mine(resolved, migration, only="p.chunk = ANY(:im_chunks)")}),
-        live AS MATERIALIZED (
-            SELECT position, chunk, concat_ws(', ', {keys}) AS key_text,
-                   {shape.told("written")} AS written, {shape.told("found")} AS found,
-                   {shape.ours()} AS ours, {back} AS back,
-                   row_xmin IS DISTINCT FROM xid AS touched
-            FROM ({shape.found()}) AS f),
-        undone AS ({shape.undo()}),
-        listed AS (
-            INSERT INTO {SCHEMA}.conflict (migration_id, position, key_text, kind, ours, found)
-            SELECT :im_migration_id, position, key_text,
-                   CASE WHEN ours THEN 'touched_since' ELSE 'moved_since' END, written, found
-            FROM live
-            WHERE NOT back AND (NOT ours OR touched)
-            ON CONFLICT (migration_id, position) DO NOTHING),
-        counted AS (
-            SELECT m.chunk, count(*) AS mine, count(u.position) AS undone,
-                   count(*) FILTER (WHERE l.position IS NULL) AS absent,
-                   count(*) FILTER (WHERE u.position IS NULL AND l.back) AS back_already,
-                   count(*) FILTER (WHERE u.position IS NULL AND NOT l.ours AND NOT l.back)
-                       AS kept
-            FROM mine AS m
-            LEFT JOIN live AS l USING (position)
-            LEFT JOIN undone AS u USING (position)
-            GROUP BY m.chunk)
-        UPDATE {SCHEMA}.chunk AS k SET
-            state = 'undone', undo_xid = pg_current_xact_id()::xid::text,
-            undone_records = COALESCE(c.undone, 0), kept_records = COALESCE(c.kept, 0)
-        FROM unnest(CAST(:im_chunks AS integer[])) AS n(number)
-        LEFT JOIN counted AS c ON c.chunk = n.number
-        WHERE k.migration_id = :im_migration_id AND k.number = n.number
-        RETURNING k.number, COALESCE(c.mine, 0) AS mine, COALESCE(c.undone, 0) AS undone,
-                  COALESCE(c.absent, 0) AS absent, COALESCE(c.back_already, 0) AS back_already,
-                  COALESCE(c.kept, 0) AS kept"""
-    return chunk.parametrised(sql)
-
-
-def _remove_locations(
-    connection: sa.Connection, resolved: ResolvedMapping, migration: Migration
-) -> int:
-    """Remove the default locations that this migration created and that nobody refers to.
-
-    Links that we inserted beside a location do not count, and go with it.
-    """
-    if resolved.locations is None:
-        return 0
-    key = quoted(resolved.mapping.locations.key)
-    linked = {found.table.oid for found in resolved.links}
-    users = []
-    for row in connection.execute(_REFERRING, {"oid": resolved.locations.oid}):
-        ours = f" AND NOT {links.is_ours(migration, 'u')}" if row.oid in linked else ""
-        refers = f"u.{quoted(row.column)} = l.{key}{ours}"
-        users.append((quoted(row.schema, row.table), refers))
-    if resolved.target_exists:
-        users.append(shape_of(resolved).refers(f"l.{key}"))
-    unused = "".join(
-        f" AND NOT EXISTS (SELECT FROM {table} AS u WHERE {refers})" for table, refers in users
-    )
-    goes = f"""
-        SELECT w.location_key
-        FROM {SCHEMA}.company_location AS w
-        JOIN {resolved.locations_sql} AS l ON w.location_key = l.{key}::text
-        WHERE w.migration_id = {migration.migration_id} AND w.created AND NOT w.removed{unused}"""
-    links.remove_links(connection, resolved, migration, goes)
-    removed = connection.execute(
-        sa.text(
-            escaped(f"""
-            WITH removed AS (
-                DELETE FROM {resolved.locations_sql} AS l
-                WHERE l.{key}::text IN ({goes})
-                RETURNING l.{key}::text AS location_key)
-            UPDATE {SCHEMA}.company_location AS w SET removed = true
-            FROM removed
-            WHERE w.migration_id = {migration.migration_id}
-              AND w.location_key = removed.location_key""")
-        )
-    ).rowcount
-    return int(removed)
-
-
 _CLAIM = sa.text(f"""
     SELECT number FROM {SCHEMA}.chunk
     WHERE migration_id = :migration_id AND state = 'done'
     ORDER BY number DESC
     LIMIT :limit
     FOR UPDATE SKIP LOCKED
-""")
-
-_REFERRING = sa.text("""
-    SELECT n.nspname AS schema, c.relname AS table, c.oid::bigint AS oid, a.attname AS column
-    FROM pg_constraint k
-    JOIN pg_class c ON c.oid = k.conrelid
-    JOIN pg_namespace n ON n.oid = c.relnamespace
-    JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = k.conkey[1]
-    WHERE k.contype = 'f' AND k.confrelid = :oid AND k.conparentid = 0
-      AND cardinality(k.conkey) = 1
 """)

@@ -24,8 +24,8 @@ from inventory_migration.engine import (
 from inventory_migration.engine.chunk import parametrised
 from inventory_migration.engine.failures import Action, action_for, sqlstate
 from inventory_migration.engine.ledger import SCHEMA, Migration
-from inventory_migration.engine.rollback import mine
 from inventory_migration.engine.shapes import shape_of
+from inventory_migration.engine.undo_statements import mine
 from inventory_migration.mapping import StockLevel
 
 SWEEP = "sweep"

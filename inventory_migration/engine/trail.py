@@ -6,6 +6,7 @@ migration's totals are in `summary.py`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -65,12 +66,31 @@ def quarantined(
 
 
 def conflicts(connection: sa.Connection, migration_id: int, *, limit: int) -> dict[str, Any]:
-    """Records that a rollback found changed by the application: how many, and which."""
+    """Records that a rollback found changed by the application: how many, and which.
+
+    Of each both values: what we wrote, and what stands there now.
+    """
     return {
         "by_kind": {
             row["kind"]: row["records"] for row in _rows(connection, _CONFLICT_KINDS, migration_id)
         },
         "records": _rows(connection, _CONFLICTS, migration_id, limit=limit),
+    }
+
+
+def undone(connection: sa.Connection, migration_ids: Sequence[int]) -> dict[str, Any]:
+    """What the rollback of these migrations has listed: conflicts, and locations that it kept.
+
+    `touched_since` went back all the same, and so is no conflict.
+    """
+    if not migration_ids:
+        return {"conflicts": [], "touched_since": [], "locations_kept": []}
+    listed = connection.execute(_LISTED, {"migration_ids": list(migration_ids)}).all()
+    kept = connection.execute(_LOCATIONS_KEPT, {"migration_ids": list(migration_ids)})
+    return {
+        "conflicts": [dict(row._mapping) for row in listed if row.kind != "touched_since"],
+        "touched_since": [row.key for row in listed if row.kind == "touched_since"],
+        "locations_kept": [location for locations in kept.scalars() for location in locations],
     }
 
 
@@ -162,8 +182,25 @@ _CONFLICT_KINDS = sa.text(f"""
 """)
 
 _CONFLICTS = sa.text(f"""
-    SELECT key_text AS key, kind, ours, found FROM {SCHEMA}.conflict
+    SELECT key_text AS key, kind, columns AS column, ours AS written, found, reason
+    FROM {SCHEMA}.conflict
     WHERE migration_id = :migration_id ORDER BY kind, position LIMIT :limit
+""")
+
+_LISTED = sa.text(f"""
+    SELECT migration_id, key_text AS key, kind, columns AS column, ours AS written, found, reason
+    FROM {SCHEMA}.conflict
+    WHERE migration_id = ANY(:migration_ids) ORDER BY migration_id DESC, position
+""")
+
+_LOCATIONS_KEPT = sa.text(f"""
+    SELECT e.detail->'kept' FROM {SCHEMA}.event AS e
+    WHERE e.kind = 'locations_removed' AND e.detail ? 'kept'
+      AND e.event_id IN (SELECT max(n.event_id) FROM {SCHEMA}.event AS n
+                         WHERE n.kind = 'locations_removed'
+                           AND n.migration_id = ANY(:migration_ids)
+                         GROUP BY n.migration_id)
+    ORDER BY e.migration_id DESC
 """)
 
 _EVENTS = sa.text(f"""

@@ -12,6 +12,7 @@ from inventory_migration.database import quoted
 from inventory_migration.engine.ledger.tables import (
     SCHEMA,
     chunk,
+    conflict,
     metadata,
     migration,
     outcome,
@@ -20,7 +21,7 @@ from inventory_migration.engine.ledger.tables import (
 )
 from inventory_migration.errors import LedgerTooNew
 
-VERSION = 4
+VERSION = 5
 
 TRANSITIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "migration": {
@@ -32,8 +33,8 @@ TRANSITIONS: dict[str, dict[str, tuple[str, ...]]] = {
         "failed": ("running", "rolling_back", "aborted"),
         "verified": ("rolling_back",),
         "aborted": ("rolling_back",),
-        # Back to paused where only a part of it was undone.
-        "rolling_back": ("rolled_back", "paused"),
+        # Where only a part of it was undone, back to what it was, or to a pause.
+        "rolling_back": ("rolled_back", "paused", "verified", "aborted"),
     },
     "chunk": {"pending": ("done", "undone"), "done": ("undone",), "undone": ("pending",)},
     "outcome": {"open": ("retried", "waived"), "retried": ("open",), "waived": ("retried",)},
@@ -46,6 +47,9 @@ _ADDED = (
     outcome.c.decision,
     outcome.c.decided_by,
     outcome.c.decided_at,
+    conflict.c["columns"],
+    conflict.c.reason,
+    conflict.c.sqlstate,
 )
 """Columns of later versions, in tables that the first one had."""
 

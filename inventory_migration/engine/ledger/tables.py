@@ -262,8 +262,11 @@ conflict = sa.Table(
     sa.Column("position", sa.BigInteger, primary_key=True),
     sa.Column("key_text", sa.Text, nullable=False),
     sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("columns", sa.Text),
     sa.Column("ours", sa.Text),
     sa.Column("found", sa.Text),
+    sa.Column("reason", sa.Text),
+    sa.Column("sqlstate", sa.Text),
 )
 
 event = sa.Table(

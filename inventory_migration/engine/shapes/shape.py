@@ -83,6 +83,17 @@ class Shape(abc.ABC):
     def undo(self) -> str:
         """Undo what each record of `mine` still holds as we wrote it; returns its position."""
 
+    @abc.abstractmethod
+    def goes(self, row: str, record: str) -> str:
+        """The condition that a row of the target's table is what `undo` takes of a record.
+
+        `record` has canonical keys and `written_…`.
+        """
+
+    @abc.abstractmethod
+    def held_columns(self) -> list[str]:
+        """The columns that hold a target, by their own names; that of the location comes first."""
+
     def joins(self, chunked: str | None = None) -> str:  # noqa: ARG002
         """What the source is joined to, so that a record's target can be read beside it."""
         return ""

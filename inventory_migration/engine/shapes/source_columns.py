@@ -34,6 +34,14 @@ class SourceColumns(Shape):
         """The source, and the condition that a row of it names a location in any way."""
         return self.resolved.source.sql, self.names("u", key)
 
+    def goes(self, row: str, record: str) -> str:
+        """The record itself."""
+        return columns.key_of_source(self.resolved, record, row)
+
+    def held_columns(self) -> list[str]:
+        """The target columns."""
+        return list(self.resolved.mapping.target.columns)
+
     def target_columns(self, alias: str = "s") -> list[str]:
         """The quoted target columns of a source row."""
         return [f"{alias}.{quoted(name)}" for name in self.resolved.mapping.target.columns]

@@ -36,6 +36,15 @@ class StockLevel(Shape):
         """The levels, and the condition that one is at a location."""
         return self.resolved.levels_sql, f"u.{quoted(self.target.location)} = {key}"
 
+    def goes(self, row: str, record: str) -> str:
+        """The level at the location that was written."""
+        at = f"{row}.{quoted(self.target.location)} = {record}.written_1"
+        return f"{self._of_record(row, record)} AND {at}"
+
+    def held_columns(self) -> list[str]:
+        """The columns of location and numbers."""
+        return [self.target.location, *self.target.numbers]
+
     def values(self, *, location: str, quantity: str, reserved: str, at: str) -> list[str]:  # noqa: ARG002
         """The location's key, and the numbers there."""
         numbers = [self.on_hand(quantity, reserved), reserved]
