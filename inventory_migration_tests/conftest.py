@@ -12,7 +12,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -52,6 +52,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_report_header(config: pytest.Config) -> str:
     return f"postgresql: {config.getoption('--server')}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests tell of themselves, wherever they ran and however they ended."""
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.getreports(outcome):
+            told = [line for name, line in report.user_properties if name == "verdict"]
+            if told and report.when == "call":
+                terminalreporter.section(f"{report.nodeid}: {outcome}", sep="-")
+                for line in told:
+                    terminalreporter.line(line)
 
 
 def system_binaries() -> Path | None:
@@ -94,6 +105,16 @@ class Database:
 
     def hand_over(self, mapping: StockMapping) -> None:
         """Let another role migrate from here on; here whoever owns the tables goes on."""
+
+
+@pytest.fixture
+def verdict(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Takes lines that are printed behind the last test: seeds, what was done, what came of it."""
+
+    def tell(line: str) -> None:
+        request.node.user_properties.append(("verdict", line))
+
+    return tell
 
 
 @pytest.fixture(scope="session")

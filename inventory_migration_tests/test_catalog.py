@@ -19,6 +19,7 @@ from inventory_migration.catalog import (
     resolve,
 )
 from inventory_migration.database import create_engine, escaped
+from inventory_migration.engine.failures import sqlstate
 from inventory_migration.errors import MappingInvalid, PrivilegeMissing
 from inventory_migration.mapping import Expression, StockMapping
 from inventory_migration_tests import stage
@@ -378,6 +379,29 @@ def test_who_builds_an_index_does_not_hold_up_the_resolution(emptied: Database) 
         assert resolve(connection, touching).mapping == touching
         assert time.monotonic() - began < 3
         assert connection.execute(sa.text("SHOW lock_timeout")).scalar_one() == "0"
+
+
+@pytest.mark.parametrize("asked", ["SELECT format_type(", "SELECT NULL::", "EXPLAIN UPDATE"])
+@pytest.mark.parametrize(
+    ("instead", "states"),
+    [
+        ("SELECT pg_terminate_backend(pg_backend_pid())", {"57P01", "08006"}),
+        ("SELECT pg_cancel_backend(pg_backend_pid()), pg_sleep(1)", {"57014"}),
+    ],
+    ids=["connection lost", "cancelled"],
+)
+def test_a_question_that_gets_no_answer_is_no_fault_of_the_mapping(
+    emptied: Database, asked: str, instead: str, states: set[str]
+) -> None:
+    def disturb(_connection: Any, _cursor: Any, statement: str, given: Any, *_: Any) -> Any:
+        return (instead, {}) if statement.lstrip().startswith(asked) else (statement, given)
+
+    engine = create_engine(emptied.url)
+    sa.event.listen(engine, "before_cursor_execute", disturb, retval=True)
+    touching = mapping(touch={"updated_at": {"sql": "now()"}})
+    with engine.connect() as connection, pytest.raises(sa.exc.DBAPIError) as told:
+        resolve(connection, touching)
+    assert sqlstate(told.value) in states
 
 
 def test_a_target_that_is_generated_is_refused(connection: sa.Connection) -> None:

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from inventory_migration.embedded import EmbeddedServer
 from inventory_migration.engine import control, ledger, plan, summary
+from inventory_migration.engine.failures import sqlstate
 from inventory_migration.engine.ledger import Migration
 from inventory_migration.engine.plan import Start
 from inventory_migration.errors import LockNotObtained, MigrationBusy, MigrationPaused
@@ -87,6 +88,18 @@ def test_a_claim_may_be_taken_again_by_who_has_it(database: Database) -> None:
         claim.take("public.other.location_id")
         assert claim.holds(TARGET)
     assert not claim.holds(TARGET)
+
+
+def test_a_claim_that_loses_its_session_tells_how_and_nothing_else(database: Database) -> None:
+    def lose(connection: sa.Connection, _cursor: Any, statement: str, *_: Any) -> None:
+        if "pg_try_advisory_lock" in statement:
+            pid = connection.connection.driver_connection.info.backend_pid
+            database.psql(f"SELECT pg_terminate_backend({pid}, 5000)")
+
+    sa.event.listen(database.engine, "before_cursor_execute", lose)
+    with pytest.raises(sa.exc.DBAPIError) as caught, control.Claim(database.engine) as claim:
+        claim.take(TARGET)
+    assert sqlstate(caught.value) in {"57P01", "08006"}
 
 
 def test_a_claim_in_another_database_is_another_claim(

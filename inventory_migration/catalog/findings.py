@@ -24,6 +24,9 @@ from inventory_migration.mapping import ColumnOrExpression, StockMapping, TableN
 # only want to look: then the mapping is not at fault.
 _NO_FAULT = {"42501", "55000", "55P03"}
 
+# What the server says of itself or of the moment: connection, resources, shutdown, system.
+_NOT_OF_THE_STATEMENT = ("08", "40", "53", "57", "58")
+
 
 class Findings:
     """Collects problems on the way, so that a user sees all of them at once."""
@@ -66,6 +69,7 @@ class Findings:
             self.connection.execute(_BRIEFLY)
             self.connection.execute(sa.text(escaped(query)))
         except sa.exc.DBAPIError as error:
+            _raise_unless_answered(error)
             faultless = getattr(error.orig, "sqlstate", None) in _NO_FAULT
             return None if faultless else _first_line(error)
         finally:
@@ -81,7 +85,8 @@ class Findings:
             self.connection.execute(
                 sa.text(f"SELECT NULL::{escaped(kind)} = NULL::{escaped(other_kind)}")
             )
-        except sa.exc.DBAPIError:
+        except sa.exc.DBAPIError as error:
+            _raise_unless_answered(error)
             self.problem(where, f"is {kind} and cannot be compared with {other}, {other_kind}")
         finally:
             nested.rollback()
@@ -99,7 +104,8 @@ class Findings:
         """
         try:
             return dict(zip(expressions, self._types(source, [*expressions.values()]), strict=True))
-        except sa.exc.DBAPIError:
+        except sa.exc.DBAPIError as error:
+            _raise_unless_answered(error)
             return {
                 where: self._expression_type(where, source, expression)
                 for where, expression in expressions.items()
@@ -113,6 +119,7 @@ class Findings:
         except sa.exc.DBAPIError as error:
             if getattr(error.orig, "sqlstate", None) == "42501":
                 raise explain(error, self.connection.engine) from None
+            _raise_unless_answered(error)
             self.problem(where, f"the server refuses it: {_first_line(error)}")
             return None
 
@@ -211,6 +218,13 @@ _TYPE_NAMES = sa.text("""
 """)
 
 _LONGEST_NAME = sa.text("SELECT current_setting('max_identifier_length')")
+
+
+def _raise_unless_answered(error: sa.exc.DBAPIError) -> None:
+    """Let go on what is no answer to the question: a lost connection says nothing of a mapping."""
+    state = getattr(error.orig, "sqlstate", None) or ""
+    if error.connection_invalidated or state.startswith(_NOT_OF_THE_STATEMENT):
+        raise error
 
 
 def _first_line(error: sa.exc.DBAPIError) -> str:

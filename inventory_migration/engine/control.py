@@ -96,7 +96,8 @@ class Claim:
         """Give everything up."""
         if self._connection is not None:
             # A server notices only after a while that a session has closed; unlocking is at once.
-            with suppress(sa.exc.DBAPIError):
+            # A session that is lost already has given all up, and its loss has been told.
+            with suppress(sa.exc.SQLAlchemyError):
                 self._connection.execute(sa.text("SELECT pg_advisory_unlock_all()"))
             self._connection.close()
             self._connection = None
