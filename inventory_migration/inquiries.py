@@ -22,6 +22,7 @@ from inventory_migration.engine import (
     summary,
 )
 from inventory_migration.engine.ledger import Migration
+from inventory_migration.engine.undo_scope import WHOLE, Scope
 from inventory_migration.errors import (
     CommandUnclear,
     MigrationPaused,
@@ -81,17 +82,24 @@ def undoable(
 
 
 def foretell_rollback(
-    target: Target, mapping: StockMapping, *, migration_id: int | None = None
+    target: Target,
+    mapping: StockMapping,
+    *,
+    migration_id: int | None = None,
+    scope: Scope = WHOLE,
 ) -> dict[str, Any]:
     """What a rollback would do, in the shape of its own summary, and each conflict it would list.
 
     Raises:
-        MappingInvalid: There is no migration of that id, or the mapping does not fit the database.
-        StartRefused: The migration of that id cannot be undone.
+        MappingInvalid: There is no such migration, phase or company, or the mapping does not fit
+            the database.
+        StartRefused: The migration of that id cannot be undone, or is being undone whole.
     """
     with verbs.one_moment(target) as (connection, _):
         resolved = resolve(connection, mapping)
-        wanted, found = rollback.foretell(connection, resolved, migration_id=migration_id)
+        wanted, found = rollback.foretell(
+            connection, resolved, migration_id=migration_id, scope=scope
+        )
     return {
         "migration_id": wanted[-1].migration_id if wanted else None,
         "mapping": mapping.name,

@@ -44,6 +44,7 @@ from inventory_migration.engine import (
 )
 from inventory_migration.engine.ledger import Migration
 from inventory_migration.engine.plan import Start
+from inventory_migration.engine.undo_scope import WHOLE, Scope
 from inventory_migration.errors import GateRefused, MigrationFailed
 from inventory_migration.mapping import StockMapping, named_mapping
 
@@ -313,6 +314,7 @@ def roll_back(
     mapping: StockMapping,
     *,
     migration_id: int | None = None,
+    scope: Scope = WHOLE,
     reason: str = "asked to",
 ) -> dict[str, Any]:
     """Undo a mapping's migrations, newest first, or one by id; see `rollback.roll_back`.
@@ -322,11 +324,11 @@ def roll_back(
     """
     with control.Claim(target.engine) as claim:
         undone = rollback.roll_back(
-            target.engine, mapping, claim, migration_id=migration_id, reason=reason
+            target.engine, mapping, claim, migration_id=migration_id, scope=scope, reason=reason
         )
     found = _summary(target, mapping, undone[-1] if undone else None, changed=bool(undone))
     with target.reader.connect() as connection:
-        listed = trail.undone(connection, [migration.migration_id for migration in undone])
+        listed = trail.undone(connection, undone, scope)
     return {**found, **listed}
 
 

@@ -29,6 +29,8 @@ from inventory_migration_tests.test_shapes import (  # noqa: F401
     test_dry_run,
     test_gates,
     test_idempotence,
+    test_partial_rollback,
+    test_partial_rollback_under_way,
     test_provenance,
     test_quarantine,
     test_resume,

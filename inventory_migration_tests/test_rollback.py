@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from inventory_migration import inquiries, verbs
 from inventory_migration.engine import control, ledger, rollback, summary
 from inventory_migration.engine.plan import Start
+from inventory_migration.engine.undo_scope import WHOLE, Scope
 from inventory_migration.errors import MappingInvalid, StartRefused
 from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database
@@ -24,9 +25,12 @@ def undo(
     database: Database,
     mapping: stage.StockMapping = stage.MAPPING,
     migration_id: int | None = None,
+    scope: Scope = WHOLE,
 ) -> list[ledger.Migration]:
     with control.Claim(database.engine) as claim:
-        return rollback.roll_back(database.engine, mapping, claim, migration_id=migration_id)
+        return rollback.roll_back(
+            database.engine, mapping, claim, migration_id=migration_id, scope=scope
+        )
 
 
 def target(database: Database) -> verbs.Target:
@@ -38,9 +42,12 @@ def foretell(
     database: Database,
     mapping: stage.StockMapping = stage.MAPPING,
     migration_id: int | None = None,
+    scope: Scope = WHOLE,
 ) -> dict[str, Any]:
     """What a dry run says."""
-    return inquiries.foretell_rollback(target(database), mapping, migration_id=migration_id)
+    return inquiries.foretell_rollback(
+        target(database), mapping, migration_id=migration_id, scope=scope
+    )
 
 
 def undone(database: Database, migration_id: int = 1) -> dict[str, int]:

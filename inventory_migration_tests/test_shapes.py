@@ -28,7 +28,8 @@ from inventory_migration.engine import (
 from inventory_migration.engine.plan import Start
 from inventory_migration.engine.reconcile import Reconciled
 from inventory_migration.engine.shapes import SHAPES
-from inventory_migration.errors import GateRefused, MigrationPaused
+from inventory_migration.engine.undo_scope import WHOLE, Scope
+from inventory_migration.errors import GateRefused, MigrationPaused, StartRefused
 from inventory_migration.mapping import StockMapping
 from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database, made_database
@@ -322,12 +323,69 @@ def test_provenance(database: Database, shape: str, keys: str, basis: str) -> No
     undo(database, mapping)
     assert database.psql(query(LEFT_WRITTEN[shape], keys)) == "SKU-1"
     with database.engine.connect() as connection:
-        listed = trail.undone(connection, [1])
+        migration = ledger.find(connection, migration_id=1)
+        assert migration is not None
+        listed = trail.undone(connection, [migration], WHOLE)
     assert {name: foretold[name] for name in listed} == listed
     assert foretold["undone"] == undone(database) == {"records": 27, "kept": 1, "locations": 3}
     (conflict,) = listed["conflicts"]
     assert (conflict["kind"], conflict["column"]) == ("moved_since", MOVED_COLUMN[shape])
     assert [WRITTEN[shape] in conflict[name] for name in ("written", "found")] == [True, False]
+
+
+@contract
+def test_partial_rollback(database: Database, shape: str, keys: str, basis: str) -> None:
+    """A company goes back, comes again by an explicit run, and all go back in the end."""
+    mapping = prepared(database, shape, keys, basis)
+    before = application(database, mapping)
+    stage.migrate(database, mapping)
+    everywhere = placed(database, shape, keys)
+    one = Scope(companies=("2",))
+    foretold = foretell(database, mapping, scope=one)
+    undo(database, mapping, scope=one)
+    assert foretold["undone"] == undone(database) == {"records": 9, "kept": 0, "locations": 1}
+    others = placed(database, shape, keys)
+    assert len(others) == 19
+    assert set(others) < set(everywhere)
+    assert database.psql("SELECT company_id FROM locations ORDER BY 1") == "1\n3"
+    assert database.psql("SELECT state FROM inventory_migration.migration") == "verified"
+    with pytest.raises(StartRefused, match="only an explicit run"):
+        stage.locations(database, mapping, Start())
+    again = stage.migrate(database, mapping)
+    assert [d for d in again.proof.differences if not d.explained] == []
+    assert (again.migration and again.migration.migration_id, again.changed) == (2, True)
+    assert stage.outcomes(database, 2) == {"migrated": 9}
+    assert placed(database, shape, keys) == everywhere
+    undo(database, mapping)
+    assert placed(database, shape, keys) == []
+    assert application(database, mapping) == before
+    assert database.psql(query(LEFT_WRITTEN[shape], keys)) == ""
+    assert database.psql("SELECT count(*) FROM locations") == "0"
+    assert database.psql("SELECT DISTINCT state FROM inventory_migration.migration") == (
+        "rolled_back"
+    )
+
+
+@contract
+def test_partial_rollback_under_way(database: Database, shape: str, keys: str, basis: str) -> None:
+    """A phase of a migration under way goes back, and is taken up again by whoever resumes."""
+    mapping = prepared(database, shape, keys, basis)
+    stage.locations(database, mapping)
+    with pytest.raises(MigrationPaused):
+        stage.transform(database, mapping, stop_after="pilot")
+    undo(database, mapping, scope=Scope(phases=("pilot",)))
+    assert placed(database, shape, keys) == []
+    assert database.psql("SELECT state FROM inventory_migration.migration") == "paused"
+    with pytest.raises(MigrationPaused, match="phase pilot undone"):
+        stage.locations(database, mapping)
+    done = stage.migrate(database, mapping, start=Start(resume=True, write_stop=True))
+    assert done.proof.differences == []
+    assert (done.migration and done.migration.migration_id) == 1
+    assert len(placed(database, shape, keys)) == 28
+    assert stage.outcomes(database) == {"migrated": 28, "quarantined": 1, "skipped": 1}
+    undo(database, mapping)
+    assert placed(database, shape, keys) == []
+    assert database.psql("SELECT count(*) FROM locations") == "0"
 
 
 @contract

@@ -91,14 +91,6 @@ def abort(screen: Console, found: Mapping[str, Any]) -> None:
                      f"{_state(found)}.")  # fmt: skip
 
 
-def undoing(mapping: str, wanted: Sequence[Mapping[str, Any]]) -> str:
-    """What a rollback is about to do, for a question."""
-    ids = ", ".join(str(found["migration_id"]) for found in wanted)
-    rows = number(sum(found["rows_migrated"] for found in wanted))
-    which = "migration" if len(wanted) == 1 else "migrations"
-    return f"this undoes {which} {ids} of {mapping}: {rows} records go back to what they were"
-
-
 def status(screen: Console, found: Sequence[Mapping[str, Any]]) -> None:
     """The migrations of a database."""
     if not found:
@@ -272,7 +264,7 @@ def figures(screen: Console, found: Mapping[str, Any]) -> None:
     if found["warnings"]:
         rows.append(("Warnings", by_rule(None, found["warnings"])))
     rows += _units(found, "after")
-    if found["state"] == "rolled_back":
+    if found["state"] == "rolled_back" or any(undone.values()):
         rows.append(
             (
                 "Undone",

@@ -248,6 +248,14 @@ def rollback(
     migration_id: Annotated[
         int | None, typer.Option("--id", metavar="N", help="Only this migration.")
     ] = None,
+    phase: Annotated[
+        list[str] | None,
+        typer.Option("--phase", metavar="PHASE", help="Only what is of this phase; repeatable."),
+    ] = None,
+    company: Annotated[
+        list[str] | None,
+        typer.Option("--company", metavar="KEY", help="Only this company's; repeatable."),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Say what would go back and what would not; write nothing."),
@@ -260,8 +268,10 @@ def rollback(
     there now. With --dry-run the exit code is 3 where there is one.
     """
     from inventory_migration import inquiries, verbs
+    from inventory_migration.engine.undo_scope import Scope
 
     chosen = session.mapping(name, session.mappings(mapping))
+    scope = Scope(phases=tuple(phase or ()), companies=tuple(company or ()))
     if dry_run:
         with session.watched():
             told = inquiries.foretell_rollback(session.target(), chosen, migration_id=migration_id)
@@ -269,11 +279,11 @@ def rollback(
         return REFUSED if told["conflicts"] else 0
     target = session.target(announce=True)
     wanted = inquiries.undoable(target, chosen.name, migration_id=migration_id)
-    if wanted and not session.confirm(answers.undoing(chosen.name, wanted), yes=yes):
+    if wanted and not session.confirm(rollbacks.undoing(chosen.name, wanted, scope), yes=yes):
         session.note("Nothing was changed.")
         return 1
     with session.watched(), _told_beside(session, target, chosen):
-        found = verbs.roll_back(target, chosen, migration_id=migration_id)
+        found = verbs.roll_back(target, chosen, migration_id=migration_id, scope=scope)
     _finish(session, target, chosen, found, rollbacks.undone)
     return 0
 

@@ -13,12 +13,23 @@ from rich.console import Console
 from inventory_migration.cli import answers
 from inventory_migration.cli.answers import LISTED, PROGRAM
 from inventory_migration.cli.terminal import number, pairs, say, table
+from inventory_migration.engine.undo_scope import Scope
 
 _WHY = {
     "moved_since": "moved since",
     "arrived_with_location": "came with its location",
     "refused_by_server": "refused",
 }
+
+
+def undoing(mapping: str, wanted: Sequence[Mapping[str, Any]], scope: Scope) -> str:
+    """What a rollback is about to do, for a question."""
+    ids = ", ".join(str(found["migration_id"]) for found in wanted)
+    which = "migration" if len(wanted) == 1 else "migrations"
+    if not scope.whole:
+        return f"this takes back {scope} in {which} {ids} of {mapping}, and leaves all else"
+    rows = number(sum(found["rows_migrated"] for found in wanted))
+    return f"this undoes {which} {ids} of {mapping}: {rows} records go back to what they were"
 
 
 def undone(screen: Console, found: Mapping[str, Any]) -> None:

@@ -158,7 +158,10 @@ def _rollback(mapping: StockMapping) -> Job:
         with reported(database, mapping):
             if config.dry_run:
                 found = inquiries.foretell_rollback(
-                    database.target, mapping, migration_id=config.migration_id
+                    database.target,
+                    mapping,
+                    migration_id=config.migration_id,
+                    scope=config.scope(),
                 )
                 context.add_output_metadata(_undone(found))
                 return
@@ -166,6 +169,7 @@ def _rollback(mapping: StockMapping) -> Job:
                 database.target,
                 mapping,
                 migration_id=config.migration_id,
+                scope=config.scope(),
                 reason=config.reason,
             )
             context.add_output_metadata({**metadata.of_summary(found), **_undone(found)})

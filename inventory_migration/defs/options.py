@@ -9,6 +9,7 @@ import dagster as dg
 from pydantic import Field
 
 from inventory_migration.engine.plan import Start
+from inventory_migration.engine.undo_scope import Scope
 
 
 class StartOptions(dg.Config):
@@ -105,6 +106,13 @@ class RollbackOptions(dg.Config):
         default=None,
         description="The migration to undo; without one all of the mapping's, newest first.",
     )
+    phases: list[str] = Field(
+        default=[],
+        description="Only what is of these phases; the migration can go on, or back, afterwards.",
+    )
+    companies: list[str] = Field(
+        default=[], description="Only what is of the companies with these keys."
+    )
     dry_run: bool = Field(
         default=False,
         description="Only say what would go back and what would not; write nothing.",
@@ -112,3 +120,7 @@ class RollbackOptions(dg.Config):
     reason: str = Field(
         default="asked for in Dagster", description="Why, for the ledger's trail and the report."
     )
+
+    def scope(self) -> Scope:
+        """Return what is to be undone."""
+        return Scope(phases=tuple(self.phases), companies=tuple(self.companies))

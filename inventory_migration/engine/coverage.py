@@ -14,6 +14,9 @@ from inventory_migration.engine import canonical, columns, ledger
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.mapping import StockLevel
 
+PARTLY_UNDONE = "partly_undone"
+"""The event that says that a part of a migration was rolled back."""
+
 REFUSED_RULES = ("refused_by_server", "write_suppressed")
 """Rules that no expression foresees: such a record looks good until it is retried."""
 
@@ -44,11 +47,19 @@ def with_verified(
     return [*others, migration]
 
 
+def partly_undone(connection: sa.Connection, mapping: str) -> Migration | None:
+    """The migration of a mapping of which a part was rolled back since the last one was planned."""
+    found = connection.execute(_PARTLY_UNDONE, {"mapping": mapping}).scalar()
+    return None if found is None else ledger.find(connection, migration_id=found)
+
+
 def never_seen(resolved: ResolvedMapping, covered: list[Migration]) -> str:
-    """The condition that no snapshot of these migrations holds a record `r`."""
+    """The condition that no snapshot of these migrations holds a record `r`.
+
+    What was undone of a migration counts as never seen.
+    """
     conditions = [
-        f"NOT EXISTS (SELECT FROM {migration.snapshot} AS p "
-        f"WHERE {columns.same_key(resolved, 'p', 'r')})"
+        f"NOT EXISTS (SELECT FROM {_kept(migration)} AND {columns.same_key(resolved, 'p', 'r')})"
         for migration in covered
     ]
     return " AND ".join(conditions) if conditions else "true"
@@ -66,8 +77,8 @@ def uncovered(resolved: ResolvedMapping, covered: list[Migration]) -> str:
     )
     # A level that is gone was taken away by its application, whose number it was by then.
     given = "".join(
-        f" AND NOT EXISTS (SELECT FROM {migration.snapshot} AS p "
-        f"WHERE {columns.same_key(resolved, 'p', 'r')} AND NOT EXISTS ("
+        f" AND NOT EXISTS (SELECT FROM {_kept(migration)} "
+        f"AND {columns.same_key(resolved, 'p', 'r')} AND NOT EXISTS ("
         f"SELECT FROM {SCHEMA}.outcome AS o "
         f"WHERE o.migration_id = {migration.migration_id} AND o.position = p.position))"
         for migration in covered
@@ -77,6 +88,15 @@ def uncovered(resolved: ResolvedMapping, covered: list[Migration]) -> str:
         SELECT r.* FROM ({canonical.records(resolved)}) AS r
         WHERE ({never_seen(resolved, covered)})
            OR (r.outcome = 'migrated'{still_refused}{given})"""
+
+
+def _kept(migration: Migration) -> str:
+    """The rows `p` of a snapshot that were not undone: a FROM with its WHERE."""
+    return (
+        f"{migration.snapshot} AS p JOIN {SCHEMA}.chunk AS im_k "
+        f"ON im_k.migration_id = {migration.migration_id} AND im_k.number = p.chunk "
+        "WHERE im_k.state <> 'undone'"
+    )
 
 
 def has_work(connection: sa.Connection, resolved: ResolvedMapping) -> bool:
@@ -93,3 +113,15 @@ def has_work(connection: sa.Connection, resolved: ResolvedMapping) -> bool:
         )
     ).scalar_one()
     return bool(found)
+
+
+_PARTLY_UNDONE = sa.text(f"""
+    SELECT e.migration_id
+    FROM {SCHEMA}.event AS e JOIN {SCHEMA}.migration AS m USING (migration_id)
+    WHERE m.mapping = :mapping AND e.kind = '{PARTLY_UNDONE}'
+      AND e.event_id > (SELECT max(p.event_id)
+                        FROM {SCHEMA}.event AS p JOIN {SCHEMA}.migration AS n USING (migration_id)
+                        WHERE n.mapping = :mapping AND p.kind = 'planned')
+    ORDER BY e.event_id DESC
+    LIMIT 1
+""")

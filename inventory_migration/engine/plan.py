@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping, resolve
-from inventory_migration.database import escaped
+from inventory_migration.database import escaped, quoted
 from inventory_migration.engine import (
     canonical,
     control,
@@ -24,6 +24,7 @@ from inventory_migration.engine import (
     rivals,
     schema_change,
     sync,
+    undo_marks,
     verification,
 )
 from inventory_migration.engine.failures import Action, action_for, sqlstate
@@ -98,6 +99,14 @@ def open_migration(engine: sa.Engine, resolved: ResolvedMapping, start: Start) -
                 why=f"was {last.state.replace('_', ' ')}, and only an explicit run follows that",
                 command=f"run {last.mapping}",
             )
+        partly = coverage.partly_undone(connection, resolved.mapping.name)
+        if partly is not None and not start.explicit:
+            raise StartRefused(
+                mapping=partly.mapping,
+                migration_id=partly.migration_id,
+                why="was rolled back in part, and only an explicit run follows that",
+                command=f"run {partly.mapping}",
+            )
         # A guard that is asked for later is put on by a migration of nothing else.
         unguarded = guard.wanted(resolved) and not guard.installed(connection, resolved)
         if not unguarded and not coverage.has_work(connection, resolved):
@@ -156,6 +165,8 @@ def prepare_locations(
         )
     with control.exclusive(engine, migration.migration_id, wanted="run") as connection:
         give_locations(connection, resolved, migration)
+        if ledger.snapshot_exists(connection, migration):
+            plan_locations(connection, resolved, migration)
         gates.open_gate(connection, resolved, "default_locations", run_id=start.run_id)
     return migration
 
@@ -206,7 +217,11 @@ def give_locations(
                    location_key::text = ANY(:created)
             FROM ({escaped(canonical.companies(resolved))}) AS c
             WHERE default_locations = 1
-            ON CONFLICT (migration_id, company_key) DO NOTHING
+            -- One that a rollback in part has removed is given anew.
+            ON CONFLICT (migration_id, company_key) DO UPDATE
+                SET location_key = EXCLUDED.location_key, created = EXCLUDED.created,
+                    removed = false
+                WHERE company_location.removed
         """),
         {"migration_id": migration.migration_id, "created": created},
     )
@@ -220,6 +235,24 @@ def give_locations(
         links=linked or None,
     )
     return len(created)
+
+
+def plan_locations(
+    connection: sa.Connection, resolved: ResolvedMapping, migration: Migration
+) -> None:
+    """Plan with the default locations of companies that had none when the snapshot was taken."""
+    connection.execute(
+        sa.text(f"""
+            INSERT INTO {migration.planned_locations} AS w (company_key, location_key)
+            SELECT c.company_key, c.location_key
+            FROM ({escaped(canonical.companies(resolved))}) AS c
+            WHERE c.default_locations = 1
+            ON CONFLICT (company_key) DO UPDATE SET location_key = EXCLUDED.location_key
+                WHERE NOT EXISTS (
+                    SELECT FROM {escaped(resolved.locations_sql)} AS l
+                    WHERE l.{escaped(quoted(resolved.mapping.locations.key))} = w.location_key)
+        """)
+    )
 
 
 def _create_locations(connection: sa.Connection, resolved: ResolvedMapping) -> list[str]:
@@ -281,6 +314,8 @@ def _take_up(
         control.desire(connection, active.migration_id, "run", reason="taken up")
     control.require(connection, active.migration_id, "run")
     verification.require(connection, resolved, active)
+    if start.resume:
+        undo_marks.reopen(connection, active)
     if active.state in {"paused", "held", "failed"}:
         # Whoever starts has seen which chunks failed; each is tried anew, and alone.
         connection.execute(

@@ -229,7 +229,7 @@ def _compared(resolved: ResolvedMapping, migration: Migration, phase: int | None
         same = columns.all_same([held for held, _ in pairs], [own for _, own in pairs])
     return f"""
         SELECT p.position, concat_ws(', ', {keys}) AS key_text,
-               k.state = 'done' AS done,
+               k.state = 'done' AS done, k.state = 'undone' AS undone,
                COALESCE(o.outcome, 'migrated') AS outcome, o.rule,
                l.key_1 IS NOT NULL AS live,
                p.company_key AS company_before, p.item_key AS item_before,
@@ -288,7 +288,8 @@ def _kind(resolved: ResolvedMapping, *, kept: bool, theirs: bool) -> str:
     computed = isinstance(resolved.mapping.source.reserved, Expression)
     reserved_kind = "'reserved_changed_since'" if computed else "'units_changed'"
     return f"""
-        CASE WHEN NOT done THEN 'not_processed'
+        CASE WHEN undone THEN NULL
+             WHEN NOT done THEN 'not_processed'
              WHEN outcome = 'gone' THEN CASE WHEN live THEN 'came_back' END
              WHEN NOT live THEN 'deleted_since'
              WHEN outcome IN ('skipped', 'quarantined') THEN

@@ -20,18 +20,21 @@ from inventory_migration.database import escaped
 from inventory_migration.engine import (
     chunk,
     control,
+    coverage,
     created_locations,
     guard,
     ledger,
     plan,
     schema_change,
     sync,
+    undo_marks,
     undo_preview,
+    undo_scope,
 )
 from inventory_migration.engine.failures import Action, action_for, message, sqlstate
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.shapes import shape_of
-from inventory_migration.engine.undo_scope import WHOLE
+from inventory_migration.engine.undo_scope import WHOLE, Scope
 from inventory_migration.engine.undo_statements import undo_statement
 from inventory_migration.errors import (
     ControlTotalsDiffer,
@@ -53,14 +56,24 @@ def roll_back(
     claim: control.Claim,
     *,
     migration_id: int | None = None,
+    scope: Scope = WHOLE,
     reason: str = "asked to",
 ) -> list[Migration]:
     """Undo a mapping's migrations, newest first, or one by id; returns those undone.
 
     A process that works on the migration is told to stop and waited for.
 
+    Args:
+        engine: The application's database.
+        mapping: Whose migrations.
+        claim: The right to drive the target.
+        migration_id: Only this one.
+        scope: What of them; by default everything.
+        reason: Why, for the trail.
+
     Raises:
-        StartRefused: The migration of that id cannot be undone.
+        StartRefused: The migration of that id cannot be undone, or is being undone whole.
+        MappingInvalid: There is no such migration, phase or company.
         MigrationBusy: Whoever works on it did not stop in time.
     """
     resolved = plan.read_mapping(engine, mapping)
@@ -68,36 +81,37 @@ def roll_back(
         if ledger.installed(connection):
             ledger.install(connection)
     with engine.connect() as connection:
-        wanted = _wanted(connection, mapping, migration_id)
+        wanted = _wanted(connection, resolved, migration_id, scope)
     for migration in wanted:
         if migration.state in ledger.ACTIVE:
             with engine.begin() as connection:
                 control.desire(connection, migration.migration_id, "rollback", reason=reason)
     claim.take(resolved.target, wait_seconds=control.BARRIER_SECONDS)
     for migration in wanted:
-        undo_migration(engine, resolved, migration, reason=reason)
+        undo_migration(engine, resolved, migration, scope=scope, reason=reason)
     return wanted
 
 
 def undo_migration(
-    engine: sa.Engine, resolved: ResolvedMapping, migration: Migration, *, reason: str
+    engine: sa.Engine,
+    resolved: ResolvedMapping,
+    migration: Migration,
+    *,
+    scope: Scope = WHOLE,
+    reason: str,
 ) -> None:
-    """Undo one migration; the caller holds the claim on its target."""
+    """Undo one migration, or what is of a scope; the caller holds the claim on its target.
+
+    Triggers go with the last migration that is undone whole. One that was undone in part is what it
+    was before, verified or aborted; one that was under way is paused.
+    """
     control.stop(engine, migration.migration_id, "rollback", reason=reason)
     with control.exclusive(engine, migration.migration_id) as connection:
-        found = ledger.find(connection, migration_id=migration.migration_id)
-        if found and found.state != "rolling_back":
-            ledger.set_state(connection, migration.migration_id, "rolling_back", reason=reason)
-        connection.execute(
-            sa.update(ledger.chunk)
-            .where(
-                ledger.chunk.c.migration_id == migration.migration_id,
-                ledger.chunk.c.state == "pending",
-            )
-            .values(state="undone")
-        )
+        undo_marks.begin(connection, migration, scope, reason=reason)
+        before, scopes = undo_marks.under_way(connection, migration)
+    whole = WHOLE in scopes
     with engine.connect() as connection:
-        last = _is_last(connection, migration)
+        last = whole and _is_last(connection, migration)
     if last:
         guard.take_off(engine, resolved, migration)
     _walk_back(engine, resolved, migration)
@@ -107,16 +121,11 @@ def undo_migration(
         control.durably(connection)
         if last:
             guard.list_kept(connection, resolved, migration)
-        removed = created_locations.remove(connection, resolved, migration, WHOLE)
-        kept = created_locations.kept(connection, resolved, migration, WHOLE)
-        ledger.note(
-            connection,
-            "locations_removed",
-            migration_id=migration.migration_id,
-            removed=removed,
-            kept=kept or None,
-        )
-        ledger.set_state(connection, migration.migration_id, "rolled_back", reason=reason)
+        _remove_locations(connection, resolved, migration, [WHOLE] if whole else scopes)
+        if whole:
+            ledger.set_state(connection, migration.migration_id, "rolled_back", reason=reason)
+        else:
+            _leave(connection, migration, before, scopes, reason)
 
 
 def foretell(
@@ -124,14 +133,55 @@ def foretell(
     resolved: ResolvedMapping,
     *,
     migration_id: int | None = None,
+    scope: Scope = WHOLE,
 ) -> tuple[list[Migration], dict[str, Any]]:
     """The migrations that a rollback would undo, and what that would do; see `undo_preview.py`.
 
     Raises:
-        StartRefused: The migration of that id cannot be undone.
+        StartRefused: The migration of that id cannot be undone, or is being undone whole.
+        MappingInvalid: There is no such migration, phase or company.
     """
-    wanted = _wanted(connection, resolved.mapping, migration_id)
-    return wanted, undo_preview.preview(connection, resolved, wanted, WHOLE)
+    wanted = _wanted(connection, resolved, migration_id, scope)
+    return wanted, undo_preview.preview(connection, resolved, wanted, scope)
+
+
+def _remove_locations(
+    connection: sa.Connection,
+    resolved: ResolvedMapping,
+    migration: Migration,
+    scopes: Sequence[Scope],
+) -> None:
+    """Remove the created locations that nobody refers to, and note the others with who does."""
+    removed, kept = 0, []
+    for scope in scopes:
+        removed += created_locations.remove(connection, resolved, migration, scope)
+        kept += created_locations.kept(connection, resolved, migration, scope)
+    ledger.note(
+        connection,
+        "locations_removed",
+        migration_id=migration.migration_id,
+        removed=removed,
+        kept=kept or None,
+    )
+
+
+def _leave(
+    connection: sa.Connection,
+    migration: Migration,
+    before: str,
+    scopes: Sequence[Scope],
+    reason: str,
+) -> None:
+    """Leave a migration that was undone in part: as it was, or paused where it was under way."""
+    state, desired = _AFTERWARDS.get(before, ("paused", "pause"))
+    said = f"{', '.join(map(str, scopes))} undone: {reason}"
+    ledger.note(connection, coverage.PARTLY_UNDONE, migration_id=migration.migration_id)
+    control.desire(connection, migration.migration_id, desired, reason=said)
+    ledger.set_state(connection, migration.migration_id, state, reason=said)
+
+
+_AFTERWARDS = {"verified": ("verified", "run"), "aborted": ("aborted", "abort")}
+"""State and desired state after a part was undone, by the state before."""
 
 
 def _is_last(connection: sa.Connection, migration: Migration) -> bool:
@@ -163,6 +213,32 @@ def _take_trigger_away(engine: sa.Engine, resolved: ResolvedMapping) -> None:
 
 
 def _wanted(
+    connection: sa.Connection, resolved: ResolvedMapping, migration_id: int | None, scope: Scope
+) -> list[Migration]:
+    """The migrations to undo, newest first; of a scope those alone that have something of it."""
+    found = _undoable(connection, resolved.mapping, migration_id)
+    undo_scope.refuse_unknown(connection, resolved, found, scope)
+    if scope.whole:
+        return found
+    for migration in found:
+        if migration.state != "rolling_back":
+            continue
+        if WHOLE in undo_marks.under_way(connection, migration)[1]:
+            raise StartRefused(
+                mapping=migration.mapping,
+                migration_id=migration.migration_id,
+                why=f"is being rolled back whole, and not {scope} alone",
+                command=f"rollback {migration.mapping}",
+            )
+    return [
+        migration
+        for migration in found
+        if migration.state in ledger.ACTIVE
+        or undo_marks.anything_meant(connection, migration, scope)
+    ]
+
+
+def _undoable(
     connection: sa.Connection, mapping: StockMapping, migration_id: int | None
 ) -> list[Migration]:
     if not ledger.installed(connection):
@@ -284,7 +360,7 @@ def _undo_some(
 
 _CLAIM = sa.text(f"""
     SELECT number FROM {SCHEMA}.chunk
-    WHERE migration_id = :migration_id AND state = 'done'
+    WHERE migration_id = :migration_id AND state = 'done' AND undoing
     ORDER BY number DESC
     LIMIT :limit
     FOR UPDATE SKIP LOCKED

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
-from inventory_migration.database import escaped, quoted
+from inventory_migration.database import escaped
 from inventory_migration.engine import (
     canonical,
     columns,
@@ -51,7 +51,8 @@ def sweep(
 def sweep_within(connection: sa.Connection, resolved: ResolvedMapping, migration: Migration) -> int:
     """Sweep in the caller's transaction, which no chunk commits beside; returns how many."""
     number = phase_number(resolved)
-    _locations_of_new_companies(connection, resolved, migration)
+    plan.give_locations(connection, resolved, migration)
+    plan.plan_locations(connection, resolved, migration)
     if sync.wanted(resolved):
         sync.refresh(connection, resolved)
     else:
@@ -96,24 +97,6 @@ def sweep_within(connection: sa.Connection, resolved: ResolvedMapping, migration
 def phase_number(resolved: ResolvedMapping) -> int:
     """The sweep comes after the mapping's phases."""
     return len(resolved.mapping.phases) + 1
-
-
-def _locations_of_new_companies(
-    connection: sa.Connection, resolved: ResolvedMapping, migration: Migration
-) -> None:
-    plan.give_locations(connection, resolved, migration)
-    connection.execute(
-        sa.text(f"""
-            INSERT INTO {migration.planned_locations} AS w (company_key, location_key)
-            SELECT c.company_key, c.location_key
-            FROM ({escaped(canonical.companies(resolved))}) AS c
-            WHERE c.default_locations = 1
-            ON CONFLICT (company_key) DO UPDATE SET location_key = EXCLUDED.location_key
-                WHERE NOT EXISTS (
-                    SELECT FROM {escaped(resolved.locations_sql)} AS l
-                    WHERE l.{escaped(quoted(resolved.mapping.locations.key))} = w.location_key)
-        """)
-    )
 
 
 def _take_back(connection: sa.Connection, resolved: ResolvedMapping, migration: Migration) -> None:

@@ -12,8 +12,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from inventory_migration.engine import gates, ledger
-from inventory_migration.engine.ledger import SCHEMA
+from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.summary import OUTCOMES, exact
+from inventory_migration.engine.undo_scope import Scope
 
 
 def origin(connection: sa.Connection, migration_id: int) -> dict[str, Any]:
@@ -78,20 +79,40 @@ def conflicts(connection: sa.Connection, migration_id: int, *, limit: int) -> di
     }
 
 
-def undone(connection: sa.Connection, migration_ids: Sequence[int]) -> dict[str, Any]:
+def undone(
+    connection: sa.Connection, migrations: Sequence[Migration], scope: Scope
+) -> dict[str, Any]:
     """What the rollback of these migrations has listed: conflicts, and locations that it kept.
 
     `touched_since` went back all the same, and so is no conflict.
     """
-    if not migration_ids:
-        return {"conflicts": [], "touched_since": [], "locations_kept": []}
-    listed = connection.execute(_LISTED, {"migration_ids": list(migration_ids)}).all()
-    kept = connection.execute(_LOCATIONS_KEPT, {"migration_ids": list(migration_ids)})
-    return {
-        "conflicts": [dict(row._mapping) for row in listed if row.kind != "touched_since"],
-        "touched_since": [row.key for row in listed if row.kind == "touched_since"],
-        "locations_kept": [location for locations in kept.scalars() for location in locations],
-    }
+    found: dict[str, Any] = {"conflicts": [], "touched_since": [], "locations_kept": []}
+    for migration in migrations:
+        parameters = {"im_migration_id": migration.migration_id, **scope.parameters}
+        for row in connection.execute(sa.text(_listed(migration, scope)), parameters):
+            if row.kind == "touched_since":
+                found["touched_since"].append(row.key)
+            else:
+                found["conflicts"].append(dict(row._mapping))
+        kept = connection.execute(_LOCATIONS_KEPT, {"migration_id": migration.migration_id})
+        found["locations_kept"] += kept.scalar() or []
+    return found
+
+
+def _listed(migration: Migration, scope: Scope) -> str:
+    only = ""
+    if not scope.whole:
+        only = f"""
+            AND EXISTS (SELECT FROM {migration.snapshot} AS p
+                        JOIN {SCHEMA}.chunk AS k
+                          ON k.migration_id = c.migration_id AND k.number = p.chunk
+                        WHERE p.position = c.position AND {scope.records()})"""
+    return f"""
+        SELECT c.migration_id, c.key_text AS key, c.kind, c.columns AS column, c.ours AS written,
+               c.found, c.reason
+        FROM {SCHEMA}.conflict AS c
+        WHERE c.migration_id = :im_migration_id {only}
+        ORDER BY c.position"""
 
 
 def events(connection: sa.Connection, migration_id: int) -> list[dict[str, Any]]:
@@ -187,20 +208,10 @@ _CONFLICTS = sa.text(f"""
     WHERE migration_id = :migration_id ORDER BY kind, position LIMIT :limit
 """)
 
-_LISTED = sa.text(f"""
-    SELECT migration_id, key_text AS key, kind, columns AS column, ours AS written, found, reason
-    FROM {SCHEMA}.conflict
-    WHERE migration_id = ANY(:migration_ids) ORDER BY migration_id DESC, position
-""")
-
 _LOCATIONS_KEPT = sa.text(f"""
-    SELECT e.detail->'kept' FROM {SCHEMA}.event AS e
-    WHERE e.kind = 'locations_removed' AND e.detail ? 'kept'
-      AND e.event_id IN (SELECT max(n.event_id) FROM {SCHEMA}.event AS n
-                         WHERE n.kind = 'locations_removed'
-                           AND n.migration_id = ANY(:migration_ids)
-                         GROUP BY n.migration_id)
-    ORDER BY e.migration_id DESC
+    SELECT detail->'kept' FROM {SCHEMA}.event
+    WHERE migration_id = :migration_id AND kind = 'locations_removed'
+    ORDER BY event_id DESC LIMIT 1
 """)
 
 _EVENTS = sa.text(f"""

@@ -103,7 +103,7 @@ def undo_statement(resolved: ResolvedMapping, migration: Migration) -> str:
             LEFT JOIN undone AS u USING (position)
             GROUP BY m.chunk)
         UPDATE {SCHEMA}.chunk AS k SET
-            state = 'undone', undo_xid = pg_current_xact_id()::xid::text,
+            state = 'undone', undoing = false, undo_xid = pg_current_xact_id()::xid::text,
             undone_records = COALESCE(c.undone, 0), kept_records = COALESCE(c.kept, 0)
         FROM unnest(CAST(:im_chunks AS integer[])) AS n(number)
         LEFT JOIN counted AS c ON c.chunk = n.number
