@@ -92,10 +92,11 @@ def uncovered(resolved: ResolvedMapping, covered: list[Migration]) -> str:
 
 def _kept(migration: Migration) -> str:
     """The rows `p` of a snapshot that were not undone: a FROM with its WHERE."""
+    # In the middle of a sweep a row's new chunk is yet to be written.
     return (
-        f"{migration.snapshot} AS p JOIN {SCHEMA}.chunk AS im_k "
+        f"{migration.snapshot} AS p LEFT JOIN {SCHEMA}.chunk AS im_k "
         f"ON im_k.migration_id = {migration.migration_id} AND im_k.number = p.chunk "
-        "WHERE im_k.state <> 'undone'"
+        "WHERE im_k.state IS DISTINCT FROM 'undone'"
     )
 
 
