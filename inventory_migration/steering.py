@@ -55,12 +55,10 @@ def pause(
             tell=tell,
         )
     with target.reader.connect() as connection:
-        return summary.summarize(
-            connection,
-            ledger.current(connection, mapping),
-            mapping=mapping,
-            changed=under_way,
-        )
+        now = ledger.current(connection, mapping)
+        # It may have ended meanwhile.
+        changed = under_way and now is not None and now.state == "paused"
+        return summary.summarize(connection, now, mapping=mapping, changed=changed)
 
 
 def abort(

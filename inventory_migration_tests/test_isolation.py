@@ -119,3 +119,15 @@ def test_the_log_says_whose_record_was_put_aside(
         (1, "1")
     ]
     assert [record.message for record in said] == ["record 7 put aside: frozen"]
+
+
+def test_a_connection_that_is_lost_while_a_bad_record_is_looked_for_is_replaced(
+    database: Database,
+) -> None:
+    stage.shop(database, items=20)
+    # The first write fails; the next one, under a savepoint, loses its connection.
+    database.psql("CREATE SEQUENCE written")
+    end_it = "PERFORM pg_terminate_backend(pg_backend_pid()) WHERE nextval('written') = 2"
+    refusing(database, "NEW.id = 7", f"{end_it}; RAISE EXCEPTION 'no'")
+    assert stage.migrate(database, LENIENT).proof.passed
+    assert stage.outcomes(database) == {"migrated": 19, "quarantined": 1}

@@ -17,6 +17,7 @@ from inventory_migration.engine.sweep import sweep
 from inventory_migration.errors import MigrationAborted, MigrationPaused, StartRefused
 from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database
+from inventory_migration_tests.test_rollback import undo
 
 PHASES = stage.mapping(phases=[{"name": "pilot", "companies": 1}, {"name": "rest"}])
 STATE = "SELECT state FROM inventory_migration.migration ORDER BY migration_id DESC LIMIT 1"
@@ -101,6 +102,21 @@ def test_no_step_commits_once_a_pause_has_returned(
     with pytest.raises(MigrationPaused, match="lunch"):
         step(database, migration)
     assert database.psql(f"{EVENTS}; {STATE}; {LOCATED}") == before
+
+
+@pytest.mark.parametrize("undo_it", [False, True], ids=["verified", "rolled_back"])
+def test_a_pause_that_comes_when_all_is_over_leaves_nothing_that_must_be_lifted(
+    database: Database, undo_it: bool
+) -> None:
+    stage.shop(database)
+    stage.migrate(database)
+    if undo_it:
+        undo(database)
+    desired = "SELECT desired FROM inventory_migration.control"
+    before = database.psql(f"{STATE}; {desired}")
+    # Where the process stands that has read `running` a moment ago.
+    control.pause(database.engine, 1, reason="lunch")
+    assert database.psql(f"{STATE}; {desired}") == before
 
 
 def test_resume_goes_on_with_the_same_migration(database: Database, target: verbs.Target) -> None:

@@ -34,6 +34,14 @@ TERMINATE_SECONDS = 2.0
 UNDER_WAY = ("planned", "running", "verifying")
 """States of a migration that somebody drives, or would if they had not died."""
 
+_DESIRED_AT = {
+    "verified": "run",
+    "rolling_back": "rollback",
+    "rolled_back": "rollback",
+    "aborted": "abort",
+}
+"""What is desired where there is nothing left to pause."""
+
 
 class Claim:
     """A session's exclusive right to drive the migration of one target; ends with the session.
@@ -317,6 +325,9 @@ def pause(
         durably(connection)
         if found and found.state in UNDER_WAY:
             ledger.set_state(connection, migration_id, "paused", reason=reason)
+        elif found and found.state in _DESIRED_AT:
+            # It came too late, and nothing would lift it: a resume is for what stands still.
+            desire(connection, migration_id, _DESIRED_AT[found.state], reason="a pause came late")
 
 
 @contextmanager

@@ -71,17 +71,13 @@ def _one_by_one(
     """Add record after record and keep those that are refused beside the ones before them."""
     bad = list(known)
     connection.execute(_SAVEPOINT)
-    try:
-        for position in range(first, last + 1):
-            if any(record.position == position for record in known):
-                continue
-            refusal = _refusal(
-                connection, statements, chunk, position, position, [], keep_if_good=True
-            )
-            if refusal is not None:
-                bad.append(refusal)
-    finally:
-        _forget(connection)
+    for position in range(first, last + 1):
+        if any(record.position == position for record in known):
+            continue
+        refusal = _refusal(connection, statements, chunk, position, position, [], keep_if_good=True)
+        if refusal is not None:
+            bad.append(refusal)
+    _forget(connection)
     return bad
 
 
@@ -101,10 +97,11 @@ def _refusal(
         swallowed = statements.write(connection, [chunk], bad=bad, first=first, last=last)
         connection.execute(sa.text("SET CONSTRAINTS ALL IMMEDIATE"))
     except sa.exc.DBAPIError as error:
-        _forget(connection)
         state = sqlstate(error)
         if action_for(state) is not Action.ISOLATE:
+            # Nothing more is said here: a connection that is lost would answer with another error.
             raise
+        _forget(connection)
         return Bad(first, "refused_by_server", message(error), state, constraint(error))
     if swallowed:
         _forget(connection)

@@ -20,7 +20,7 @@ import psycopg
 import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
-from inventory_migration.engine import control, ledger
+from inventory_migration.engine import control, ledger, unheard
 from inventory_migration.engine.chunk import ChunkStatements, Claimed, Finished
 from inventory_migration.engine.failures import SUPPRESSED, Action, action_for, message, sqlstate
 from inventory_migration.engine.isolation import write_without_bad
@@ -41,6 +41,19 @@ RECONNECT_SECONDS = 60.0
 
 class _Suppressed(MigrationError):
     """A trigger or rule swallowed writes without an error; the chunk is taken apart next time."""
+
+
+@dataclass
+class _Worker:
+    """What one worker keeps from turn to turn.
+
+    Attributes:
+        pace: How many chunks it takes.
+        unheard: Chunks whose COMMIT has been sent and not been answered.
+    """
+
+    pace: Pace
+    unheard: list[int] = field(default_factory=list)
 
 
 @dataclass
@@ -134,7 +147,7 @@ def _work(
     shared: _Shared,
     pacing: Pacing,
 ) -> None:
-    pace = Pace(statements.resolved.mapping.chunk.target_ms / 1000)
+    worker = _Worker(Pace(statements.resolved.mapping.chunk.target_ms / 1000))
     attempts, lost_at = 0, 0.0
     while not shared.stop.is_set():
         try:
@@ -144,9 +157,12 @@ def _work(
                 with shared.lock:
                     shared.connections[threading.get_ident()] = connection
                 try:
-                    while (turn := pacing.admit(pace.limit, shared.stop)) is not None:
+                    if worker.unheard:
+                        unheard.settle(connection, statements.migration_id, worker.unheard)
+                        worker.unheard = []
+                    while (turn := pacing.admit(worker.pace.limit, shared.stop)) is not None:
                         try:
-                            if not _take(turn, connection, statements, phase, pace, shared):
+                            if not _take(turn, connection, statements, phase, worker, shared):
                                 return
                         finally:
                             pacing.finish(turn)
@@ -193,7 +209,7 @@ def _take(
     connection: sa.Connection,
     statements: ChunkStatements,
     phase: int,
-    pace: Pace,
+    worker: _Worker,
     shared: _Shared,
 ) -> bool:
     """One transaction; False where there is nothing left to do or the desired state says stop."""
@@ -212,12 +228,17 @@ def _take(
             shared.stop.wait(0.05)
             return left
         finished = _transact(connection, statements, claimed)
+        worker.unheard = claimed.numbers
         connection.commit()
+        worker.unheard = []
     except sa.exc.DBAPIError as error:
         connection.rollback()
+        if action_for(sqlstate(error)) is not Action.RECONNECT:
+            # The server has answered: it has not committed.
+            worker.unheard = []
         if shared.stop.is_set():
             return False
-        _after_failure(connection, statements, claimed, sqlstate(error), error, pace, shared)
+        _after_failure(connection, statements, claimed, sqlstate(error), error, worker.pace, shared)
         return True
     except (ControlTotalsDiffer, _Suppressed) as error:
         connection.rollback()
@@ -228,7 +249,7 @@ def _take(
         return True
     seconds = time.monotonic() - started
     turn.rows = sum(chunk.records for chunk in finished)
-    pace.took(len(claimed.numbers), seconds)
+    worker.pace.took(len(claimed.numbers), seconds)
     _tell(statements.migration_id, finished, seconds)
     return True
 
