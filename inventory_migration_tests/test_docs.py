@@ -16,6 +16,7 @@ from pydantic import BaseModel
 import inventory_migration
 from inventory_migration import errors
 from inventory_migration.cli import app
+from inventory_migration.engine.measures import MEASURES
 from inventory_migration.mapping import (
     AllocationJson,
     Link,
@@ -198,6 +199,13 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert link[1:] in headings, link
         elif not link.startswith("http"):
             assert (page.parent / link.partition("#")[0]).exists(), link
+
+
+def test_every_measure_of_health_is_explained() -> None:
+    page = (PROJECT / "docs" / "reliability.md").read_text()
+    table = page.partition("## Health\n")[2].partition("\n## ")[0]
+    named = re.findall(r"`(\w+)`", "".join(re.findall(r"^\| ([^|]+) \|", table, flags=re.M)))
+    assert named == [measure.name for measure in MEASURES]
 
 
 def test_what_the_page_on_security_names_exists() -> None:

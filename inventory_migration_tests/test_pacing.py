@@ -297,7 +297,7 @@ def test_a_window_is_lifted_by_whoever_starts(database: Database) -> None:
     assert health_events(database) == []
 
 
-def test_work_begins_when_the_window_opens_and_rests_when_it_closes(database: Database) -> None:
+def test_work_begins_when_the_window_opens_and_waits_until_then(database: Database) -> None:
     nightly = stage.mapping(health={"window": {"from": "22:00", "to": "05:00"}})
     resolved, migration = planned(database, nightly)
     now = datetime(2026, 11, 26, 21, 59, 59, tzinfo=UTC)

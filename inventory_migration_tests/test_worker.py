@@ -25,6 +25,7 @@ from inventory_migration.engine.worker import _Shared, work_phase
 from inventory_migration.errors import MigrationHeld, MigrationPaused
 from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database
+from inventory_migration_tests.sessions import until
 from inventory_migration_tests.stage import MAPPING
 
 SLOW = """
@@ -160,7 +161,8 @@ def test_when_pause_returns_nothing_more_commits(database: Database) -> None:
     paused: list[str] = []
 
     def pause() -> None:
-        time.sleep(0.5)
+        located = "SELECT count(location_id) FROM stock_items"
+        until(lambda: database.psql(located) > "0", "the first chunk")
         control.pause(database.engine, 1, reason="lunch")
         paused.append(database.psql("SELECT count(location_id) FROM stock_items"))
 

@@ -6,12 +6,13 @@ these functions are given.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 
 from inventory_migration import project
+from inventory_migration.cli import health
 from inventory_migration.cli.terminal import duration, moment, number, pairs, say, table
 
 PROGRAM = "inventory-migration"
@@ -113,8 +114,8 @@ def status(screen: Console, found: Sequence[Mapping[str, Any]]) -> None:
     for migration in found:
         if migration["reason"]:
             say(screen, f"  {migration['migration_id']}: {migration['reason']}")
-        for line in _health(migration["health"] if migration["working"] else None):
-            say(screen, f"  {migration['migration_id']}: {line}")
+        if migration["health"] and migration["working"]:
+            health.restraints(screen, migration["migration_id"], migration["health"])
     newest = found[0]
     if newest["state"] in {"paused", "held"}:
         say(screen, f"Go on with '{PROGRAM} resume {newest['mapping']}'.")
@@ -360,19 +361,6 @@ def by_rule(total: int | None, rules: Mapping[str, int]) -> str:
     if total is None:
         return listed or "none"
     return f"{number(total)} ({listed})" if listed else number(total)
-
-
-def _health(found: Mapping[str, Any] | None) -> Iterator[str]:
-    """What restrains a migration, and since when."""
-    if found is None:
-        return
-    if found["max_rows_per_second"]:
-        yield f"at most {number(found['max_rows_per_second'])} records per second"
-    for reason in found["reasons"]:
-        yield f"{_LEVELS[reason['level']]} since {moment(found['since'])}: {reason['text']}"
-
-
-_LEVELS = {"slow": "slowed down", "hold": "waits"}
 
 
 def _progressing(migration: Mapping[str, Any]) -> str:

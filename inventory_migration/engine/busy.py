@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from inventory_migration.errors import PrivilegeMissing
 
-_MARK = 20261124
+MARK = 20261124
 """The first half of the advisory lock's key; the second is the migration's id."""
 
 
@@ -72,9 +72,7 @@ def end(connection: sa.Connection, found: list[Busy], *, terminate: bool) -> Non
             ) from error
 
 
-_MARK_BUSY = sa.text(
-    f"SELECT pg_advisory_xact_lock_shared({_MARK}, CAST(:migration_id AS integer))"
-)
+_MARK_BUSY = sa.text(f"SELECT pg_advisory_xact_lock_shared({MARK}, CAST(:migration_id AS integer))")
 
 _WORKING = sa.text(f"""
     SELECT a.pid, a.usename AS role, COALESCE(a.application_name, '') AS program,
@@ -85,7 +83,7 @@ _WORKING = sa.text(f"""
     JOIN pg_stat_activity a ON a.pid = k.pid
     WHERE k.locktype = 'advisory' AND k.granted AND k.objsubid = 2
       AND k.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-      AND k.classid = {_MARK} AND k.objid::bigint = :migration_id
+      AND k.classid = {MARK} AND k.objid::bigint = :migration_id
       AND k.pid <> pg_backend_pid()
     ORDER BY seconds DESC, a.pid
 """)

@@ -12,23 +12,27 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
-from inventory_migration.engine import control, health
+from inventory_migration.engine import health
 from inventory_migration.engine.health import Reason, Verdict
 from inventory_migration.engine.ledger import Migration
 from inventory_migration.engine.plan import Start
+from inventory_migration.errors import ServerNotWell
 from inventory_migration.mapping import Health, StockMapping
 from inventory_migration.mapping.health import opens_at
 
 logger = logging.getLogger(__name__)
 
 MOST_CHUNKS = 50
+MOST_REST = 8.0
+"""How many times as long as its last transaction a worker rests at most."""
+
+REST_SECONDS = 5.0
 POLL_SECONDS = 0.1
 ASK_SECONDS = 0.5
 """How often a process whose workers wait asks whether they should wait any longer."""
@@ -93,11 +97,13 @@ class Turn:
         chunks: How many it may take at most.
         reserved: Its place under the limit of records per second, where there is one.
         rows: How many records it moved.
+        seconds: How long it took.
     """
 
     chunks: int
     reserved: tuple[float, float] | None = None
     rows: int = 0
+    seconds: float = 0.0
 
 
 class Pacing:
@@ -128,9 +134,11 @@ class Pacing:
         self._rate = RateLimit(rate) if rate else None
         self._calendar = calendar
         self._migration = migration
-        self._watch = health.Watch(engine, migration)
-        self._verdict = Verdict()
-        self._asked = time.monotonic()
+        self._watch = health.Watch(engine, migration, mapping.health)
+        self._seen = self._verdict = Verdict()
+        self._rest = 0.0
+        self._look_at = self._asked = time.monotonic()
+        self._held_since: float | None = None
         self._opens: datetime | None = None
 
     @property
@@ -145,36 +153,41 @@ class Pacing:
             chunks: How many it would take.
             stop: Ends the wait.
         """
-        turn = Turn(chunks)
+        turn = Turn(1 if self._verdict.level == "slow" else chunks)
         if self._rate is not None:
             fitting = self._rate.rows_per_second // self._chunk_rows
-            turn.chunks = max(1, min(chunks, fitting))
+            turn.chunks = max(1, min(turn.chunks, fitting))
             turn.reserved = self._rate.reserve(turn.chunks * self._chunk_rows)
         while self.holding or (turn.reserved and turn.reserved[0] > time.monotonic()):
             if stop.wait(POLL_SECONDS if self.holding else self._due(turn)):
                 return None
         return None if stop.is_set() else turn
 
-    def finish(self, turn: Turn) -> None:
-        """Take note of what came of a turn."""
+    def finish(self, turn: Turn, stop: threading.Event) -> None:
+        """Take note of what came of a turn, and rest where the server needs it."""
         if self._rate is not None and turn.reserved is not None:
             self._rate.settle(turn.reserved, turn.rows)
+        if self._rest and turn.seconds:
+            stop.wait(min(REST_SECONDS, max(POLL_SECONDS, self._rest * turn.seconds)))
 
     def tend(self) -> bool:
-        """Look where it is time to; False where the workers should stop, as somebody asked for."""
+        """Look where it is time to; False where the workers should stop, as somebody asked for.
+
+        Raises:
+            ServerNotWell: Workers have waited for as long as the mapping lets them.
+        """
         verdict = self._judged()
-        if verdict != self._verdict:
-            self._verdict = verdict
+        if verdict.kinds != self._verdict.kinds:
             _tell(self._migration, verdict)
+        self._verdict = verdict
         self._watch.keep(verdict, self._figures())
+        self._give_up()
         now = time.monotonic()
         if (verdict.level == "well" and self._rate is None) or now - self._asked < ASK_SECONDS:
             return True
         # Workers that wait do not see what is desired.
         self._asked = now
-        with suppress(sa.exc.DBAPIError):
-            return self._watch.ask(control.desired_state) == "run"
-        return True
+        return self._watch.desired() in {"run", None}
 
     def close(self) -> None:
         """Look no more."""
@@ -183,6 +196,34 @@ class Pacing:
     def _due(self, turn: Turn) -> float:
         assert turn.reserved is not None  # noqa: S101 - asked for only where it is
         return min(POLL_SECONDS, max(0.0, turn.reserved[0] - time.monotonic()))
+
+    def _give_up(self) -> None:
+        """Wait no longer than the mapping says; a window opens by itself, and has no end."""
+        if self.holding is None or self._opens is not None:
+            self._held_since = None
+            return
+        now = time.monotonic()
+        self._held_since = self._held_since or now
+        minutes = (now - self._held_since) / 60
+        if minutes >= self._limits.hold_minutes:
+            holds = [reason for reason in self._verdict.reasons if reason.level == "hold"]
+            raise ServerNotWell(
+                migration_id=self._migration.migration_id,
+                minutes=minutes,
+                reason="; ".join(reason.text for reason in holds),
+                disk_full=any(reason.measure == "free_disk_megabytes" for reason in holds),
+            )
+
+    def _look(self) -> Verdict:
+        """Look if it is time to, and let workers rest the longer the more looks ask for it."""
+        if time.monotonic() >= self._look_at:
+            self._seen = self._watch.look() or self._seen
+            self._look_at = time.monotonic() + self._limits.look_seconds
+            if self._seen.level == "slow":
+                self._rest = min(MOST_REST, max(1.0, self._rest * 2))
+            else:
+                self._rest = self._rest / 2 if self._rest > 1 else 0.0
+        return self._seen
 
     def _judged(self) -> Verdict:
         now = self._calendar()
@@ -193,7 +234,7 @@ class Pacing:
             text = f"outside of the window ({windows}), which opens {self._when()}"
             return Verdict((Reason("window", "hold", text),))
         self._opens = None
-        return Verdict()
+        return self._look()
 
     def _when(self) -> str:
         if self._opens is None:

@@ -40,6 +40,7 @@ from inventory_migration.errors import (
     MigrationPaused,
     MigrationRolledBack,
     RetriesExhausted,
+    ServerNotWell,
     ServerRestarted,
 )
 from inventory_migration.mapping import StockMapping
@@ -180,7 +181,10 @@ def work(
     except RetriesExhausted as error:
         found = thresholds.exhausted(resolved, error.chunk, error.attempts, error.state)
         _act(engine, resolved, migration, found)
-    except ServerRestarted as error:
+    except (ServerRestarted, ServerNotWell) as error:
+        # A disk that fills up holds, here as when a statement finds it full.
+        if isinstance(error, ServerNotWell) and not error.disk_full:
+            _pause(engine, migration, str(error))
         _set_stopped(engine, migration, "held", str(error))
         raise MigrationHeld(
             mapping=migration.mapping, migration_id=migration.migration_id, reason=str(error)

@@ -18,6 +18,7 @@ from inventory_migration.catalog import Relation, ResolvedMapping
 from inventory_migration.database import quoted
 from inventory_migration.engine import columns, guard, schema_change, sync
 from inventory_migration.engine.ledger import SCHEMA
+from inventory_migration.engine.measures import MONITORING
 from inventory_migration.errors import PrivilegesMissing
 from inventory_migration.mapping import StockLevel
 
@@ -57,6 +58,11 @@ def grant_statements(privileges: Iterable[Privilege], role: str) -> Iterator[str
         rights = ", ".join(privilege.spelled for privilege in group)
         of_what = "" if kind == "TABLE" else f"{kind} "
         yield f"GRANT {rights} ON {of_what}{name} TO {quoted(role)}"
+
+
+def monitoring_grant(role: str) -> str:
+    """What lets a role see what the health gate looks at; without it some of that is unknown."""
+    return f"GRANT {MONITORING} TO {quoted(role)}"
 
 
 def of_worker(

@@ -44,6 +44,7 @@ class Statements:
         owner: Steps that need the tables' owner; empty where all is there.
         grants: The least that the role needs to migrate, validate and roll back.
         write_stop: What it needs besides where a write stop is declared, which locks tables.
+        monitoring: What lets it see how the server is, which it can do without.
         writes: What the engine executes as that role, with `:im_…` for bound parameters.
     """
 
@@ -51,6 +52,7 @@ class Statements:
     owner: list[str]
     grants: list[str]
     write_stop: list[str]
+    monitoring: list[str]
     writes: list[str]
 
     def to_json(self) -> dict[str, Any]:
@@ -65,6 +67,10 @@ class Statements:
         parts += [f"{s};" for s in self.grants]
         parts.append("\n-- And only to close under a write stop, which locks these tables:")
         parts += [_commented(f"{s};") for s in self.write_stop]
+        parts.append(
+            "\n-- And only to see replicas, other sessions and the disk (health in the mapping):"
+        )
+        parts += [_commented(f"{s};") for s in self.monitoring]
         return "\n".join(parts) + "\n"
 
     def script(self) -> str:
@@ -94,6 +100,7 @@ def statements(
         owner=list(_owner_steps(resolved)),
         grants=list(_grants(connection, resolved, facts, worker, exists=exists)),
         write_stop=list(_stop_grants(connection, resolved, worker)),
+        monitoring=[privileges.monitoring_grant(worker)],
         writes=[_tidy(statement) for statement in _writes(connection, resolved)],
     )
 

@@ -165,7 +165,7 @@ def _work(
                             if not _take(turn, connection, statements, phase, worker, shared):
                                 return
                         finally:
-                            pacing.finish(turn)
+                            pacing.finish(turn, shared.stop)
                         attempts = 0
                 finally:
                     with shared.lock:
@@ -248,7 +248,7 @@ def _take(
         _note_attempt(connection, statements, claimed, state)
         return True
     seconds = time.monotonic() - started
-    turn.rows = sum(chunk.records for chunk in finished)
+    turn.rows, turn.seconds = sum(chunk.records for chunk in finished), seconds
     worker.pace.took(len(claimed.numbers), seconds)
     _tell(statements.migration_id, finished, seconds)
     return True

@@ -208,6 +208,21 @@ class MigrationHeld(MigrationFailed):
     retryable = True
 
 
+class ServerNotWell(MigrationError):
+    """Workers have waited in vain for the server to be well again."""
+
+    exit_code = 4
+    retryable = True
+
+    def __init__(
+        self, *, migration_id: int, minutes: float, reason: str, disk_full: bool = False
+    ) -> None:
+        """Say what has not become better, and for how long."""
+        self.migration_id, self.minutes = migration_id, minutes
+        self.reason, self.disk_full = reason, disk_full
+        super().__init__(f"waited {minutes:.0f} min for the server to be well: {reason}")
+
+
 class ServerRestarted(MigrationError):
     """The server was restarted under a migration; what it had acknowledged is to be checked."""
 

@@ -1,7 +1,7 @@
-"""When a migration may work, and how fast: windows of time and a limit of records per second.
+"""When a migration may work, how fast, and what the server must be spared.
 
-None of it is part of what moves, so an operator may change it while a migration stands still. What
-is done about it belongs in `engine/pacing.py`.
+None of it is part of what moves, so an operator may change it while a migration stands still. How
+it is measured belongs in `engine/measures.py`, what is done about it in `engine/pacing.py`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from datetime import UTC, datetime, time, timedelta
 from typing import Annotated, Literal, get_args
 from zoneinfo import ZoneInfo
 
-from pydantic import BeforeValidator, Field, PlainSerializer, field_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, field_validator, model_validator
 
 from inventory_migration.mapping.parts import Part
 
@@ -104,16 +104,88 @@ def _one_or_many_windows(value: object) -> object:
     return [value] if isinstance(value, dict) else value
 
 
+class Limits(Part):
+    """From which value of a measure on workers go slowly, and from which on they wait.
+
+    Attributes:
+        slow: From here on they rest after each transaction, and take one chunk at a time.
+        hold: From here on they wait, until it is better.
+    """
+
+    slow: float | None = Field(default=None, ge=0)
+    hold: float | None = Field(default=None, ge=0)
+
+    @model_validator(mode="after")
+    def _some(self) -> Limits:
+        if self.slow is None and self.hold is None:
+            raise ValueError("give slow, hold or both; 'off' leaves the measure out")
+        if self.slow is not None and self.hold is not None and not self._ordered():
+            raise ValueError(f"slow ({self.slow:g}) comes before hold ({self.hold:g})")
+        return self
+
+    def _ordered(self) -> bool:
+        return (self.slow or 0) <= (self.hold or 0)
+
+
+class Floor(Limits):
+    """The same for a measure that is bad where it is low."""
+
+    def _ordered(self) -> bool:
+        return (self.slow or 0) >= (self.hold or 0)
+
+
+class FreeDisk(Part):
+    """Who knows how many bytes are free on the server's disk: a query, or a command's output."""
+
+    sql: str | None = Field(default=None, min_length=1)
+    command: list[str] | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="after")
+    def _one_way(self) -> FreeDisk:
+        if (self.sql is None) == (self.command is None):
+            raise ValueError("give either sql or command")
+        return self
+
+
+def _off(value: object) -> object:
+    """Accept `off`, which YAML takes for false."""
+    return None if value is False or value == "off" else value
+
+
+Ceiled = Annotated[Limits | None, BeforeValidator(_off)]
+Floored = Annotated[Floor | None, BeforeValidator(_off)]
+
+
 class Health(Part):
-    """When a migration may work, and how fast.
+    """When a migration may work, how fast, and what the server must be spared.
 
     Attributes:
         max_rows_per_second: How many records one process moves at most; without it, as many as
             it can.
         window: When it works; without one, at any time.
+        look_seconds: How often is looked.
+        hold_minutes: How long workers wait for the server to be well; then the migration stops.
+        replica_lag_seconds: How long ago the server wrote what a replica has reached.
+        replica_lag_megabytes: How much WAL a replica has yet to replay.
+        slot_lag_megabytes: How much WAL a replication slot keeps, whether it is used or not.
+        oldest_transaction_seconds: The age of somebody else's transaction that keeps dead rows.
+        blocked_sessions: How many sessions have been waiting for one of our workers.
+        wal_megabytes_per_second: How much WAL is written, by whomever.
+        free_disk_megabytes: What is left on the server's disk.
+        free_disk_from: Who knows that, where it is not this machine's disk.
     """
 
     max_rows_per_second: int | None = Field(default=None, ge=1)
     window: Annotated[list[Window], BeforeValidator(_one_or_many_windows)] = Field(
         default_factory=list
     )
+    look_seconds: float = Field(default=2.0, ge=0.1, le=3600)
+    hold_minutes: float = Field(default=60.0, gt=0)
+    replica_lag_seconds: Ceiled = Limits(slow=5, hold=60)
+    replica_lag_megabytes: Ceiled = Limits(slow=64, hold=1024)
+    slot_lag_megabytes: Ceiled = Limits(slow=4096, hold=16384)
+    oldest_transaction_seconds: Ceiled = Limits(slow=600, hold=3600)
+    blocked_sessions: Ceiled = Limits(slow=2, hold=20)
+    wal_megabytes_per_second: Ceiled = None
+    free_disk_megabytes: Floored = Floor(slow=2048, hold=512)
+    free_disk_from: FreeDisk | None = None
