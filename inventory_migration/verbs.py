@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -231,6 +231,8 @@ def run(
         audit_profile(target, mapping, claim, run_id=start.run_id)
         _pass(target, mapping, "audit_profile", start)
         default_locations(target, mapping, claim, start)
+        # What it was for is kept with it from here on.
+        start = replace(start, retry=None)
         _pass(target, mapping, "default_locations", start)
         transformed_stock(target, mapping, claim, start, stop_after=stop_after, workers=workers)
         _pass(target, mapping, "transformed_stock", start)

@@ -153,7 +153,9 @@ def test_an_older_ledger_is_given_what_it_lacks_and_keeps_what_it_has(
 ) -> None:
     migration_id = add_migration(connection)
     for statement in (
-        "DROP TABLE inventory_migration.health, inventory_migration.level_image",
+        "DROP TABLE inventory_migration.health, inventory_migration.level_image, "
+        "inventory_migration.retry",
+        "ALTER TABLE inventory_migration.outcome DROP COLUMN constraint_name, DROP COLUMN decision",
         "ALTER TABLE inventory_migration.migration DROP COLUMN failed_verification",
         "ALTER TABLE inventory_migration.chunk DROP COLUMN undoing",
         "ALTER TABLE inventory_migration.conflict DROP COLUMN columns, DROP COLUMN reason",
@@ -168,6 +170,8 @@ def test_an_older_ledger_is_given_what_it_lacks_and_keeps_what_it_has(
     assert (found.migration_id, found.failed_verification) == (migration_id, None)
     assert connection.execute(sa.select(ledger.chunk.c.undoing)).all() == []
     assert connection.execute(sa.select(ledger.health)).all() == []
+    assert connection.execute(sa.select(ledger.retry)).all() == []
+    assert connection.execute(sa.select(ledger.outcome.c.constraint_name)).all() == []
     assert connection.execute(sa.select(ledger.conflict)).all() == []
     ledger.set_state(connection, migration_id, "paused")
     ledger.set_state(connection, migration_id, "aborted")

@@ -262,6 +262,8 @@ def figures(screen: Console, found: Mapping[str, Any]) -> None:
         *_outcomes(records),
         ("  quarantined", by_rule(records["quarantined"], found["quarantined"])),
     ]
+    if found["waived"]:
+        rows.append(("    waived", number(found["waived"])))
     if found["warnings"]:
         rows.append(("Warnings", by_rule(None, found["warnings"])))
     rows += _units(found, "after")
@@ -332,6 +334,7 @@ def _next(screen: Console, found: Mapping[str, Any]) -> None:
     elif found["state"] == "rolled_back":
         rows.append(("Run it again", f"{PROGRAM} run {mapping}"))
     if found["quarantined"]:
+        rows.append(("Put aside", f"{PROGRAM} quarantine list {mapping}"))
         rows.append(("One record's story", f"{PROGRAM} show {mapping} KEY"))
     checkout = project.project_folder()
     if all((checkout / name).is_file() for name in ("workspace.yaml", "Makefile")):

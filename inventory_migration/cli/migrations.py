@@ -282,9 +282,9 @@ def rollback(
     if wanted and not session.confirm(rollbacks.undoing(chosen.name, wanted, scope), yes=yes):
         session.note("Nothing was changed.")
         return 1
-    with session.watched(), _told_beside(session, target, chosen):
+    with session.watched(), told_beside(session, target, chosen):
         found = verbs.roll_back(target, chosen, migration_id=migration_id, scope=scope)
-    _finish(session, target, chosen, found, rollbacks.undone)
+    finish(session, target, chosen, found, rollbacks.undone)
     return 0
 
 
@@ -319,9 +319,9 @@ def _migrate(
         write_stop=options["write_stop"],
         as_superuser=options["as_superuser"],
     ):
-        _finish(session, target, chosen, inquiries.last_summary(target, chosen.name))
+        finish(session, target, chosen, inquiries.last_summary(target, chosen.name))
         return
-    with session.watched(), _told_beside(session, target, chosen):
+    with session.watched(), told_beside(session, target, chosen):
         # Seconds of imports, which only the commands that need them pay.
         from inventory_migration.defs.launch import migrate
 
@@ -330,13 +330,11 @@ def _migrate(
         )
         if launched.error is not None:
             raise launched.error
-    _finish(
-        session, target, chosen, launched.summary or inquiries.last_summary(target, chosen.name)
-    )
+    finish(session, target, chosen, launched.summary or inquiries.last_summary(target, chosen.name))
 
 
 @contextmanager
-def _told_beside(session: Session, target: verbs.Target, mapping: StockMapping) -> Iterator[None]:
+def told_beside(session: Session, target: verbs.Target, mapping: StockMapping) -> Iterator[None]:
     """Tell programs what the migration did beside the condition that stops it."""
     from inventory_migration import inquiries
 
@@ -355,13 +353,14 @@ def _told_beside(session: Session, target: verbs.Target, mapping: StockMapping) 
         raise
 
 
-def _finish(
+def finish(
     session: Session,
     target: verbs.Target,
     mapping: StockMapping,
     found: dict[str, Any],
     render: Callable[[Console, Any], None] = answers.summary,
 ) -> None:
+    """Write the report of a mapping's last migration, and say what it did and where that is."""
     from inventory_migration.report.documents import write_report
 
     found["report"] = write_report(target, mapping)

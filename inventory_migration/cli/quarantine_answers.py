@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from inventory_migration.cli.answers import PROGRAM
+from inventory_migration.cli.answers import PROGRAM, summary
 from inventory_migration.cli.terminal import moment, number, pairs, say, table
 
 
@@ -75,6 +75,35 @@ def record(screen: Console, found: Mapping[str, Any]) -> None:
         say(screen, f"  {moment(event['at'])}, migration {event['migration_id']}, {event['who']}: "
                      f"{event['kind'].replace('_', ' ')}{reason}")  # fmt: skip
     say(screen, f"Next: '{found['next']}'.")
+
+
+def retrying(mapping: str, records: int) -> str:
+    """What a retry is about to do, for a question."""
+    which = "record" if records == 1 else "records"
+    return f"this tries {number(records)} {which} of {mapping} again, in a migration of their own"
+
+
+def retried(screen: Console, found: Mapping[str, Any]) -> None:
+    """What became of the records that were tried again."""
+    if not found["retried"]:
+        say(
+            screen, f"Nothing to try again: no record of {found['mapping']} that was meant is open."
+        )
+        return
+    said = ", ".join(f"{number(count)} {outcome}" for outcome, count in found["retried"].items())
+    say(screen, f"Tried again: {said}.")
+    summary(screen, found)
+
+
+def waived(screen: Console, found: Mapping[str, Any]) -> None:
+    """Which records stay where they are."""
+    count = len(found["waived"])
+    say(
+        screen,
+        f"{number(count)} {'record stays' if count == 1 else 'records stay'} where "
+        f"{'it is' if count == 1 else 'they are'}: {', '.join(found['waived'])} "
+        f"({found['reason']}); {number(found['open'])} of {found['mapping']} are open.",
+    )
 
 
 def _now(found: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped
-from inventory_migration.engine import canonical, columns
+from inventory_migration.engine import canonical, columns, retries
 from inventory_migration.engine.control import keepalives
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.shapes import shape_of
@@ -69,6 +69,7 @@ class ChunkStatements:
         self.migration_id = migration.migration_id
         self._lock = sa.text(lock_statement(resolved, migration))
         self._write = sa.text(write_statement(resolved, migration))
+        self._settle = sa.text(parametrised(retries.settle_statement(migration)))
         self._read_back = sa.text(read_back_statement(resolved, migration))
         shape = shape_of(resolved)
         self._before = [sa.text(parametrised(s)) for s in shape.before_write(migration.snapshot)]
@@ -166,6 +167,7 @@ class ChunkStatements:
         parameters = {"im_migration_id": self.migration_id, "im_chunks": list(chunks)}
         for statement in self._after:
             connection.execute(statement, parameters)
+        connection.execute(self._settle, parameters)
         rows = connection.execute(self._read_back, parameters).all()
         if sorted(row.number for row in rows) != sorted(chunks):
             found = [row.number for row in rows]

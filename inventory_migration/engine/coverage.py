@@ -1,7 +1,8 @@
 """Which records earlier migrations have dealt with, and what a new one would find to do.
 
 The first migration of a mapping takes every record; a later one those that no verified migration
-has seen, and those that could go now, because somebody mended or emptied them.
+has seen, and those that could go now, because somebody mended or emptied them. What was waived is
+left where it is.
 """
 
 from __future__ import annotations
@@ -21,8 +22,14 @@ REFUSED_RULES = ("refused_by_server", "write_suppressed")
 """Rules that no expression foresees: such a record looks good until it is retried."""
 
 
-def verified(connection: sa.Connection, resolved: ResolvedMapping) -> list[Migration]:
-    """The target's verified migrations, whose snapshots say which records were dealt with."""
+_WAIVED = "o.state = 'waived'"
+
+
+def dealt_with(connection: sa.Connection, resolved: ResolvedMapping) -> list[Migration]:
+    """The target's migrations that say which records need no other one.
+
+    A verified one says so of its whole snapshot, an aborted one of the records that were waived.
+    """
     if not ledger.installed(connection):
         return []
     ids = connection.execute(
@@ -31,7 +38,16 @@ def verified(connection: sa.Connection, resolved: ResolvedMapping) -> list[Migra
             ledger.migration.c.target == resolved.target,
             # A table that was dropped and made anew holds other records, whatever their keys.
             ledger.migration.c.source_oid == resolved.source.oid,
-            ledger.migration.c.state == "verified",
+            sa.or_(
+                ledger.migration.c.state == "verified",
+                sa.and_(
+                    ledger.migration.c.state == "aborted",
+                    sa.exists().where(
+                        ledger.outcome.c.migration_id == ledger.migration.c.migration_id,
+                        ledger.outcome.c.state == "waived",
+                    ),
+                ),
+            ),
         )
         .order_by(ledger.migration.c.migration_id)
     ).scalars()
@@ -39,12 +55,12 @@ def verified(connection: sa.Connection, resolved: ResolvedMapping) -> list[Migra
     return [migration for migration in found if migration is not None]
 
 
-def with_verified(
+def dealt_with_beside(
     connection: sa.Connection, resolved: ResolvedMapping, migration: Migration
 ) -> list[Migration]:
-    """The verified migrations and this one, which may be one of them."""
-    others = [m for m in verified(connection, resolved) if m.migration_id != migration.migration_id]
-    return [*others, migration]
+    """The same and this migration, which may be one of them."""
+    found = dealt_with(connection, resolved)
+    return [*(m for m in found if m.migration_id != migration.migration_id), migration]
 
 
 def partly_undone(connection: sa.Connection, mapping: str) -> Migration | None:
@@ -59,7 +75,10 @@ def never_seen(resolved: ResolvedMapping, covered: list[Migration]) -> str:
     What was undone of a migration counts as never seen.
     """
     conditions = [
-        f"NOT EXISTS (SELECT FROM {_kept(migration)} AND {columns.same_key(resolved, 'p', 'r')})"
+        _without(resolved, migration, _WAIVED)
+        if migration.state == "aborted"
+        else f"NOT EXISTS (SELECT FROM {_kept(migration)} "
+        f"AND {columns.same_key(resolved, 'p', 'r')})"
         for migration in covered
     ]
     return " AND ".join(conditions) if conditions else "true"
@@ -68,12 +87,10 @@ def never_seen(resolved: ResolvedMapping, covered: list[Migration]) -> str:
 def uncovered(resolved: ResolvedMapping, covered: list[Migration]) -> str:
     """The records that a new migration would take: never seen, or able to go now."""
     rules = ", ".join(f"'{rule}'" for rule in REFUSED_RULES)
-    still_refused = "".join(
-        f" AND NOT EXISTS (SELECT FROM {SCHEMA}.outcome AS o JOIN {migration.snapshot} AS p "
-        f"ON p.position = o.position WHERE o.migration_id = {migration.migration_id} "
-        f"AND o.state = 'open' AND o.rule IN ({rules}) "
-        f"AND {columns.same_key(resolved, 'p', 'r')})"
-        for migration in covered
+    refused = f"(o.state = 'open' AND o.rule IN ({rules}) OR {_WAIVED})"
+    left_alone = "".join(
+        f" AND {_without(resolved, m, _WAIVED if m.state == 'aborted' else refused)}"
+        for m in covered
     )
     # A level that is gone was taken away by its application, whose number it was by then.
     given = "".join(
@@ -81,13 +98,27 @@ def uncovered(resolved: ResolvedMapping, covered: list[Migration]) -> str:
         f"AND {columns.same_key(resolved, 'p', 'r')} AND NOT EXISTS ("
         f"SELECT FROM {SCHEMA}.outcome AS o "
         f"WHERE o.migration_id = {migration.migration_id} AND o.position = p.position))"
-        for migration in covered
+        for migration in verified(covered)
         if isinstance(resolved.mapping.target, StockLevel)
     )
     return f"""
         SELECT r.* FROM ({canonical.records(resolved)}) AS r
         WHERE ({never_seen(resolved, covered)})
-           OR (r.outcome = 'migrated'{still_refused}{given})"""
+           OR (r.outcome = 'migrated'{left_alone}{given})"""
+
+
+def verified(found: list[Migration]) -> list[Migration]:
+    """Those of some migrations that are verified."""
+    return [migration for migration in found if migration.state == "verified"]
+
+
+def _without(resolved: ResolvedMapping, migration: Migration, put_aside: str) -> str:
+    """The condition that a migration has not put a record `r` aside in such a way."""
+    return (
+        f"NOT EXISTS (SELECT FROM {SCHEMA}.outcome AS o JOIN {migration.snapshot} AS p "
+        f"ON p.position = o.position WHERE o.migration_id = {migration.migration_id} "
+        f"AND {put_aside} AND {columns.same_key(resolved, 'p', 'r')})"
+    )
 
 
 def _kept(migration: Migration) -> str:
@@ -102,8 +133,8 @@ def _kept(migration: Migration) -> str:
 
 def has_work(connection: sa.Connection, resolved: ResolvedMapping) -> bool:
     """Whether a migration would do anything: the first always, later ones only for what is new."""
-    covered = verified(connection, resolved)
-    if not covered:
+    covered = dealt_with(connection, resolved)
+    if not verified(covered):
         return True
     found = connection.execute(
         sa.text(

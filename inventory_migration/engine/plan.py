@@ -21,6 +21,7 @@ from inventory_migration.engine import (
     joins,
     ledger,
     links,
+    retries,
     rivals,
     schema_change,
     sync,
@@ -29,11 +30,13 @@ from inventory_migration.engine import (
 )
 from inventory_migration.engine.failures import Action, action_for, sqlstate
 from inventory_migration.engine.ledger import SCHEMA, Migration
+from inventory_migration.engine.quarantine import Filter
 from inventory_migration.errors import (
     DefaultLocationWrong,
     LockNotObtained,
     MigrationBusy,
     MigrationPaused,
+    NothingMigrated,
     StartRefused,
     SuperuserRefused,
 )
@@ -55,6 +58,7 @@ class Start:
         write_stop: The application's writes rest, so that the verdict can be final.
         max_rows_per_second: How many records move at most, instead of what the mapping says.
         no_window: Work may go on outside of the mapping's window.
+        retry: The records of the quarantine that the migration is for; None for what is new.
     """
 
     run_id: str | None = None
@@ -64,6 +68,7 @@ class Start:
     write_stop: bool = False
     max_rows_per_second: int | None = None
     no_window: bool = False
+    retry: Filter | None = None
 
 
 def read_mapping(engine: sa.Engine, mapping: StockMapping) -> ResolvedMapping:
@@ -88,9 +93,11 @@ def open_migration(engine: sa.Engine, resolved: ResolvedMapping, start: Start) -
         ledger.install(connection)
         rivals.refuse_rival(connection, resolved)
         active = ledger.find(connection, target=resolved.target, states=ledger.ACTIVE)
-        if active is not None:
+        if active is not None and start.retry is None:
             _take_up(connection, resolved, active, start)
             return active
+        if start.retry is not None:
+            refuse_retry(connection, resolved)
         last = ledger.find(connection, mapping=resolved.mapping.name)
         if last and last.state in {"rolled_back", "aborted"} and not start.explicit:
             raise StartRefused(
@@ -109,7 +116,8 @@ def open_migration(engine: sa.Engine, resolved: ResolvedMapping, start: Start) -
             )
         # A guard that is asked for later is put on by a migration of nothing else.
         unguarded = guard.wanted(resolved) and not guard.installed(connection, resolved)
-        if not unguarded and not coverage.has_work(connection, resolved):
+        found = unguarded or start.retry is not None or coverage.has_work(connection, resolved)
+        if not found:
             return None
         over = sync.was_cut_over(connection, resolved.mapping.name)
         if over is not None and sync.wanted(resolved):
@@ -121,6 +129,8 @@ def open_migration(engine: sa.Engine, resolved: ResolvedMapping, start: Start) -
                 "mapping for what is new",
                 command=f"test {over.mapping}",
             )
+        if start.retry is not None:
+            return _insert_retry(connection, resolved, start, start.retry)
         return _insert(connection, resolved, start)
 
 
@@ -327,6 +337,62 @@ def _take_up(
             )
             .values(attempts=1)
         )
+
+
+def refuse_retry(connection: sa.Connection, resolved: ResolvedMapping) -> None:
+    """Refuse to try records again unless the mapping's last migration is verified.
+
+    Raises:
+        NothingMigrated: There is none.
+        StartRefused: It is under way, stands still, or was taken back, be it in part.
+    """
+    active = ledger.find(connection, target=resolved.target, states=ledger.ACTIVE)
+    last = active or ledger.find(connection, mapping=resolved.mapping.name)
+    if last is None:
+        raise NothingMigrated(mapping=resolved.mapping.name)
+    partly = coverage.partly_undone(connection, resolved.mapping.name)
+    if partly is not None:
+        raise StartRefused(
+            mapping=partly.mapping,
+            migration_id=partly.migration_id,
+            why="was rolled back in part, which a retry would take as well",
+            command=f"run {partly.mapping}",
+        )
+    if last.state == "verified":
+        return
+    commands = {
+        "rolling_back": "rollback",
+        "rolled_back": "run",
+        "aborted": "run",
+        "planned": "run",
+        "running": "run",
+        "verifying": "run",
+    }
+    raise StartRefused(
+        mapping=last.mapping,
+        migration_id=last.migration_id,
+        why=f"is {last.state.replace('_', ' ')}, and records are tried again only behind one that "
+        "is verified",
+        command=f"{commands.get(last.state, 'resume')} {last.mapping}",
+    )
+
+
+def _insert_retry(
+    connection: sa.Connection, resolved: ResolvedMapping, start: Start, wanted: Filter
+) -> Migration | None:
+    """Plan a migration of records in quarantine; None where none of them is meant."""
+    if not retries.count_selectable(connection, resolved, wanted):
+        return None
+    migration = _insert(connection, resolved, start)
+    ledger.note(
+        connection,
+        "retrying",
+        migration_id=migration.migration_id,
+        records=retries.select(connection, resolved, migration, wanted),
+        keys=list(wanted.keys) or None,
+        rule=wanted.rule,
+    )
+    return migration
 
 
 def _insert(connection: sa.Connection, resolved: ResolvedMapping, start: Start) -> Migration:

@@ -127,7 +127,7 @@ def predict(connection: sa.Connection, resolved: ResolvedMapping) -> dict[str, A
 
 def _relation(connection: sa.Connection, resolved: ResolvedMapping) -> str:
     """Every record before the first migration; after a verified one, what a new one would take."""
-    covered = coverage.verified(connection, resolved)
+    covered = coverage.dealt_with(connection, resolved)
     return coverage.uncovered(resolved, covered) if covered else canonical.records(resolved)
 
 

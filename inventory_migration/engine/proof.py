@@ -96,7 +96,7 @@ def differences(
 ) -> str:
     """The relation `differences`: kind, key_text, explained, detail."""
     if migration is None or not ledger.snapshot_exists(connection, migration):
-        return _not_migrated(resolved, coverage.verified(connection, resolved))
+        return _not_migrated(resolved, coverage.dealt_with(connection, resolved))
     # While a trigger keeps levels in step, one that is not is wrong, whoever wrote it.
     kept = sync.keeps_in_step(connection, resolved)
     theirs = _is_theirs(resolved, migration, kept=kept)
@@ -110,7 +110,7 @@ def differences(
         ours += f"\nUNION ALL\n{_orphans(resolved, migration, phase, kept=kept)}"
     if phase is not None:
         return ours
-    covered = coverage.with_verified(connection, resolved, migration)
+    covered = coverage.dealt_with_beside(connection, resolved, migration)
     return f"{ours}\nUNION ALL\n{_not_migrated(resolved, covered)}"
 
 

@@ -6,6 +6,7 @@ them that stands. Which rows a later migration takes, and what becomes of them, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -144,6 +145,45 @@ def show_record(
         "retries": [{**retry._mapping, "at": retry.at.isoformat()} for retry in retries],
         "events": [{**event._mapping, "at": event.at.isoformat()} for event in events],
     }
+
+
+def waive(connection: sa.Connection, rows: Sequence[sa.Row[Any]], *, reason: str) -> bool:
+    """Accept that open records stay where they are; False where one is no longer open.
+
+    Args:
+        connection: The transaction, which must not commit where this returns False.
+        rows: The records, as `find_keys` has them.
+        reason: Why, for the trail.
+    """
+    places: dict[int, list[sa.Row[Any]]] = {}
+    for row in rows:
+        places.setdefault(row.migration_id, []).append(row)
+    for migration_id, found in places.items():
+        waived = connection.execute(
+            sa.update(ledger.outcome)
+            .where(
+                ledger.outcome.c.migration_id == migration_id,
+                ledger.outcome.c.position.in_([row.position for row in found]),
+                ledger.outcome.c.state == "open",
+            )
+            .values(
+                state="waived",
+                decision=reason,
+                decided_by=ledger.who(connection),
+                decided_at=ledger.NOW,
+            )
+        ).rowcount
+        if waived != len(found):
+            return False
+        ledger.note(
+            connection,
+            "waived",
+            migration_id=migration_id,
+            reason=reason,
+            records=waived,
+            keys=[row.key_text for row in found],
+        )
+    return True
 
 
 def _now(

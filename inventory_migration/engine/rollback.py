@@ -25,6 +25,7 @@ from inventory_migration.engine import (
     guard,
     ledger,
     plan,
+    retries,
     schema_change,
     sync,
     undo_marks,
@@ -123,6 +124,7 @@ def undo_migration(
             guard.list_kept(connection, resolved, migration)
         _remove_locations(connection, resolved, migration, [WHOLE] if whole else scopes)
         if whole:
+            retries.reopen(connection, migration)
             ledger.set_state(connection, migration.migration_id, "rolled_back", reason=reason)
         else:
             _leave(connection, migration, before, scopes, reason)

@@ -18,6 +18,7 @@ from inventory_migration.engine import (
     joins,
     ledger,
     record_view,
+    retries,
     schema_change,
 )
 from inventory_migration.engine.ledger import SCHEMA, Migration
@@ -36,7 +37,6 @@ def write_snapshot(engine: sa.Engine, resolved: ResolvedMapping, migration: Migr
         if ledger.snapshot_exists(connection, migration):
             return
         joins.refuse_unfaithful(connection, resolved)
-        covered = coverage.verified(connection, resolved)
         connection.execute(
             sa.text(f"""
                 CREATE TABLE {migration.planned_locations} AS
@@ -48,10 +48,15 @@ def write_snapshot(engine: sa.Engine, resolved: ResolvedMapping, migration: Migr
         connection.execute(
             sa.text(f"CREATE UNIQUE INDEX ON {migration.planned_locations} (company_key)")
         )
-        connection.execute(sa.text(escaped(_snapshot(resolved, migration, covered))))
+        only = retries.selected(connection, resolved, migration)
+        covered = coverage.dealt_with(connection, resolved)
+        if only is None and covered:
+            only = coverage.uncovered(resolved, covered)
+        connection.execute(sa.text(escaped(_snapshot(resolved, migration, only))))
         connection.execute(sa.text(f"CREATE INDEX ON {migration.snapshot} (chunk)"))
         connection.execute(sa.text(f"ANALYZE {migration.snapshot}"))
         connection.execute(sa.text(f"ANALYZE {migration.planned_locations}"))
+        retries.link(connection, resolved, migration)
         _note_work(connection, resolved, migration)
         count_references(connection, resolved, migration.migration_id)
         note_baseline(connection, resolved, migration)
@@ -59,17 +64,18 @@ def write_snapshot(engine: sa.Engine, resolved: ResolvedMapping, migration: Migr
         ledger.set_state(connection, migration.migration_id, "running")
 
 
-def _snapshot(resolved: ResolvedMapping, migration: Migration, covered: list[Migration]) -> str:
-    """The statement that writes the snapshot: position and chunk in key order within each phase."""
+def _snapshot(resolved: ResolvedMapping, migration: Migration, only: str | None) -> str:
+    """The statement that writes the snapshot: position and chunk in key order within each phase.
+
+    Args:
+        resolved: The mapping and its types.
+        migration: Whose snapshot.
+        only: A relation with the keys of the records to take; None for all.
+    """
     keys = columns.keys(resolved)
     key_list = ", ".join(keys)
     before = columns.before_columns(resolved)
-    only = (
-        f"JOIN ({coverage.uncovered(resolved, covered)}) AS u "
-        f"ON {columns.same_key(resolved, 'u', 'r')}"
-        if covered
-        else ""
-    )
+    taken = f"JOIN ({only}) AS u ON {columns.same_key(resolved, 'u', 'r')}" if only else ""
     company_key = f"c.{quoted(resolved.mapping.company.key)}"
     rows = resolved.mapping.chunk.rows
     return f"""
@@ -78,7 +84,7 @@ def _snapshot(resolved: ResolvedMapping, migration: Migration, covered: list[Mig
             SELECT {", ".join(f"r.{key}" for key in keys)}, r.company_key, r.item_key, r.quantity,
                    r.reserved, r.skip_reason, r.row_hash, r.item_duplicate,
                    {", ".join(f"r.{name}" for name in before.values())}
-            FROM ({flagged_rows(resolved)}) AS r {only}),
+            FROM ({flagged_rows(resolved)}) AS r {taken}),
         owners AS (
             SELECT {company_key} AS company_key, {_listed_phase(resolved, company_key)} AS listed
             FROM {resolved.company.sql} AS c

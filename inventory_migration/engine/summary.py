@@ -64,6 +64,7 @@ def summarize(
             "pending": int(records.pending),
         },
         "quarantined": dict(map(tuple, quarantined)),
+        "waived": int(records.waived),
         "warnings": dict(map(tuple, warnings)),
         "units": {"before": exact(before), "after": exact(after)},
         "reserved": {"before": exact(reserved_before), "after": exact(reserved_after)},
@@ -100,6 +101,7 @@ def _nothing(mapping: str) -> dict[str, Any]:
         "locations_adopted": 0,
         "records": {"snapshot": 0, **dict.fromkeys(OUTCOMES, 0), "pending": 0},
         "quarantined": {},
+        "waived": 0,
         "warnings": {},
         "units": zero,
         "reserved": zero,
@@ -309,6 +311,7 @@ _RECORDS = sa.text(f"""
                - COALESCE(sum(o.put_aside), 0) AS migrated,
            COALESCE(sum(o.already), 0) AS already, COALESCE(sum(o.skipped), 0) AS skipped,
            COALESCE(sum(o.quarantined), 0) AS quarantined, COALESCE(sum(o.gone), 0) AS gone,
+           COALESCE(sum(o.waived), 0) AS waived,
            COALESCE(sum(k.records - k.reopened) FILTER (WHERE k.xid IS NULL), 0) AS pending,
            COALESCE(sum(k.undone_records), 0) AS undone, COALESCE(sum(k.kept_records), 0) AS kept
     FROM {SCHEMA}.chunk AS k
@@ -317,7 +320,8 @@ _RECORDS = sa.text(f"""
                count(*) FILTER (WHERE outcome = 'already') AS already,
                count(*) FILTER (WHERE outcome = 'skipped') AS skipped,
                count(*) FILTER (WHERE outcome = 'quarantined') AS quarantined,
-               count(*) FILTER (WHERE outcome = 'gone') AS gone
+               count(*) FILTER (WHERE outcome = 'gone') AS gone,
+               count(*) FILTER (WHERE state = 'waived') AS waived
         FROM {SCHEMA}.outcome WHERE migration_id = :migration_id GROUP BY chunk) AS o
       ON o.chunk = k.number
     WHERE k.migration_id = :migration_id

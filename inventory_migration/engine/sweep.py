@@ -17,6 +17,7 @@ from inventory_migration.engine import (
     coverage,
     ledger,
     plan,
+    retries,
     schema_change,
     snapshot,
     sync,
@@ -87,6 +88,7 @@ def sweep_within(connection: sa.Connection, resolved: ResolvedMapping, migration
         """),
         {**parameters, "number": number, "name": SWEEP, "records": reopened + added},
     )
+    retries.link(connection, resolved, migration)
     snapshot.note_baseline(connection, resolved, migration)
     ledger.note(
         connection, "swept", migration_id=migration.migration_id, reopened=reopened, added=added
@@ -158,7 +160,7 @@ _LATE = "p.position IN (SELECT position FROM late) AND k.state = 'done'"
 def _reopen(resolved: ResolvedMapping, migration: Migration, first: int) -> str:
     """Move records that need another turn into new chunks: gone but back, unlocated, or misplaced.
 
-    A misplaced record that has been put aside already keeps its outcome.
+    A misplaced record that has been put aside already keeps its outcome, and so does a waived one.
     """
     keys = ", ".join(f"p.{key}" for key in columns.keys(resolved))
     rows = resolved.mapping.chunk.rows
@@ -171,7 +173,8 @@ def _reopen(resolved: ResolvedMapping, migration: Migration, first: int) -> str:
             LEFT JOIN {SCHEMA}.outcome AS o
               ON o.migration_id = :im_migration_id AND o.position = p.position
             WHERE o.outcome = 'gone'
-               OR o.rule = '{canonical.LATE_RULE}' AND r.outcome <> 'quarantined'
+               OR o.rule = '{canonical.LATE_RULE}' AND o.state = 'open'
+                  AND r.outcome <> 'quarantined'
                OR COALESCE(o.outcome, 'already') = 'already' AND r.location_own IS NOT TRUE),
         forgotten AS (
             DELETE FROM {SCHEMA}.outcome AS o USING late
@@ -197,7 +200,7 @@ def _add(
     """Append records that no snapshot holds, in chunks after the reopened ones."""
     keys = ", ".join(columns.keys(resolved))
     before = columns.before_columns(resolved)
-    covered = coverage.with_verified(connection, resolved, migration)
+    covered = coverage.dealt_with_beside(connection, resolved, migration)
     never = coverage.never_seen(resolved, covered)
     rows = resolved.mapping.chunk.rows
     last = f"(SELECT COALESCE(max(position), 0) FROM {migration.snapshot})"

@@ -137,17 +137,22 @@ def _is_noted(connection: sa.Connection, migration: Migration, found: Exceeded) 
     )
 
 
-# Somebody has looked at a waived record and accepted that it stays where it is.
+# Somebody has looked at a waived record and accepted that it stays where it is; one that is tried
+# again was bad before, and does no new harm.
 _QUARANTINED = sa.text(f"""
-    WITH waived AS (
-        SELECT chunk, count(*) AS records
-        FROM {SCHEMA}.outcome
-        WHERE migration_id = :migration_id AND state = 'waived' GROUP BY chunk)
+    WITH known AS (
+        SELECT o.chunk, count(*) AS records
+        FROM {SCHEMA}.outcome AS o
+        WHERE o.migration_id = :migration_id AND o.outcome = 'quarantined'
+          AND (o.state = 'waived'
+               OR EXISTS (SELECT FROM {SCHEMA}.retry AS t
+                          WHERE t.migration_id = o.migration_id AND t.position = o.position))
+        GROUP BY o.chunk)
     SELECT p.name AS phase, sum(k.records - k.reopened) AS processed,
            sum(k.quarantined - COALESCE(w.records, 0)) AS quarantined
     FROM {SCHEMA}.chunk AS k
     JOIN {SCHEMA}.phase AS p ON p.migration_id = k.migration_id AND p.number = k.phase
-    LEFT JOIN waived AS w ON w.chunk = k.number
+    LEFT JOIN known AS w ON w.chunk = k.number
     WHERE k.migration_id = :migration_id AND k.state = 'done'
     GROUP BY GROUPING SETS ((), (p.name))
 """)

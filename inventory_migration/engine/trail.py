@@ -190,7 +190,7 @@ _BY_RULE = sa.text(f"""
 """)
 
 _QUARANTINED = sa.text(f"""
-    SELECT key_text AS key, rule, reason, sqlstate, state, chunk
+    SELECT key_text AS key, rule, reason, sqlstate, state, decision, decided_by, chunk
     FROM {SCHEMA}.outcome
     WHERE migration_id = :migration_id AND outcome = 'quarantined'
     ORDER BY rule, position

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from inventory_migration.catalog import ResolvedMapping, literal
-from inventory_migration.engine import canonical, chunk, columns, sync
+from inventory_migration.engine import canonical, chunk, columns, retries, sync
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.shapes import shape_of
 
@@ -92,6 +92,7 @@ def undo_statement(resolved: ResolvedMapping, migration: Migration) -> str:
             ON CONFLICT (migration_id, position) DO UPDATE
                 SET kind = EXCLUDED.kind, columns = EXCLUDED.columns, ours = EXCLUDED.ours,
                     found = EXCLUDED.found),
+        reopened AS ({retries.reopen_statement("t.position IN (SELECT position FROM undone)")}),
         counted AS (
             SELECT m.chunk, count(*) AS mine, count(u.position) AS undone,
                    count(*) FILTER (WHERE l.position IS NULL) AS absent,

@@ -123,7 +123,7 @@ def _put_aside(facts: Mapping[str, Any]) -> Iterator[str]:
         yield "### Quarantine"
         yield (
             "The ledger keeps the whole row of each, in `inventory_migration.outcome`; "
-            f"`inventory-migration show {cell(facts['mapping'])} KEY` tells the story of one."
+            f"`inventory-migration quarantine show {cell(facts['mapping'])} KEY` tells all of one."
         )
         yield from _capped(facts["quarantine"], [facts["summary"]["records"]["quarantined"]])
 

@@ -47,6 +47,7 @@ from inventory_migration.engine.ledger.tables import (
 
 __all__ = [
     "ACTIVE",
+    "NOW",
     "SCHEMA",
     "VERSION",
     "Migration",
