@@ -183,6 +183,8 @@ class Meter:
                 raise
             connection.rollback()
             return Reading(unknown=message(error))
+        except sa.exc.SQLAlchemyError:
+            return Reading(unknown="the query answers with no rows")
         return Reading(free / MEGABYTE, where, allowance=room / MEGABYTE)
 
 
