@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import sqlalchemy as sa
 
 from inventory_migration.errors import MigrationHeld
-from inventory_migration_tests import stage
+from inventory_migration_tests import stage, test_shapes
 from inventory_migration_tests.conftest import Database
 
 LENIENT = stage.mapping(thresholds={"quarantined_percent": 100})
@@ -131,3 +132,107 @@ def test_a_connection_that_is_lost_while_a_bad_record_is_looked_for_is_replaced(
     refusing(database, "NEW.id = 7", f"{end_it}; RAISE EXCEPTION 'no'")
     assert stage.migrate(database, LENIENT).proof.passed
     assert stage.outcomes(database) == {"migrated": 19, "quarantined": 1}
+
+
+# The table whose rows a shape writes, what names the record there, and when it is written.
+WRITTEN = {
+    "location_column": ("stock_items", "id", "location_id IS NOT NULL"),
+    "allocation_json": ("stock_items", "id", "allocations IS NOT NULL"),
+    "stock_level": ("stock_levels", "item_id", "true"),
+}
+RAISING = """
+    CREATE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        IF NEW.{id} IN (4, 9) THEN {does}; END IF;
+        RETURN NEW;
+    END $$;"""
+ONLY_ONE = "(CASE WHEN {id} IN (2, 4, 9) THEN 0 ELSE {id} END)"
+"""Of the records 2, 4 and 9 there may be one; which, is told by nobody but their order."""
+
+# What the application refuses, its SQL, and by which SQLSTATE and constraint it says so.
+REFUSALS = {
+    "a trigger that raises": (
+        RAISING.replace("{does}", "RAISE EXCEPTION 'frozen'")
+        + "CREATE TRIGGER meddle BEFORE INSERT OR UPDATE ON {table} "
+        "FOR EACH ROW EXECUTE FUNCTION meddle()",
+        "P0001|",
+    ),
+    "a trigger that raises in the end": (
+        RAISING.replace("{does}", "RAISE EXCEPTION 'frozen'")
+        + "CREATE CONSTRAINT TRIGGER meddle AFTER INSERT OR UPDATE ON {table} "
+        "DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION meddle()",
+        "P0001|",
+    ),
+    "a trigger that swallows": (
+        RAISING.replace("{does}", "RETURN NULL")
+        + "CREATE TRIGGER meddle BEFORE INSERT OR UPDATE ON {table} "
+        "FOR EACH ROW EXECUTE FUNCTION meddle()",
+        "IM003|",
+    ),
+    "a check": (
+        "ALTER TABLE {table} ADD CONSTRAINT odd CHECK ({id} NOT IN (4, 9) OR NOT ({written}))",
+        "23514|odd",
+    ),
+    "a unique index": (
+        f"CREATE UNIQUE INDEX one ON {{table}} ({ONLY_ONE}) WHERE {{written}}",
+        "23505|one",
+    ),
+    "an exclusion constraint": (
+        f"ALTER TABLE {{table}} ADD CONSTRAINT one EXCLUDE ({ONLY_ONE} WITH =) WHERE ({{written}})",
+        "23P01|one",
+    ),
+    "an exclusion constraint that is deferred": (
+        f"ALTER TABLE {{table}} ADD CONSTRAINT one EXCLUDE ({ONLY_ONE} WITH =) WHERE ({{written}}) "
+        "DEFERRABLE INITIALLY DEFERRED",
+        "23P01|one",
+    ),
+}
+
+
+@pytest.mark.parametrize("shape", WRITTEN)
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_under_every_shape_only_the_records_that_are_refused_stay_behind(
+    database: Database, shape: str, refusal: str
+) -> None:
+    mapping = stage.mapping(
+        target=test_shapes.target(shape, "int"),
+        thresholds={"quarantined_percent": 100},
+        chunk={"rows": 20},
+    )
+    stage.shop(database, items=20)
+    stage.locations(database, mapping)
+    table, key, written = WRITTEN[shape]
+    sql, said = REFUSALS[refusal]
+    database.psql(sql.replace("{table}", table).replace("{id}", key).replace("{written}", written))
+    stage.transform(database, mapping)
+    assert stage.close(database, mapping).proof.passed
+    assert stage.outcomes(database) == {"migrated": 18, "quarantined": 2}
+    assert len(test_shapes.placed(database, shape, "int")) == 18
+    kept = database.psql(
+        "SELECT key_text, record->>'sku', sqlstate, constraint_name "
+        "FROM inventory_migration.outcome ORDER BY position"
+    )
+    assert kept.splitlines() == [f"4|SKU-4|{said}", f"9|SKU-9|{said}"]
+
+
+@pytest.mark.parametrize("bad", [1, 4])
+def test_each_bad_record_costs_as_many_statements_as_the_chunk_can_be_halved(
+    database: Database, bad: int
+) -> None:
+    rows = 256
+    mapping = stage.mapping(thresholds={"quarantined_percent": 100}, chunk={"rows": rows})
+    stage.shop(database, companies=1, items=rows)
+    stage.locations(database, mapping)
+    # Good alone, not together: with one by one, the chunk would cost a statement for each record.
+    database.psql(
+        f"CREATE UNIQUE INDEX one ON stock_items ((CASE WHEN id % 50 = 7 AND id / 50 <= {bad} "
+        "THEN 0 ELSE id END)) WHERE location_id IS NOT NULL"
+    )
+    written = []
+    sa.event.listen(
+        database.engine,
+        "before_cursor_execute",
+        lambda *given: written.append(given[2]) if "classified AS MAT" in given[2] else None,
+    )
+    stage.transform(database, mapping, workers=1)
+    assert stage.outcomes(database) == {"migrated": rows - bad, "quarantined": bad}
+    assert 2 + 8 < len(written) <= 3 + 2 * bad * 8

@@ -1,9 +1,11 @@
-"""Finding the record that the server refuses, so that the others can go.
+"""Finding the records that the server refuses, so that the others can go.
 
-A chunk whose write failed on a record's own fault is tried by halves under savepoints, all of which
-are undone; then the chunk is written once more at top level without the bad records, so that every
-record it writes carries the chunk's own transaction id. Which failures are a record's fault is
-decided in `failures.py`.
+A chunk whose write failed on a record's own fault is tried under savepoints, all of which are
+undone: what the server takes stays written while the rest is tried, what it refuses is tried by
+halves. So one bad record costs as many statements as the chunk can be halved, and of records that
+are good alone but not together the later ones are found. Then the chunk is written once more at top
+level without the bad records, so that every record it writes carries the chunk's own transaction
+id. Which failures are a record's fault is decided in `failures.py`.
 """
 
 from __future__ import annotations
@@ -36,65 +38,37 @@ def write_without_bad(
         ),
         {"chunk": chunk},
     ).one()
-    bad = _halve(connection, statements, chunk, first, last)
-    if _refusal(connection, statements, chunk, first, last, bad) is not None:
-        # Good on their own but not together, a unique pair for instance: the later ones lose.
-        bad = _one_by_one(connection, statements, chunk, first, last, bad)
+    connection.execute(_SAVEPOINT)
+    bad = _refused(connection, statements, chunk, first, last)
+    _forget(connection)
     statements.write(connection, [chunk], bad=bad)
     connection.execute(sa.text("SET CONSTRAINTS ALL IMMEDIATE"))
     return bad
 
 
-def _halve(
+def _refused(
     connection: sa.Connection, statements: ChunkStatements, chunk: int, first: int, last: int
 ) -> list[Bad]:
-    refusal = _refusal(connection, statements, chunk, first, last, [])
+    """Write what the server takes of a range of positions; returns what it refuses."""
+    refusal = _refusal(connection, statements, chunk, first, last)
     if refusal is None:
         return []
     if first == last:
         return [refusal]
     middle = (first + last) // 2
     return [
-        *_halve(connection, statements, chunk, first, middle),
-        *_halve(connection, statements, chunk, middle + 1, last),
+        *_refused(connection, statements, chunk, first, middle),
+        *_refused(connection, statements, chunk, middle + 1, last),
     ]
 
 
-def _one_by_one(
-    connection: sa.Connection,
-    statements: ChunkStatements,
-    chunk: int,
-    first: int,
-    last: int,
-    known: list[Bad],
-) -> list[Bad]:
-    """Add record after record and keep those that are refused beside the ones before them."""
-    bad = list(known)
-    connection.execute(_SAVEPOINT)
-    for position in range(first, last + 1):
-        if any(record.position == position for record in known):
-            continue
-        refusal = _refusal(connection, statements, chunk, position, position, [], keep_if_good=True)
-        if refusal is not None:
-            bad.append(refusal)
-    _forget(connection)
-    return bad
-
-
 def _refusal(
-    connection: sa.Connection,
-    statements: ChunkStatements,
-    chunk: int,
-    first: int,
-    last: int,
-    bad: list[Bad],
-    *,
-    keep_if_good: bool = False,
+    connection: sa.Connection, statements: ChunkStatements, chunk: int, first: int, last: int
 ) -> Bad | None:
-    """Why the server refuses a range of positions; None where it takes them."""
+    """Why the server refuses a range of positions; None where it takes them and has them."""
     connection.execute(_SAVEPOINT)
     try:
-        swallowed = statements.write(connection, [chunk], bad=bad, first=first, last=last)
+        swallowed = statements.write(connection, [chunk], first=first, last=last)
         connection.execute(sa.text("SET CONSTRAINTS ALL IMMEDIATE"))
     except sa.exc.DBAPIError as error:
         state = sqlstate(error)
@@ -111,10 +85,7 @@ def _refusal(
             "a trigger or rule of the application swallowed the write",
             SUPPRESSED,
         )
-    if keep_if_good:
-        connection.execute(_RELEASE)
-    else:
-        _forget(connection)
+    connection.execute(_RELEASE)
     return None
 
 
