@@ -13,10 +13,9 @@ import multiprocessing
 import os
 import signal
 import time
-from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -24,6 +23,7 @@ import sqlalchemy as sa
 
 from inventory_migration.engine import control, ledger, plan, rollback
 from inventory_migration.engine.failures import Action, action_for, sqlstate
+from inventory_migration.engine.pacing import Pacing
 from inventory_migration.engine.plan import Start
 from inventory_migration.engine.worker import work_phase
 from inventory_migration.errors import (
@@ -36,6 +36,7 @@ from inventory_migration.errors import (
 )
 from inventory_migration.mapping import StockMapping
 from inventory_migration_tests import stage
+from inventory_migration_tests.chaos.notes import Notes
 from inventory_migration_tests.conftest import Database
 
 # Started once, with all modules loaded: a process then begins in some hundredths of a second.
@@ -45,53 +46,11 @@ PROCESSES.set_forkserver_preload([__name__])
 HANDS_NAME = "hand"
 
 
-@dataclass(frozen=True)
-class Notes:
-    """A folder that survives every process: what was acknowledged, and what was met.
-
-    Each process appends to a file of its own, line by line.
-    """
-
-    folder: Path
-
-    def write(self, kind: str, *words: object) -> None:
-        """Append a line, in one write, so that a kill leaves all of it or nothing."""
-        line = " ".join(str(word).replace("\n", " ") for word in words) + "\n"
-        target = os.open(
-            self.folder / f"{kind}.{os.getpid()}", os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        )
-        try:
-            os.write(target, line.encode())
-        finally:
-            os.close(target)
-
-    def read(self, kind: str) -> list[list[str]]:
-        """All lines of a kind, whoever wrote them."""
-        return [
-            line.split()
-            for path in sorted(self.folder.glob(f"{kind}.*"))
-            for line in path.read_text().splitlines()
-        ]
-
-    def chunks_done(self) -> set[tuple[int, int]]:
-        """Migration and number of each chunk whose commit was acknowledged."""
-        return {(int(migration), int(chunk)) for migration, chunk in self.read("chunk")}
-
-    def ended(self) -> list[tuple[int, str]]:
-        """Each migration whose end was told, with the state that was told."""
-        return [(int(migration), state) for migration, state in self.read("ended")]
-
-    def met(self) -> Counter[str]:
-        """What operators were told, by condition."""
-        return Counter(words[0] for words in self.read("met"))
-
-    def unforeseen(self) -> list[str]:
-        """What no operator could have mended by giving the command again."""
-        return [" ".join(words) for words in self.read("unforeseen")]
-
-
 class _Acknowledged(logging.Handler):
-    """Writes down each chunk as the engine tells that it is done, which is behind its COMMIT."""
+    """Writes down each chunk as the engine tells that it is done, which is behind its COMMIT.
+
+    And what a worker has met that it mends by itself.
+    """
 
     def __init__(self, notes: Notes) -> None:
         super().__init__()
@@ -100,6 +59,13 @@ class _Acknowledged(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if record.msg.startswith("chunk %d done"):
             self.notes.write("chunk", record.migration_id, record.chunk)
+        elif record.msg == "%s, %s again" and isinstance(record.args, tuple):
+            said = str(record.args[0])
+            known = (state for words, state in _SAID.items() if words in said)
+            self.notes.write("met", f"worker_{next(known, 'other')}", said)
+
+
+_SAID = {"lock timeout": "55P03", "deadlock": "40P01", "serialize": "40001", "cancel": "57014"}
 
 
 @dataclass
@@ -174,6 +140,8 @@ def drive(
         except MigrationError as error:
             notes.write("met", type(error).__name__, error)
             resume = isinstance(error, MigrationHeld | MigrationPaused)
+            while isinstance(error, MigrationPaused) and notes.said("wait"):
+                time.sleep(0.02)
             if not _worth_repeating(error, direction):
                 notes.write("unforeseen", direction, type(error).__name__, error)
                 return
@@ -238,7 +206,9 @@ def lend_a_hand(database: Database, mapping: StockMapping, notes: Notes) -> None
                 time.sleep(0.02)
                 continue
             resolved = plan.read_mapping(database.engine, mapping)
-            work_phase(database.engine, resolved, found, phase, workers=1)
+            pacing = Pacing(database.engine, mapping, found, Start(explicit=True))
+            with closing(pacing):
+                work_phase(database.engine, resolved, found, phase, pacing, workers=1)
             time.sleep(0.02)
         except (sa.exc.DBAPIError, psycopg.Error, ServerRestarted, RetriesExhausted) as error:
             # The driver, which meets the same, decides; a hand waits until it has.

@@ -18,7 +18,8 @@ from inventory_migration import verbs
 from inventory_migration_tests import stage
 from inventory_migration_tests.chaos import truths
 from inventory_migration_tests.chaos.crashes import KINDS, come_back, crash, durable_database
-from inventory_migration_tests.chaos.operators import Crew, Notes
+from inventory_migration_tests.chaos.notes import Notes
+from inventory_migration_tests.chaos.operators import Crew
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 
