@@ -61,7 +61,8 @@ slow: setup ## Run the tests that take longer: Dagster as it runs, whole migrati
 # What a run does is read from the environment: SEED, which repeats it, DURATION in seconds of what
 # is limited by time, and DEEP=1 for every combination of what is otherwise drawn.
 chaos: setup ## Do harm on purpose: failures at every statement, crashes (DURATION=... SEED=... DEEP=1)
-	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m chaos $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m chaos \
+	    inventory_migration_tests/chaos $(PYTEST_ARGS)
 
 ui: setup ## Serve Dagster on http://127.0.0.1:3000 (PORT=...), with what `make migrate` did
 	$(DAGSTER) exec $(BIN)/dagster dev --host 127.0.0.1 --port $(PORT)

@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import socket
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -73,7 +74,7 @@ class Failpoint:
         number: Its place in the run, from 1.
         side: Where it lies.
         statement: The beginning of the statement's text.
-        stretch: The same for all reads of a transaction before its first lock or write, since a
+        stretch: The same for all statements of a transaction before its first write, since a
             failure at any of them leaves the same behind: nothing. None for all others.
     """
 
@@ -108,6 +109,7 @@ class Wire:
     at: int = 0
     harm: Harm = Harm.EXCEPTION
     touched: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock)
     _written: dict[int, bool] = field(default_factory=dict)
     _stretches: dict[int, int] = field(default_factory=dict)
 
@@ -135,12 +137,13 @@ class Wire:
         self._stretches.pop(id(connection.connection.driver_connection), None)
 
     def _reached(self, side: Side, statement: str, stretch: int | None) -> bool:
-        number = len(self.passed) + 1
-        self.passed.append(Failpoint(number, side, " ".join(statement.split())[:100], stretch))
-        if number != self.at:
+        with self._lock:
+            number = len(self.passed) + 1
+            self.passed.append(Failpoint(number, side, " ".join(statement.split())[:100], stretch))
+        if number != self.at or side not in POSSIBLE[self.harm]:
             return False
         self.touched = True
-        return side in POSSIBLE[self.harm]
+        return True
 
     def _before_execute(
         self,
@@ -197,17 +200,18 @@ class Wire:
             driver.execute(_failing(self.harm))
 
 
-_LEAVES = re.compile(
-    r"\b(INSERT|UPDATE|DELETE|CREATE|ALTER|DROP|LOCK|SHARE|ANALYZE|TRUNCATE|GRANT|COMMENT"
-    r"|pg_\w*advisory\w*|setval|nextval)\b",
+_WRITES = re.compile(
+    r"\b(INSERT|UPDATE|DELETE|CREATE|ALTER|DROP|ANALYZE|TRUNCATE|COMMENT|setval|nextval)\b"
+    # Of locks only those that outlive their transaction.
+    r"|\bpg_(try_)?advisory_(un)?lock",
     re.IGNORECASE,
 )
 
 
 def leaves_something(statement: str) -> bool:
-    """Whether a statement may write or lock anything; in doubt it does."""
-    text = statement.lstrip()
-    return not re.match(r"EXPLAIN\s+INSERT", text) and _LEAVES.search(text) is not None
+    """Whether a statement may write, or lock beyond its transaction; in doubt it does."""
+    text = re.sub(r"\bFOR\s+(NO\s+KEY\s+)?UPDATE\b", "", statement.lstrip())
+    return not re.match(r"EXPLAIN\s+INSERT", text) and _WRITES.search(text) is not None
 
 
 def _failing(harm: Harm) -> str:
