@@ -12,7 +12,7 @@ import pytest
 
 from inventory_migration import verbs
 from inventory_migration.catalog import resolve
-from inventory_migration.engine import control, plan, rollback, schema_change
+from inventory_migration.engine import control, plan, schema_change, undo_walk
 from inventory_migration.engine.statements import statements
 from inventory_migration.engine.triggers import fired_triggers
 from inventory_migration.mapping import StockMapping
@@ -292,13 +292,13 @@ def test_b5_the_trigger_goes_before_the_walk_and_with_the_last_migration(
     database.psql(f"{NEW} (1, 'N1', 1, 0)")
     stage.migrate(database, guarded())
     seen: list[str] = []
-    walk = rollback._walk_back
+    walk = undo_walk.walk_back
 
     def walked(*arguments: Any) -> None:
         seen.append(database.psql(TRIGGERS))
         walk(*arguments)
 
-    monkeypatch.setattr(rollback, "_walk_back", walked)
+    monkeypatch.setattr(undo_walk, "walk_back", walked)
     assert [m.migration_id for m in undo(database, guarded())] == [2, 1]
     assert seen == ["zz_guard_shop", ""]
     assert database.psql("SELECT key_text, migration_id FROM inventory_migration.conflict") == (

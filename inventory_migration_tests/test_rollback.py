@@ -17,6 +17,7 @@ from inventory_migration.engine.undo_scope import WHOLE, Scope
 from inventory_migration.errors import MappingInvalid, StartRefused
 from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database
+from inventory_migration_tests.sessions import until
 
 PLACED = ("location_id",)
 
@@ -196,36 +197,47 @@ def test_a_migration_that_stopped_between_its_phases_is_undone_whole(database: D
     assert database.psql("SELECT DISTINCT state FROM inventory_migration.chunk") == "undone"
 
 
-def test_a_killed_rollback_goes_on_where_it_was(database: Database) -> None:
+def test_a_killed_rollback_goes_on_where_it_was_and_undoes_nothing_twice(
+    database: Database,
+) -> None:
+    """A process is killed in the middle of a transaction; the same command goes on."""
     stage.shop(database, items=60)
     before = stage.table(database, "stock_items")
     stage.migrate(database)
+    database.psql("""
+        CREATE TABLE log (item bigint);
+        CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            PERFORM pg_sleep(0.02);
+            INSERT INTO log VALUES (OLD.id);
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER slowly BEFORE UPDATE ON stock_items FOR EACH ROW EXECUTE FUNCTION slowly();
+    """)
     program = textwrap.dedent(
         f"""
-        import os, signal
         from inventory_migration.database import create_engine
         from inventory_migration.engine import control, rollback
         from inventory_migration_tests import stage
-        done = rollback._undo_some
-        turns = iter(range(100))
-        def killed(*arguments):
-            if next(turns) == 1:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return done(*arguments)
-        rollback._undo_some = killed
         engine = create_engine({database.url!r})
         rollback.roll_back(engine, stage.MAPPING, control.Claim(engine))
         """
     )
-    ended = subprocess.run([sys.executable, "-c", program], check=False)
-    assert ended.returncode == -9
+    command = [sys.executable, "-c", program]
+    undone = "SELECT count(*) FROM inventory_migration.chunk WHERE state = 'undone'"
+    with subprocess.Popen(command) as process:
+        until(lambda: database.psql(undone) != "0", "a chunk that is undone", seconds=60)
+        process.kill()
+    assert process.returncode == -9
     assert database.psql("SELECT state FROM inventory_migration.migration") == "rolling_back"
+    assert 0 < int(database.psql(undone)) < 12
     assert 0 < int(database.psql("SELECT count(location_id) FROM stock_items")) < 60
     with pytest.raises(StartRefused, match="being rolled back"):
         stage.locations(database)
-    undo(database)
+    assert subprocess.run(command, check=False).returncode == 0
     assert stage.table(database, "stock_items", PLACED) == before
     assert database.psql("SELECT count(location_id) FROM stock_items") == "0"
+    assert database.psql("SELECT count(*), count(DISTINCT item) FROM log") == "60|60"
 
 
 def test_a_dry_run_says_what_would_happen_and_writes_nothing(database: Database) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from inventory_migration import inquiries, steering, verbs
-from inventory_migration.engine import guard, ledger, plan, rollback, trail
+from inventory_migration.engine import guard, ledger, plan, trail, undo_walk
 from inventory_migration.engine.plan import Start
 from inventory_migration.engine.undo_scope import WHOLE, Scope
 from inventory_migration.errors import MappingInvalid, StartRefused
@@ -205,16 +205,16 @@ def killed(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Let a rollback die after its first transaction."""
 
     def dies(database: Database, scope: Scope) -> None:
-        some, turns = rollback._undo_some, iter(range(100))
+        some, turns = undo_walk.undo_some, iter(range(100))
 
-        def first_only(*arguments: Any) -> bool:
+        def first_only(*arguments: Any, **options: Any) -> bool:
             if next(turns) == 1:
                 raise Killed
-            return bool(some(*arguments))
+            return bool(some(*arguments, **options))
 
         with monkeypatch.context() as patch:
-            patch.setattr(rollback, "CHUNKS_AT_ONCE", 1)
-            patch.setattr(rollback, "_undo_some", first_only)
+            patch.setattr(undo_walk, "CHUNKS_AT_ONCE", 1)
+            patch.setattr(undo_walk, "undo_some", first_only)
             with pytest.raises(Killed):
                 undo(database, SHOP, scope=scope)
         assert database.psql(STATE) == "rolling_back"

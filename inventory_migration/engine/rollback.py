@@ -7,7 +7,6 @@ that was killed goes on where it was.
 
 from __future__ import annotations
 
-import logging
 import random
 import time
 from collections.abc import Sequence
@@ -18,7 +17,6 @@ import sqlalchemy as sa
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped
 from inventory_migration.engine import (
-    chunk,
     control,
     coverage,
     created_locations,
@@ -31,23 +29,15 @@ from inventory_migration.engine import (
     undo_marks,
     undo_preview,
     undo_scope,
+    undo_walk,
 )
-from inventory_migration.engine.failures import Action, action_for, message, sqlstate
-from inventory_migration.engine.ledger import SCHEMA, Migration
-from inventory_migration.engine.shapes import shape_of
+from inventory_migration.engine.failures import Action, action_for, sqlstate
+from inventory_migration.engine.ledger import Migration
 from inventory_migration.engine.undo_scope import WHOLE, Scope
-from inventory_migration.engine.undo_statements import undo_statement
-from inventory_migration.errors import (
-    ControlTotalsDiffer,
-    MappingInvalid,
-    MigrationFailed,
-    StartRefused,
-)
+from inventory_migration.errors import MappingInvalid, StartRefused
 from inventory_migration.mapping import StockMapping
 
-logger = logging.getLogger(__name__)
-
-CHUNKS_AT_ONCE = 5
+FINISH_TRIES = 50
 UNDOABLE = (*ledger.ACTIVE, "verified", "aborted")
 
 
@@ -106,6 +96,15 @@ def undo_migration(
     Triggers go with the last migration that is undone whole. One that was undone in part is what it
     was before, verified or aborted; one that was under way is paused.
     """
+    try:
+        _undo(engine, resolved, migration, scope, reason)
+    except sa.exc.DBAPIError as error:
+        raise undo_walk.stopped(engine, migration, error) from error
+
+
+def _undo(
+    engine: sa.Engine, resolved: ResolvedMapping, migration: Migration, scope: Scope, reason: str
+) -> None:
     control.stop(engine, migration.migration_id, "rollback", reason=reason)
     with control.exclusive(engine, migration.migration_id) as connection:
         undo_marks.begin(connection, migration, scope, reason=reason)
@@ -115,19 +114,28 @@ def undo_migration(
         last = whole and _is_last(connection, migration)
     if last:
         guard.take_off(engine, resolved, migration)
-    _walk_back(engine, resolved, migration)
+    undo_walk.walk_back(engine, resolved, migration)
     if last and sync.wanted(resolved):
         _take_trigger_away(engine, resolved)
-    with control.exclusive(engine, migration.migration_id) as connection:
-        control.durably(connection)
-        if last:
-            guard.list_kept(connection, resolved, migration)
-        _remove_locations(connection, resolved, migration, [WHOLE] if whole else scopes)
-        if whole:
-            retries.reopen(connection, migration)
-            ledger.set_state(connection, migration.migration_id, "rolled_back", reason=reason)
-        else:
-            _leave(connection, migration, before, scopes, reason)
+    for left in reversed(range(FINISH_TRIES)):
+        try:
+            with control.exclusive(engine, migration.migration_id, wanted="rollback") as connection:
+                control.durably(connection)
+                if last:
+                    guard.list_kept(connection, resolved, migration)
+                _remove_locations(connection, resolved, migration, [WHOLE] if whole else scopes)
+                if whole:
+                    number = migration.migration_id
+                    retries.reopen(connection, migration)
+                    ledger.set_state(connection, number, "rolled_back", reason=reason)
+                else:
+                    _leave(connection, migration, before, scopes, reason)
+            return
+        except sa.exc.DBAPIError as error:
+            # Somebody has begun to use a location that was about to go: it is looked at again.
+            if action_for(sqlstate(error)) not in {Action.RETRY, Action.ISOLATE} or not left:
+                raise
+            time.sleep(random.uniform(0.05, 0.2))  # noqa: S311 - jitter, no secret
 
 
 def foretell(
@@ -270,100 +278,3 @@ def _undoable(
     ).scalars()
     found_all = [ledger.find(connection, migration_id=number) for number in ids]
     return [found for found in found_all if found is not None]
-
-
-def _walk_back(engine: sa.Engine, resolved: ResolvedMapping, migration: Migration) -> None:
-    with engine.connect() as connection:
-        if not ledger.snapshot_exists(connection, migration):
-            return
-    shape = shape_of(resolved)
-    statements = [sa.text(undo_statement(resolved, migration))]
-    statements += [sa.text(chunk.parametrised(s)) for s in shape.after_undo(migration.snapshot)]
-    locks = [sa.text(chunk.lock_statement(resolved, migration))]
-    targets = shape.lock(migration.snapshot)
-    locks += [sa.text(chunk.parametrised(targets))] if targets else []
-    limit, failures = CHUNKS_AT_ONCE, 0
-    with engine.connect() as connection:
-        while True:
-            try:
-                with control.cancelled_on_interrupt(connection):
-                    more = _undo_some(connection, migration, locks, statements, limit)
-                connection.commit()
-            except sa.exc.DBAPIError as error:
-                connection.rollback()
-                action, failures = action_for(sqlstate(error)), failures + 1
-                limits = resolved.mapping.thresholds
-                if action not in {Action.RETRY, Action.SHRINK} or failures > 100 * (
-                    limits.failed_attempts
-                ):
-                    raise MigrationFailed(
-                        mapping=migration.mapping,
-                        migration_id=migration.migration_id,
-                        reason=f"the rollback met {message(error)} (SQLSTATE {sqlstate(error)})",
-                    ) from error
-                limit = max(1, limit // 2)
-                time.sleep(random.uniform(0.02, 0.1))  # noqa: S311 - jitter, no secret
-                continue
-            failures = 0
-            if not more:
-                return
-
-
-def _undo_some(
-    connection: sa.Connection,
-    migration: Migration,
-    locks: Sequence[sa.TextClause],
-    statements: Sequence[sa.TextClause],
-    limit: int,
-) -> bool:
-    """Undo the newest chunks that are done; False where there are none."""
-    connection.execute(chunk.SETTINGS)
-    if control.enter(connection, migration.migration_id) != "rollback":
-        raise MigrationFailed(
-            mapping=migration.mapping,
-            migration_id=migration.migration_id,
-            reason="somebody lifted the rollback",
-        )
-    numbers = list(
-        connection.execute(
-            _CLAIM, {"migration_id": migration.migration_id, "limit": limit}
-        ).scalars()
-    )
-    if not numbers:
-        return False
-    for lock in locks:
-        connection.execute(lock, {"im_chunks": numbers})
-    parameters = {"im_migration_id": migration.migration_id, "im_chunks": numbers}
-    undo, *after = statements
-    rows = connection.execute(undo, parameters).all()
-    for statement in after:
-        connection.execute(statement, parameters)
-    connection.execute(sa.text("SET CONSTRAINTS ALL IMMEDIATE"))
-    for row in rows:
-        if row.mine != row.undone + row.kept + row.absent + row.back_already:
-            raise ControlTotalsDiffer(
-                migration_id=migration.migration_id,
-                chunk=row.number,
-                differences={
-                    "records to undo": (
-                        row.mine,
-                        row.undone + row.kept + row.absent + row.back_already,
-                    )
-                },
-            )
-    logger.info(
-        "chunks %d to %d undone",
-        numbers[-1],
-        numbers[0],
-        extra={"migration_id": migration.migration_id, "chunk": numbers[0]},
-    )
-    return True
-
-
-_CLAIM = sa.text(f"""
-    SELECT number FROM {SCHEMA}.chunk
-    WHERE migration_id = :migration_id AND state = 'done' AND undoing
-    ORDER BY number DESC
-    LIMIT :limit
-    FOR UPDATE SKIP LOCKED
-""")

@@ -34,6 +34,7 @@ def begin(connection: sa.Connection, migration: Migration, scope: Scope, *, reas
     )
     if began:
         ledger.set_state(connection, migration.migration_id, "rolling_back", reason=reason)
+    connection.execute(_SERVER, {"migration_id": migration.migration_id})
     if scope.whole:
         connection.execute(_MARK_ALL, {"migration_id": migration.migration_id})
     elif ledger.snapshot_exists(connection, migration):
@@ -162,6 +163,12 @@ def _mark(migration: Migration, scope: Scope) -> str:
         WHERE c.migration_id = :im_migration_id AND c.number = n.chunk
           AND n.records = c.records - c.reopened"""
 
+
+# So that a walk that has lost its connection can tell whether it is the same server.
+_SERVER = sa.text(f"""
+    UPDATE {SCHEMA}.migration SET server_started_at = pg_postmaster_start_time()
+    WHERE migration_id = :migration_id
+""")
 
 _MARK_ALL = sa.text(f"""
     UPDATE {SCHEMA}.chunk

@@ -6,12 +6,17 @@ in `undo_walk.py`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+
+import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping, literal
 from inventory_migration.engine import canonical, chunk, columns, retries, sync
+from inventory_migration.engine.chunk import LAST_POSITION, Bad
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.shapes import shape_of
+from inventory_migration.errors import ControlTotalsDiffer
 
 
 def mine(resolved: ResolvedMapping, migration: Migration, *, only: str) -> str:
@@ -73,12 +78,123 @@ def standing(resolved: ResolvedMapping) -> str:
         FROM ({shape.found()}) AS f"""
 
 
-def undo_statement(resolved: ResolvedMapping, migration: Migration) -> str:
-    """Undo what is ours of chunks, list what is not, and mark the chunks undone."""
+class UndoStatements:
+    """The statements that undo a migration's chunks, built once and executed with parameters."""
+
+    def __init__(self, resolved: ResolvedMapping, migration: Migration) -> None:
+        """Build the statements."""
+        self.migration = migration
+        self._parameters = {"im_migration_id": migration.migration_id}
+        shape = shape_of(resolved)
+        locks = [chunk.lock_statement(resolved, migration)]
+        if (targets := shape.lock(migration.snapshot)) is not None:
+            locks.append(chunk.parametrised(targets))
+        self._locks = [sa.text(lock) for lock in locks]
+        self._undo = sa.text(chunk.parametrised(_undo(resolved, migration)))
+        self._read_back = sa.text(chunk.parametrised(_read_back(resolved, migration)))
+        self._list = sa.text(chunk.parametrised(_list_refused(resolved, migration)))
+        self._after = [
+            sa.text(chunk.parametrised(statement))
+            for statement in shape.after_undo(migration.snapshot)
+        ]
+
+    def claim(self, connection: sa.Connection, limit: int) -> list[int]:
+        """Take up to `limit` of the newest marked chunks by row lock; those of others are not."""
+        return list(connection.execute(_CLAIM, {**self._parameters, "limit": limit}).scalars())
+
+    def any_left(self, connection: sa.Connection) -> bool:
+        """Whether a chunk is marked and not undone, locked or not."""
+        return bool(connection.execute(_LEFT, self._parameters).scalar_one())
+
+    def span(self, connection: sa.Connection, number: int) -> tuple[int, int]:
+        """The first and the last position of a chunk."""
+        first, last = connection.execute(
+            sa.text(
+                f"SELECT min(position), max(position) FROM {self.migration.snapshot} "
+                "WHERE chunk = :number"
+            ),
+            {"number": number},
+        ).one()
+        return first, last
+
+    def lock(self, connection: sa.Connection, numbers: Sequence[int]) -> None:
+        """Lock records and targets of the chunks, so that the next statement sees them so."""
+        for statement in self._locks:
+            connection.execute(statement, {"im_chunks": list(numbers)})
+
+    def undo(
+        self,
+        connection: sa.Connection,
+        numbers: Sequence[int],
+        *,
+        bad: Sequence[Bad] = (),
+        first: int = 0,
+        last: int = LAST_POSITION,
+    ) -> list[int]:
+        """Undo what is ours, list what is not, and mark the chunks undone.
+
+        Args:
+            connection: The transaction that holds the locks.
+            numbers: The chunks.
+            bad: Records to leave as they are.
+            first: First position to take.
+            last: Last position to take.
+
+        Returns:
+            Positions that are not as they were in spite of it, without an error.
+
+        Raises:
+            ControlTotalsDiffer: The transaction must not commit.
+        """
+        parameters = {
+            **self._parameters,
+            "im_chunks": list(numbers),
+            "im_first": first,
+            "im_last": last,
+            "im_bad": [record.position for record in bad],
+        }
+        rows = connection.execute(self._undo, parameters).all()
+        connection.execute(sa.text("SET CONSTRAINTS ALL IMMEDIATE"))
+        swallowed = connection.execute(self._read_back, parameters).scalar_one()
+        if swallowed:
+            return list(swallowed)
+        for row in rows:
+            accounted = row.undone + row.kept + row.absent + row.back_already
+            if row.mine != accounted:
+                raise ControlTotalsDiffer(
+                    migration_id=self.migration.migration_id,
+                    chunk=row.number,
+                    differences={"records to undo": (row.mine, accounted)},
+                )
+        return []
+
+    def finish(self, connection: sa.Connection, numbers: Sequence[int], bad: Sequence[Bad]) -> None:
+        """List the records that were refused, and do what the shape does behind the undoing."""
+        if bad:
+            connection.execute(
+                self._list,
+                {
+                    **self._parameters,
+                    "im_bad": [record.position for record in bad],
+                    "im_reasons": [record.reason for record in bad],
+                    "im_states": [record.sqlstate for record in bad],
+                },
+            )
+        for statement in self._after:
+            connection.execute(statement, {**self._parameters, "im_chunks": list(numbers)})
+
+
+_TAKEN = (
+    "p.chunk = ANY(:im_chunks) AND p.position BETWEEN :im_first AND :im_last "
+    "AND p.position <> ALL(CAST(:im_bad AS bigint[]))"
+)
+
+
+def _undo(resolved: ResolvedMapping, migration: Migration) -> str:
     shape = shape_of(resolved)
-    sql = f"""
+    return f"""
         WITH mine AS MATERIALIZED (
-            {mine(resolved, migration, only="p.chunk = ANY(:im_chunks)")}),
+            {mine(resolved, migration, only=_TAKEN)}),
         live AS MATERIALIZED ({standing(resolved)}),
         undone AS ({shape.undo()}),
         listed AS (
@@ -105,11 +221,56 @@ def undo_statement(resolved: ResolvedMapping, migration: Migration) -> str:
             GROUP BY m.chunk)
         UPDATE {SCHEMA}.chunk AS k SET
             state = 'undone', undoing = false, undo_xid = pg_current_xact_id()::xid::text,
-            undone_records = COALESCE(c.undone, 0), kept_records = COALESCE(c.kept, 0)
+            undone_records = COALESCE(c.undone, 0),
+            kept_records = COALESCE(c.kept, 0) + cardinality(CAST(:im_bad AS bigint[]))
         FROM unnest(CAST(:im_chunks AS integer[])) AS n(number)
         LEFT JOIN counted AS c ON c.chunk = n.number
         WHERE k.migration_id = :im_migration_id AND k.number = n.number
         RETURNING k.number, COALESCE(c.mine, 0) AS mine, COALESCE(c.undone, 0) AS undone,
                   COALESCE(c.absent, 0) AS absent, COALESCE(c.back_already, 0) AS back_already,
                   COALESCE(c.kept, 0) AS kept"""
-    return chunk.parametrised(sql)
+
+
+def _read_back(resolved: ResolvedMapping, migration: Migration) -> str:
+    """What is not as it was, and is no conflict: triggers may have spoken since."""
+    return f"""
+        WITH mine AS MATERIALIZED (
+            {mine(resolved, migration, only=_TAKEN)}),
+        live AS ({standing(resolved)})
+        SELECT array_agg(position ORDER BY position) FROM live AS l
+        WHERE NOT ({shape_of(resolved).is_undone()})
+          AND NOT EXISTS (SELECT FROM {SCHEMA}.conflict AS c
+                          WHERE c.migration_id = :im_migration_id AND c.position = l.position
+                            AND c.kind = 'moved_since')"""
+
+
+def _list_refused(resolved: ResolvedMapping, migration: Migration) -> str:
+    names = literal(", ".join(shape_of(resolved).held_columns()))
+    return f"""
+        WITH mine AS MATERIALIZED (
+            {mine(resolved, migration, only="p.position = ANY(:im_bad)")}),
+        live AS ({standing(resolved)})
+        INSERT INTO {SCHEMA}.conflict
+            (migration_id, position, key_text, kind, columns, ours, found, reason, sqlstate)
+        SELECT :im_migration_id, l.position, l.key_text, 'refused_by_server', {names}, l.written,
+               l.found, b.reason, b.state
+        FROM live AS l
+        JOIN unnest(CAST(:im_bad AS bigint[]), CAST(:im_reasons AS text[]),
+                    CAST(:im_states AS text[])) AS b(position, reason, state) USING (position)
+        ON CONFLICT (migration_id, position) DO UPDATE
+            SET kind = EXCLUDED.kind, columns = EXCLUDED.columns, ours = EXCLUDED.ours,
+                found = EXCLUDED.found, reason = EXCLUDED.reason, sqlstate = EXCLUDED.sqlstate"""
+
+
+_CLAIM = sa.text(f"""
+    SELECT number FROM {SCHEMA}.chunk
+    WHERE migration_id = :im_migration_id AND state = 'done' AND undoing
+    ORDER BY number DESC
+    LIMIT :limit
+    FOR UPDATE SKIP LOCKED
+""")
+
+_LEFT = sa.text(f"""
+    SELECT EXISTS (SELECT FROM {SCHEMA}.chunk
+                   WHERE migration_id = :im_migration_id AND state = 'done' AND undoing)
+""")

@@ -153,7 +153,7 @@ def _work(
         try:
             with engine.connect() as connection:
                 if attempts:
-                    _require_same_server(connection, statements.migration_id)
+                    require_same_server(connection, statements.migration_id)
                 with shared.lock:
                     shared.connections[threading.get_ident()] = connection
                 try:
@@ -187,7 +187,7 @@ def _work(
             return
 
 
-def _require_same_server(connection: sa.Connection, migration_id: int) -> None:
+def require_same_server(connection: sa.Connection, migration_id: int) -> None:
     """After a lost connection: go on only if the server is the one that the work began on.
 
     One that was restarted, or taken over by a standby, may have lost what it acknowledged last.

@@ -223,6 +223,31 @@ class ServerNotWell(MigrationError):
         super().__init__(f"waited {minutes:.0f} min for the server to be well: {reason}")
 
 
+class RollbackStopped(MigrationFailed):
+    """A rollback stopped on an error that no retry mends; it is half done, and can go on."""
+
+    def __init__(self, *, mapping: str, migration_id: int, reason: str) -> None:
+        """Say what stopped it, and how it goes on."""
+        super().__init__(mapping=mapping, migration_id=migration_id, reason=reason)
+        self.args = (_rollback("stopped", mapping, migration_id, reason),)
+
+
+class RollbackHeld(MigrationHeld):
+    """A rollback met a server that lacks something; it is half done, and can go on."""
+
+    def __init__(self, *, mapping: str, migration_id: int, reason: str) -> None:
+        """Say what is missing, and how it goes on."""
+        super().__init__(mapping=mapping, migration_id=migration_id, reason=reason)
+        self.args = (_rollback("is held", mapping, migration_id, reason),)
+
+
+def _rollback(how: str, mapping: str, migration_id: int, reason: str) -> str:
+    return (
+        f"the rollback of migration {migration_id} of {mapping} {how}: {reason}; what is undone "
+        f"stays undone, and 'inventory-migration rollback {mapping}' goes on"
+    )
+
+
 class ServerRestarted(MigrationError):
     """The server was restarted under a migration; what it had acknowledged is to be checked."""
 

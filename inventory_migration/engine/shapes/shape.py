@@ -91,6 +91,10 @@ class Shape(abc.ABC):
         """
 
     @abc.abstractmethod
+    def is_undone(self) -> str:
+        """The condition that a target, of which is told whether `ours` and `back`, went back."""
+
+    @abc.abstractmethod
     def held_columns(self) -> list[str]:
         """The columns that hold a target, by their own names; that of the location comes first."""
 

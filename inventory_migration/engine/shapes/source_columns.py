@@ -38,6 +38,10 @@ class SourceColumns(Shape):
         """The record itself."""
         return columns.key_of_source(self.resolved, record, row)
 
+    def is_undone(self) -> str:
+        """The columns hold what they held before."""
+        return "back"
+
     def held_columns(self) -> list[str]:
         """The target columns."""
         return list(self.resolved.mapping.target.columns)

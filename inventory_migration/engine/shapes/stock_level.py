@@ -41,6 +41,10 @@ class StockLevel(Shape):
         at = f"{row}.{quoted(self.target.location)} = {record}.written_1"
         return f"{self._of_record(row, record)} AND {at}"
 
+    def is_undone(self) -> str:
+        """No level is as we wrote it; the record may have others."""
+        return "NOT ours"
+
     def held_columns(self) -> list[str]:
         """The columns of location and numbers."""
         return [self.target.location, *self.target.numbers]
