@@ -62,6 +62,9 @@ DISTURBERS = 4
 ENOUGH = 1000
 """Faults that hit, in a run of two minutes or more; a busy machine takes longer to do as many."""
 
+BACK = 0.6
+"""The share of the time after which the migration is rolled back, however far it has come."""
+
 LONGEST = 2.5
 """How much longer than asked for a run may take, to reach what is enough."""
 
@@ -173,6 +176,12 @@ class Run:
             self.crew.begin("rollback" if self.crew.direction == "migrate" else "migrate")
         else:
             self.crew.begin(self.crew.direction)
+
+    def turn_back(self) -> None:
+        """Let an operator change their mind: back, wherever the migration is."""
+        if self.crew.direction == "migrate":
+            self.crew.kill("driver")
+            self.crew.begin("rollback")
 
     def finish(self, direction: str) -> None:
         """Undisturbed, the migration reaches the end of a direction."""
@@ -317,7 +326,11 @@ def _operate(run: Run, faults: list[Fault], seconds: float, enough: int) -> None
     """Give commands and let machines fail as the schedule says, and look at the books often."""
     began = time.monotonic()
     looked = began
+    turned = False
     for fault in faults:
+        if not turned and time.monotonic() > began + seconds * BACK:
+            run.turn_back()
+            turned = True
         while time.monotonic() < began + fault.at:
             run.go_on()
             time.sleep(0.05)
