@@ -338,6 +338,27 @@ class TestCommands:
         assert "Missing option '--reason'" in sentence(im(*call, 4, code=2))
         assert "by their keys" in sentence(im(*call, "shop", "--reason", "x", code=2))
 
+    def test_a_retry_asks_first(self, path: Path) -> None:
+        asked = im("quarantine", "retry", "--all", "--mapping", path, code=2)
+        assert (
+            "this tries 4 records of shop again, in a migration of their own; nobody is here"
+            in (sentence(asked))
+        )
+        assert len(answer("status")) == 1
+
+    @pytest.mark.slow
+    def test_retry(self, shop: Database, path: Path) -> None:
+        call = ("quarantine", "retry", "--mapping", path)
+        shop.psql("UPDATE stock_items SET quantity = 4 WHERE id IN (4, 11)")
+        said = im(*call, 4, 5, "--yes").stdout
+        assert "Tried again: 1 migrated, 1 quarantined." in said
+        assert "Migration 2 of shop is verified." in said
+        found = answer(*call, "--rule", "quantity_missing", "--yes")
+        assert found["retried"] == {"migrated": 1}
+        assert Path(found["report"]["markdown"]).is_file()
+        nothing = im(*call, "--rule", "quantity_missing")
+        assert nothing.stdout == "Nothing to try again: no record of shop that was meant is open.\n"
+
     def test_mistakes_are_one_sentence(self, path: Path) -> None:
         unknown = im("quarantine", "show", 111, "--mapping", path, code=2)
         assert sentence(unknown) == (
