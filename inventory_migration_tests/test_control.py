@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from inventory_migration.database import create_engine
 from inventory_migration.embedded import EmbeddedServer
 from inventory_migration.engine import control, ledger, plan, summary
 from inventory_migration.engine.failures import sqlstate
@@ -139,6 +140,23 @@ def test_a_claim_that_was_given_up_can_be_taken_at_once(database: Database) -> N
         with control.Claim(database.engine) as claim:
             claim.take(TARGET)
         assert not claim.holds(TARGET)
+
+
+def test_a_claim_is_given_up_whatever_comes_between_unlocking_and_closing(
+    database: Database,
+) -> None:
+    disturbed = create_engine(database.url)
+
+    @sa.event.listens_for(disturbed, "before_cursor_execute")
+    def interrupt(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if "unlock" in statement:
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError) as kept, control.Claim(disturbed) as claim:
+        claim.take("public.stock_items.location_id")
+    with control.Claim(database.engine) as other:
+        other.take("public.stock_items.location_id", wait_seconds=5)
+    assert kept
 
 
 def test_a_claim_waits_for_as_long_as_it_is_told(database: Database) -> None:

@@ -102,14 +102,14 @@ class Claim:
 
     def release(self) -> None:
         """Give everything up."""
-        if self._connection is not None:
-            # A server notices only after a while that a session has closed; unlocking is at once.
-            # A session that is lost already has given all up, and its loss has been told.
-            with suppress(sa.exc.SQLAlchemyError):
-                self._connection.execute(sa.text("SELECT pg_advisory_unlock_all()"))
-            self._connection.close()
-            self._connection = None
+        connection, self._connection = self._connection, None
         self._targets.clear()
+        if connection is not None:
+            # A server notices only after a while that a session has closed; unlocking is at once.
+            # A session that is lost already has given all up, and its loss has been told. Whatever
+            # else comes in between, the session ends.
+            with connection, suppress(sa.exc.SQLAlchemyError):
+                connection.execute(sa.text("SELECT pg_advisory_unlock_all()"))
 
     def __enter__(self) -> Claim:
         """Use the claim as a context."""
