@@ -12,7 +12,7 @@ import pytest
 
 from inventory_migration import verbs
 from inventory_migration.catalog import resolve
-from inventory_migration.engine import control, plan, schema_change, undo_walk
+from inventory_migration.engine import control, default_locations, schema_change, undo_walk
 from inventory_migration.engine.statements import statements
 from inventory_migration.engine.triggers import fired_triggers
 from inventory_migration.mapping import StockMapping
@@ -473,7 +473,7 @@ def test_a_killed_plan_installs_it_when_it_is_taken_up(
 ) -> None:
     stage.shop(database)
     with monkeypatch.context() as patch:
-        patch.setattr(plan, "give_locations", lambda *_: (_ for _ in ()).throw(ValueError("x")))
+        patch.setattr(default_locations, "give", lambda *_: (_ for _ in ()).throw(ValueError("x")))
         with pytest.raises(ValueError, match="x"):
             stage.locations(database, guarded())
     with control.Claim(database.engine):

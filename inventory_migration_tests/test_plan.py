@@ -11,7 +11,14 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from inventory_migration.engine import control, ledger, phases, plan, schema_change
+from inventory_migration.engine import (
+    control,
+    default_locations,
+    ledger,
+    phases,
+    plan,
+    schema_change,
+)
 from inventory_migration.engine.ledger import Migration
 from inventory_migration.engine.plan import Start
 from inventory_migration.engine.snapshot import write_snapshot
@@ -311,7 +318,7 @@ def test_a_location_that_the_application_is_creating_is_waited_for_and_adopted(
 def test_creators_that_do_not_end_are_named_instead_of_waited_for(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "CREATORS_SECONDS", 1)
+    monkeypatch.setattr(default_locations, "CREATORS_SECONDS", 1)
     stage.shop(database)
     database.psql(LOCATIONS)
     with database.engine.connect() as application:
@@ -658,7 +665,7 @@ def test_a_crash_after_any_step_is_taken_up_under_the_same_id(
     for patched in (
         (plan, "_expand", crash),
         (schema_change, "execute_briefly", crash_after_the_table),
-        (plan, "give_locations", crash),
+        (default_locations, "give", crash),
         (plan.gates, "open_gate", crash),
     ):
         with monkeypatch.context() as patch:

@@ -1,7 +1,7 @@
 """The default locations that a migration created: which go with its rollback, and who keeps others.
 
 One goes where nobody refers to it: by a foreign key of any table, by the target of a record, or by
-a link that is not ours. Making them is in `plan.py`, links in `links.py`.
+a link that is not ours. Making them is in `default_locations.py`, links in `links.py`.
 """
 
 from __future__ import annotations

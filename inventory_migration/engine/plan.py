@@ -11,16 +11,15 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping, resolve
-from inventory_migration.database import escaped, quoted
+from inventory_migration.database import escaped
 from inventory_migration.engine import (
-    canonical,
     control,
     coverage,
+    default_locations,
     gates,
     guard,
     joins,
     ledger,
-    links,
     retries,
     rivals,
     schema_change,
@@ -28,12 +27,9 @@ from inventory_migration.engine import (
     undo_marks,
     verification,
 )
-from inventory_migration.engine.failures import Action, action_for, sqlstate
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.quarantine import Filter
 from inventory_migration.errors import (
-    DefaultLocationWrong,
-    LockNotObtained,
     MigrationBusy,
     MigrationPaused,
     NothingMigrated,
@@ -41,9 +37,6 @@ from inventory_migration.errors import (
     SuperuserRefused,
 )
 from inventory_migration.mapping import StockMapping
-
-CREATORS_SECONDS = 5
-"""How long the application's creators of locations may make us wait, and queue behind us."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +148,7 @@ def prepare_locations(
     with engine.connect() as connection:
         gates.require(connection, resolved, "audit_profile")
         joins.refuse_unfaithful(connection, resolved)
-        refuse_wrong_defaults(connection, resolved)
+        default_locations.refuse_wrong(connection, resolved)
     migration = open_migration(engine, resolved, start)
     if migration is None:
         return None
@@ -174,116 +167,11 @@ def prepare_locations(
             migration_id=migration.migration_id,
         )
     with control.exclusive(engine, migration.migration_id, wanted="run") as connection:
-        give_locations(connection, resolved, migration)
+        default_locations.give(connection, resolved, migration)
         if ledger.snapshot_exists(connection, migration):
-            plan_locations(connection, resolved, migration)
+            default_locations.follow(connection, resolved, migration)
         gates.open_gate(connection, resolved, "default_locations", run_id=start.run_id)
     return migration
-
-
-def refuse_wrong_defaults(connection: sa.Connection, resolved: ResolvedMapping) -> None:
-    """Refuse two defaults of one company, defaults of none, and a lack that may not be filled."""
-    may_create = resolved.mapping.locations.create is not None
-    found = connection.execute(
-        sa.text(f"""
-            SELECT format('company %s (%s): %s', company_key, company_name,
-                          CASE default_locations
-                               WHEN 0 THEN 'none, and the mapping may not create one'
-                               ELSE default_locations || ' default locations' END)
-            FROM ({escaped(canonical.companies(resolved))}) AS c
-            WHERE default_locations > 1 OR default_locations = 0 AND NOT :may_create
-            ORDER BY company_key
-        """),
-        {"may_create": may_create},
-    ).scalars()
-    strays = connection.execute(
-        sa.text(f"""
-            SELECT format('default location %s: no company %s', location_key,
-                          COALESCE(company_key::text, 'at all'))
-            FROM ({escaped(canonical.default_locations(resolved))}) AS d
-            WHERE company_found IS NOT TRUE ORDER BY location_key
-        """)
-    ).scalars()
-    wrong = [*found, *strays]
-    if wrong:
-        raise DefaultLocationWrong(
-            mapping=resolved.mapping.name,
-            companies=wrong,
-            why="not exactly one default location for each company",
-        )
-
-
-def give_locations(
-    connection: sa.Connection, resolved: ResolvedMapping, migration: Migration
-) -> int:
-    """Create missing default locations, note all of them; returns how many were created."""
-    may_create = resolved.mapping.locations.create is not None
-    created = _create_locations(connection, resolved) if may_create else []
-    connection.execute(
-        sa.text(f"""
-            INSERT INTO {SCHEMA}.company_location
-                (migration_id, company_key, company_name, location_key, created)
-            SELECT :migration_id, company_key::text, company_name, location_key::text,
-                   location_key::text = ANY(:created)
-            FROM ({escaped(canonical.companies(resolved))}) AS c
-            WHERE default_locations = 1
-            -- One that a rollback in part has removed is given anew.
-            ON CONFLICT (migration_id, company_key) DO UPDATE
-                SET location_key = EXCLUDED.location_key, created = EXCLUDED.created,
-                    removed = false
-                WHERE company_location.removed
-        """),
-        {"migration_id": migration.migration_id, "created": created},
-    )
-    refuse_wrong_defaults(connection, resolved)
-    linked = links.insert_links(connection, resolved, migration)
-    ledger.note(
-        connection,
-        "default_locations",
-        migration_id=migration.migration_id,
-        created=len(created),
-        links=linked or None,
-    )
-    return len(created)
-
-
-def plan_locations(
-    connection: sa.Connection, resolved: ResolvedMapping, migration: Migration
-) -> None:
-    """Plan with the default locations of companies that had none when the snapshot was taken."""
-    connection.execute(
-        sa.text(f"""
-            INSERT INTO {migration.planned_locations} AS w (company_key, location_key)
-            SELECT c.company_key, c.location_key
-            FROM ({escaped(canonical.companies(resolved))}) AS c
-            WHERE c.default_locations = 1
-            ON CONFLICT (company_key) DO UPDATE SET location_key = EXCLUDED.location_key
-                WHERE NOT EXISTS (
-                    SELECT FROM {escaped(resolved.locations_sql)} AS l
-                    WHERE l.{escaped(quoted(resolved.mapping.locations.key))} = w.location_key)
-        """)
-    )
-
-
-def _create_locations(connection: sa.Connection, resolved: ResolvedMapping) -> list[str]:
-    """Create the missing default locations; returns their keys."""
-    may_lock = connection.execute(
-        sa.text("SELECT has_table_privilege(:table, 'UPDATE, DELETE, TRUNCATE')"),
-        {"table": resolved.locations_sql},
-    ).scalar_one()
-    *locks, insert = schema_change.create_locations(resolved, keep_out=may_lock)
-    connection.execute(sa.text(f"SET LOCAL lock_timeout = '{CREATORS_SECONDS}s'"))
-    try:
-        for lock in locks:
-            connection.execute(sa.text(lock))
-        created = [str(row.location_key) for row in connection.execute(sa.text(insert))]
-    except sa.exc.DBAPIError as error:
-        if action_for(sqlstate(error)) is not Action.RETRY:
-            raise
-        what = f"create rows in {resolved.locations_sql}"
-        raise LockNotObtained(what=what, seconds=CREATORS_SECONDS) from error
-    connection.execute(sa.text("SET LOCAL lock_timeout = 0"))
-    return created
 
 
 def _take_up(

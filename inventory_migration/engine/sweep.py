@@ -15,8 +15,8 @@ from inventory_migration.engine import (
     columns,
     control,
     coverage,
+    default_locations,
     ledger,
-    plan,
     retries,
     schema_change,
     snapshot,
@@ -52,8 +52,8 @@ def sweep(
 def sweep_within(connection: sa.Connection, resolved: ResolvedMapping, migration: Migration) -> int:
     """Sweep in the caller's transaction, which no chunk commits beside; returns how many."""
     number = phase_number(resolved)
-    plan.give_locations(connection, resolved, migration)
-    plan.plan_locations(connection, resolved, migration)
+    default_locations.give(connection, resolved, migration)
+    default_locations.follow(connection, resolved, migration)
     if sync.wanted(resolved):
         sync.refresh(connection, resolved)
     else:
