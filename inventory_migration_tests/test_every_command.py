@@ -67,6 +67,7 @@ def handed_over(
     database.psql(f"SET ROLE {database.owner};\n{owners}")
     stop = "-- And only to close under a write stop, which locks these tables:\n"
     rest, _, locks = f"-- {rest}".partition(stop)
+    locks, _, _ = locks.partition("\n-- And only ")
     database.psql(rest)
     if mapping.needs_write_stop:
         database.psql(re.sub("^-- ", "", locks, flags=re.MULTILINE))

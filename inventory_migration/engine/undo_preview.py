@@ -97,13 +97,18 @@ def _look(
 
 def _going(resolved: ResolvedMapping, migration: Migration, scope: Scope) -> str:
     """The records whose target would go, by canonical keys; each for a migration of its own."""
-    standing_now = _standing(resolved, migration, scope)
-    sql = f"SELECT * FROM ({standing_now}) AS l WHERE ours"
-    return sql.replace(":im_migration_id", str(migration.migration_id))
+    number = str(migration.migration_id)
+    return f"SELECT * FROM ({_standing(resolved, migration, scope, number)}) AS l WHERE ours"
 
 
-def _standing(resolved: ResolvedMapping, migration: Migration, scope: Scope) -> str:
-    only = f"k.state = 'done' AND {scope.records()}"
+def _standing(
+    resolved: ResolvedMapping,
+    migration: Migration,
+    scope: Scope,
+    number: str = ":im_migration_id",
+) -> str:
+    # In our own text alone: a name of the application may look like the parameter.
+    only = f"k.state = 'done' AND {scope.records()}".replace(":im_migration_id", number)
     return f"""
-        WITH mine AS MATERIALIZED ({mine(resolved, migration, only=only)})
+        WITH mine AS MATERIALIZED ({mine(resolved, migration, only=only, number=number)})
         {standing(resolved)}"""

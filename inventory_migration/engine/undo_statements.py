@@ -19,13 +19,16 @@ from inventory_migration.engine.shapes import shape_of
 from inventory_migration.errors import ControlTotalsDiffer
 
 
-def mine(resolved: ResolvedMapping, migration: Migration, *, only: str) -> str:
+def mine(
+    resolved: ResolvedMapping, migration: Migration, *, only: str, number: str = ":im_migration_id"
+) -> str:
     """The migrated snapshot rows with what we wrote, by whom: what a shape's `undo` works on.
 
     Args:
         resolved: The mapping and its types.
         migration: Whose snapshot.
         only: Condition over the snapshot row `p` and the chunk `k`.
+        number: The migration's id as SQL, where several migrations meet in one statement.
     """
     shape = shape_of(resolved)
     keys = ", ".join(f"p.{key}" for key in columns.keys(resolved))
@@ -44,13 +47,13 @@ def mine(resolved: ResolvedMapping, migration: Migration, *, only: str) -> str:
     return f"""
         SELECT p.position, p.chunk, {keys}, {before}, k.xid, g.row_hash AS image, {written}
         FROM {migration.snapshot} AS p
-        JOIN {SCHEMA}.chunk AS k ON k.migration_id = :im_migration_id AND k.number = p.chunk
+        JOIN {SCHEMA}.chunk AS k ON k.migration_id = {number} AND k.number = p.chunk
         LEFT JOIN {SCHEMA}.outcome AS o
-          ON o.migration_id = :im_migration_id AND o.position = p.position
+          ON o.migration_id = {number} AND o.position = p.position
         LEFT JOIN {SCHEMA}.after_image AS i
-          ON i.migration_id = :im_migration_id AND i.position = p.position
+          ON i.migration_id = {number} AND i.position = p.position
         LEFT JOIN {SCHEMA}.level_image AS g
-          ON g.migration_id = :im_migration_id AND g.position = p.position {live}
+          ON g.migration_id = {number} AND g.position = p.position {live}
         WHERE {only} AND o.position IS NULL"""
 
 
