@@ -18,7 +18,7 @@ DAGSTER = set -e; DAGSTER_HOME="$$($(BIN)/python -c \
 	export DAGSTER_HOME;
 
 .DEFAULT_GOAL := help
-.PHONY: help setup migrate test slow chaos ui lint clean
+.PHONY: help setup migrate test slow chaos impact ui lint clean
 .SILENT:
 
 help: ## Say what there is
@@ -63,6 +63,9 @@ slow: setup ## Run the tests that take longer: Dagster as it runs, whole migrati
 chaos: setup ## Do harm on purpose: failures at every statement, crashes (DURATION=... SEED=... DEEP=1)
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m chaos \
 	    inventory_migration_tests/chaos $(PYTEST_ARGS)
+
+impact: setup ## Measure what an application's transactions cost beside a migration: minutes
+	$(BIN)/python -m benchmarks.impact
 
 ui: setup ## Serve Dagster on http://127.0.0.1:3000 (PORT=...), with what `make migrate` did
 	$(DAGSTER) exec $(BIN)/dagster dev --host 127.0.0.1 --port $(PORT)

@@ -148,4 +148,6 @@ def test_every_make_target_is_described_and_exists() -> None:
         cwd=PROJECT, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     described = set(re.findall(r"^  make (\w+) ", listed, flags=re.MULTILINE))
-    assert described == {"help", "setup", "migrate", "test", "slow", "chaos", "ui", "lint", "clean"}
+    assert described == {
+        *("help", "setup", "migrate", "test", "slow", "chaos", "impact", "ui", "lint", "clean")
+    }

@@ -1,0 +1,1 @@
+"""Measurements that depend on the machine; see README.md here."""
