@@ -97,10 +97,10 @@ def waive(target: Target, mapping: str, keys: Sequence[str], *, reason: str) -> 
         raise CommandUnclear("say which records stay where they are, by their keys")
     if not reason.strip():
         raise CommandUnclear("a waiver needs a reason; say it with --reason TEXT")
+    ledger.bring_up_to_date(target.engine)
     with target.reader.connect() as connection:
         _require_migration(connection, mapping)
     with target.engine.begin() as connection:
-        ledger.install(connection)
         found = _required(connection, mapping, wanted)
         problems = [problem for key, row in found.items() if (problem := _not_waivable(key, row))]
         if problems:
@@ -193,6 +193,7 @@ def retry(
     """
     from inventory_migration import verbs
 
+    ledger.bring_up_to_date(target.engine)
     wanted, records = selected(target, mapping, wanted)
     if not records:
         with _one_moment(target, mapping.name) as connection:

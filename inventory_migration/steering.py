@@ -41,6 +41,7 @@ def pause(
         StartRefused: It is being rolled back, which is not to be left half done.
         StillBusy: Somebody's transaction did not end in time; nothing new begins all the same.
     """
+    ledger.bring_up_to_date(target.engine)
     with target.reader.connect() as connection:
         found = ledger.current(connection, mapping)
     _refuse_rolling_back(found, "cannot be paused")
@@ -88,6 +89,7 @@ def abort(
         StillBusy: Somebody's transaction did not end in time; nothing new begins all the same.
         LockNotObtained: The application held the table too long for its triggers to go.
     """
+    ledger.bring_up_to_date(target.engine)
     with target.reader.connect() as connection:
         found = ending.abortable(connection, mapping)
     _refuse_rolling_back(found, "cannot be aborted")

@@ -97,6 +97,7 @@ def audit_profile(
     """
     resolved = plan.read_mapping(target.engine, mapping)
     claim.take(resolved.target)
+    ledger.bring_up_to_date(target.engine)
     with one_moment(target) as (connection, _):
         _refuse(connection, resolved)
     with target.engine.begin() as connection:

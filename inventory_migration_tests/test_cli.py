@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from inventory_migration.demo import create_demo
-from inventory_migration.engine import control
+from inventory_migration.engine import control, ledger
 from inventory_migration_tests import stage
 from inventory_migration_tests.commands import (
     PROGRAM,
@@ -181,6 +181,44 @@ def test_conflicts_of_a_rollback_are_told_before_and_after_it(
         assert re.search(r"^ *4 +moved since +location_id +1 +\d+", told, re.MULTILINE), told
         assert re.search(r"^ *1 +1 +bins\.location_id", told, re.MULTILINE), told
     assert im("rollback", *mapping, "--dry-run").stdout.startswith("Nothing to do")
+
+
+def test_what_writes_brings_an_older_ledger_up_to_date_and_what_reads_says_so(
+    shop: Database, tmp_path: Path
+) -> None:
+    path = mapping_file(tmp_path)
+    im("run", "--mapping", path)
+    older = f"UPDATE inventory_migration.version SET version = {ledger.VERSION - 1}"
+    version = "SELECT version FROM inventory_migration.version"
+
+    def words(verb: str, *rest: object) -> list[object]:
+        return [*verb.split(), "--mapping", path, *rest]
+
+    shop.psql(older)
+    for reads in (
+        ["status"],
+        words("test"),
+        words("show", 1),
+        words("validate"),
+        words("report"),
+        words("rollback", "--dry-run"),
+        words("quarantine list"),
+        words("quarantine show", 1),
+    ):
+        assert "brings it up to date" in sentence(im(*reads, code=2)), reads
+    assert shop.psql(version) == str(ledger.VERSION - 1)
+    for writes, code in (
+        (words("run"), 0),
+        (words("resume"), 0),
+        (words("pause"), 0),
+        (words("abort", "--yes"), 0),
+        (words("quarantine retry", "--all", "--yes"), 0),
+        (words("quarantine waive", 1, "--reason", "counted"), 2),
+        (words("rollback", "--yes"), 0),
+    ):
+        shop.psql(older)
+        im(*writes, code=code)
+        assert shop.psql(version) == str(ledger.VERSION), writes
 
 
 def test_an_empty_inventory_ends_0_on_every_verb(shop: Database, tmp_path: Path) -> None:

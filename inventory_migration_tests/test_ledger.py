@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from inventory_migration.embedded import EmbeddedServer
 from inventory_migration.engine import ledger
 from inventory_migration.engine.failures import sqlstate
-from inventory_migration.errors import LedgerTooNew
+from inventory_migration.errors import LedgerTooNew, LedgerTooOld
 from inventory_migration_tests.conftest import Database, made_database
 
 TABLES = """
@@ -176,6 +176,17 @@ def test_an_older_ledger_is_given_what_it_lacks_and_keeps_what_it_has(
     ledger.set_state(connection, migration_id, "paused")
     ledger.set_state(connection, migration_id, "aborted")
     ledger.set_state(connection, migration_id, "rolling_back")
+
+
+def test_who_only_looks_at_an_older_ledger_is_told_what_brings_it_up_to_date(
+    connection: sa.Connection,
+) -> None:
+    connection.execute(sa.update(ledger.version).values(version=ledger.VERSION - 1))
+    assert ledger.installed(connection)
+    connection.execute(sa.text("SET TRANSACTION READ ONLY"))
+    with pytest.raises(LedgerTooOld, match="run NAME") as caught:
+        ledger.installed(connection)
+    assert (caught.value.found, caught.value.known) == (ledger.VERSION - 1, ledger.VERSION)
 
 
 def subject_row(connection: sa.Connection, subject: str, state: str) -> sa.Update:

@@ -277,7 +277,7 @@ def rollback(
             told = inquiries.foretell_rollback(session.target(), chosen, migration_id=migration_id)
         session.show(told, rollbacks.foretold)
         return REFUSED if told["conflicts"] else 0
-    target = session.target(announce=True)
+    target = session.target(writes=True)
     wanted = inquiries.undoable(target, chosen.name, migration_id=migration_id)
     if wanted and not session.confirm(rollbacks.undoing(chosen.name, wanted, scope), yes=yes):
         session.note("Nothing was changed.")
@@ -309,7 +309,7 @@ def _migrate(
 
     given = session.mappings(paths)
     chosen = session.mapping(name, given)
-    target = session.target(announce=True)
+    target = session.target(writes=True)
     resume = bool(options.get("resume"))
     if not inquiries.is_startable(
         target,

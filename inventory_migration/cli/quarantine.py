@@ -118,7 +118,7 @@ def retry(
     name, keys = _name_and_keys(session, words or [], mapping)
     wanted = quarantine.selection(keys, rule=rule, everything=everything)
     chosen = session.mapping(name, session.mappings(mapping))
-    target = session.target(announce=True)
+    target = session.target(writes=True)
     wanted, records = quarantine.selected(target, chosen, wanted)
     if records:
         inquiries.is_startable(
@@ -157,7 +157,7 @@ def waive(
     from inventory_migration import quarantine
 
     name, keys = _name_and_keys(session, words, mapping)
-    target = session.target(announce=True)
+    target = session.target(writes=True)
     chosen = session.name(name, mapping, target)
     session.show(quarantine.waive(target, chosen, keys, reason=reason), quarantine_answers.waived)
 

@@ -45,7 +45,7 @@ def demo(
         why = "the database is one of your own, and the demo is for the embedded server alone"
         session.show({"created": False, "why": why}, answers.demo)
         return
-    target = session.target(announce=not if_empty)
+    target = session.target(writes=not if_empty)
     if if_empty:
         with target.reader.connect() as connection:
             taken = taken_names(connection)

@@ -128,20 +128,23 @@ class Session:
         """Whether the embedded server is used, for want of any URL."""
         return not (self.database_url or os.environ.get("INVENTORY_DATABASE_URL"))
 
-    def target(self, *, announce: bool = False) -> verbs.Target:
+    def target(self, *, writes: bool = False) -> verbs.Target:
         """Reach the database.
 
         Args:
-            announce: Name host and database first, on stderr.
+            writes: Name host and database first, on stderr, and bring an older ledger up to date.
         """
         from inventory_migration import database, embedded, verbs
+        from inventory_migration.engine import ledger
 
         if self.embedded and embedded.status() is None:
             self.note("Starting the embedded PostgreSQL.")
         parameters = database.connection_parameters(self.database_url)
-        if announce:
+        if writes:
             self.note(f"Database: {database.describe(parameters)}")
         self.reached = verbs.open_target(self.database_url)
+        if writes:
+            ledger.bring_up_to_date(self.reached.engine)
         return self.reached
 
     def mappings(self, paths: Sequence[Path] | None) -> dict[str, StockMapping]:

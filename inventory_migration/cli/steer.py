@@ -44,7 +44,7 @@ def pause(
     """
     from inventory_migration import steering
 
-    target = session.target()
+    target = session.target(writes=True)
     chosen = session.name(name, mapping, target)
     session.note(f"Pausing {chosen}: waiting for the chunks under way.")
     found = steering.pause(
@@ -66,7 +66,7 @@ def abort(
     """End a migration for good; what it moved stays, and can still be rolled back."""
     from inventory_migration import inquiries, steering
 
-    target = session.target(announce=True)
+    target = session.target(writes=True)
     chosen = session.name(name, mapping, target)
     wanted = inquiries.abortable(target, chosen)
     if wanted and not session.confirm(answers.aborting(chosen, wanted), yes=yes):

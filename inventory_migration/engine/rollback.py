@@ -68,9 +68,7 @@ def roll_back(
         MigrationBusy: Whoever works on it did not stop in time.
     """
     resolved = plan.read_mapping(engine, mapping)
-    with engine.begin() as connection:
-        if ledger.installed(connection):
-            ledger.install(connection)
+    ledger.bring_up_to_date(engine)
     with engine.connect() as connection:
         wanted = _wanted(connection, resolved, migration_id, scope)
     for migration in wanted:

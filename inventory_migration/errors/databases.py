@@ -21,6 +21,21 @@ class LedgerTooNew(MigrationError):
         )
 
 
+class LedgerTooOld(MigrationError):
+    """An earlier version wrote the ledger, and who only looks may not bring it up to date."""
+
+    exit_code = 2
+
+    def __init__(self, *, found: int, known: int) -> None:
+        """Name both versions of the ledger."""
+        self.found, self.known = found, known
+        super().__init__(
+            f"the ledger of this database has version {found}, this program needs {known}, and a "
+            "command that only reads does not change it; 'inventory-migration run NAME', or "
+            "'resume NAME' after a pause, brings it up to date"
+        )
+
+
 class SuperuserRefused(MigrationError):
     """Running as superuser would run the application's own triggers as superuser."""
 

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from inventory_migration.database import quoted
 from inventory_migration.engine.ledger.installation import (
     VERSION,
+    bring_up_to_date,
     install,
     installed,
     table_exists,
@@ -52,6 +53,7 @@ __all__ = [
     "VERSION",
     "Migration",
     "after_image",
+    "bring_up_to_date",
     "chunk",
     "company_location",
     "conflict",

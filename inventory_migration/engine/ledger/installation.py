@@ -19,7 +19,7 @@ from inventory_migration.engine.ledger.tables import (
     transition,
     version,
 )
-from inventory_migration.errors import LedgerTooNew
+from inventory_migration.errors import LedgerTooNew, LedgerTooOld
 
 VERSION = 5
 
@@ -78,13 +78,35 @@ END $$
 
 
 def installed(connection: sa.Connection) -> bool:
-    """Whether the database has a ledger; a read-only question."""
+    """Whether the database has a ledger; a read-only question.
+
+    Raises:
+        LedgerTooNew: A later version of the tool has written it.
+        LedgerTooOld: An earlier one has, and this transaction may not bring it up to date.
+    """
     found = table_exists(connection, version.name)
     if found:
         stored = connection.execute(sa.select(version.c.version)).scalar_one()
         if stored > VERSION:
             raise LedgerTooNew(found=stored, known=VERSION)
+        if stored < VERSION and _only_reads(connection):
+            raise LedgerTooOld(found=stored, known=VERSION)
     return found
+
+
+def bring_up_to_date(engine: sa.Engine) -> None:
+    """Give a ledger of an earlier version what it lacks; where there is none, make none.
+
+    What writes begins with this, so that its looks find the ledger that they know.
+    """
+    with engine.begin() as connection:
+        if installed(connection):
+            install(connection)
+
+
+def _only_reads(connection: sa.Connection) -> bool:
+    setting = sa.text("SELECT current_setting('transaction_read_only')")
+    return bool(connection.execute(setting).scalar_one() == "on")
 
 
 def _is_up_to_date(connection: sa.Connection) -> bool:
