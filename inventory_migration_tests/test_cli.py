@@ -183,6 +183,21 @@ def test_conflicts_of_a_rollback_are_told_before_and_after_it(
     assert im("rollback", *mapping, "--dry-run").stdout.startswith("Nothing to do")
 
 
+def test_a_part_is_foretold_and_rolled_back_and_the_command_for_it_is_told(
+    shop: Database, tmp_path: Path
+) -> None:
+    mapping = ["--mapping", mapping_file(tmp_path)]
+    im("run", *mapping)
+    part = ["--company", 2, "--phase", "rest"]
+    told = im("rollback", *mapping, *part, "--dry-run").stdout
+    assert "would take back company 2 of phase rest in migration 1" in told
+    assert re.search(r"Records that would go back +10\n", told)
+    assert told.endswith("--phase rest --company 2'.\n")
+    undone = answer("rollback", *mapping, *part, "--yes")
+    assert undone["undone"]["records"] == 10
+    assert shop.psql("SELECT count(*) FROM stock_items WHERE location_id IS NULL") == "10"
+
+
 def test_what_writes_brings_an_older_ledger_up_to_date_and_what_reads_says_so(
     shop: Database, tmp_path: Path
 ) -> None:

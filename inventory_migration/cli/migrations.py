@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -274,8 +275,11 @@ def rollback(
     scope = Scope(phases=tuple(phase or ()), companies=tuple(company or ()))
     if dry_run:
         with session.watched():
-            told = inquiries.foretell_rollback(session.target(), chosen, migration_id=migration_id)
-        session.show(told, rollbacks.foretold)
+            told = inquiries.foretell_rollback(
+                session.target(), chosen, migration_id=migration_id, scope=scope
+            )
+        again = rollbacks.command(chosen.name, migration_id, scope)
+        session.show(told, partial(rollbacks.foretold, scope=scope, again=again))
         return REFUSED if told["conflicts"] else 0
     target = session.target(writes=True)
     wanted = inquiries.undoable(target, chosen.name, migration_id=migration_id)

@@ -5,6 +5,7 @@ How answers look in general belongs in `answers.py`, whose small words are used 
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -38,15 +39,25 @@ def undone(screen: Console, found: Mapping[str, Any]) -> None:
     _listed(screen, found)
 
 
-def foretold(screen: Console, found: Mapping[str, Any]) -> None:
-    """What a rollback would do."""
+def command(mapping: str, migration_id: int | None, scope: Scope) -> str:
+    """The command that rolls this back, as one types it."""
+    words = [PROGRAM, "rollback", mapping]
+    words += ["--id", str(migration_id)] if migration_id is not None else []
+    for option, names in (("--phase", scope.phases), ("--company", scope.companies)):
+        words += [word for name in names for word in (option, name)]
+    return shlex.join(words)
+
+
+def foretold(screen: Console, found: Mapping[str, Any], *, scope: Scope, again: str) -> None:
+    """What a rollback of this scope would do; `again` is the command that does it."""
     mapping = found["mapping"]
     if not found["migrations"]:
         say(screen, f"Nothing to do: nothing of {mapping} is there to be undone.")
         return
     ids = ", ".join(str(migration_id) for migration_id in found["migrations"])
     which = "migration" if len(found["migrations"]) == 1 else "migrations"
-    say(screen, f"A rollback of {mapping} would undo {which} {ids}. Nothing was written.")
+    what = f"undo {which} {ids}" if scope.whole else f"take back {scope} in {which} {ids}"
+    say(screen, f"A rollback of {mapping} would {what}. Nothing was written.")
     say(screen)
     back = found["undone"]
     pairs(
@@ -61,7 +72,7 @@ def foretold(screen: Console, found: Mapping[str, Any]) -> None:
     )
     _listed(screen, found)
     say(screen)
-    say(screen, f"Next: '{PROGRAM} rollback {mapping}'.")
+    say(screen, f"Next: '{again}'." if "'" not in again else f"Next: {again}")
 
 
 def _listed(screen: Console, found: Mapping[str, Any]) -> None:
