@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import psycopg
@@ -20,6 +21,7 @@ from inventory_migration.engine.snapshot import write_snapshot
 from inventory_migration.errors import ControlTotalsDiffer, MigrationFailed
 from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database
+from inventory_migration_tests.sessions import until
 from inventory_migration_tests.stage import MAPPING
 
 
@@ -313,14 +315,14 @@ def test_a_row_lock_of_the_application_makes_the_chunk_come_back_not_skip(
 ) -> None:
     stage.shop(database, items=20)
     stage.locations(database)
-    with psycopg.connect(database.url) as application:
+    tried = "SELECT COALESCE(sum(attempts), 0) FROM inventory_migration.chunk"
+    with psycopg.connect(database.url) as application, ThreadPoolExecutor() as pool:
         application.execute("SELECT FROM stock_items WHERE id = 3 FOR UPDATE")
-        timer = threading.Timer(0.6, application.rollback)
-        timer.start()
-        stage.transform(database)
-        timer.join()
+        ours = pool.submit(stage.transform, database)
+        until(lambda: int(database.psql(tried)) > 0, "a try that gave way")
+        application.rollback()
+        ours.result(30)
     assert stage.outcomes(database) == {"migrated": 20}
-    assert int(database.psql("SELECT sum(attempts) FROM inventory_migration.chunk")) > 0
 
 
 def test_the_record_is_kept_whole_in_the_quarantine(database: Database) -> None:
