@@ -22,6 +22,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
+from inventory_migration import verbs
 from inventory_migration.database import create_engine, quoted
 from inventory_migration.embedded import EmbeddedServer
 from inventory_migration.mapping import StockMapping
@@ -198,6 +199,12 @@ def database(server: EmbeddedServer) -> Iterator[Database]:
     """An empty database, dropped after the test."""
     with made_database(server) as made:
         yield made
+
+
+@pytest.fixture
+def target(database: Database) -> verbs.Target:
+    """The database of a test as the verbs take it."""
+    return verbs.open_target(database.url)
 
 
 @pytest.fixture

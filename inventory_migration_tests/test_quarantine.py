@@ -29,11 +29,6 @@ LENIENT = stage.mapping(thresholds={"quarantined_percent": 100})
 
 
 @pytest.fixture
-def target(database: Database) -> verbs.Target:
-    return verbs.open_target(database.url)
-
-
-@pytest.fixture
 def shop(database: Database) -> Database:
     """A shop with three records that no rule lets go, and one that a trigger refuses."""
     stage.shop(database, items=30)

@@ -24,14 +24,10 @@ from inventory_migration.mapping import StockMapping
 from inventory_migration_tests import stage, test_shapes
 from inventory_migration_tests.conftest import Database
 from inventory_migration_tests.test_isolation import refusing
+from inventory_migration_tests.test_rollback import undo
 
 LENIENT = stage.mapping(thresholds={"quarantined_percent": 100})
 STATES = "SELECT migration_id, key_text, state FROM inventory_migration.outcome ORDER BY 1, 2"
-
-
-@pytest.fixture
-def target(database: Database) -> verbs.Target:
-    return verbs.open_target(database.url)
 
 
 @pytest.fixture
@@ -55,11 +51,6 @@ def retry(
     assert stage.locations(database, mapping, start) is not None
     stage.transform(database, mapping)
     return stage.close(database, mapping)
-
-
-def undo(database: Database, mapping: StockMapping, migration_id: int | None = None) -> None:
-    with control.Claim(database.engine) as claim:
-        rollback.roll_back(database.engine, mapping, claim, migration_id=migration_id)
 
 
 def states(target: verbs.Target) -> dict[str, tuple[str, str, int]]:

@@ -26,12 +26,6 @@ LOCATED = "SELECT count(*) FROM stock_items WHERE location_id IS NOT NULL"
 EVENTS = "SELECT string_agg(kind, ' ' ORDER BY event_id) FROM inventory_migration.event"
 
 
-@pytest.fixture
-def target(database: Database) -> verbs.Target:
-    """The database of a test as the verbs take it."""
-    return verbs.open_target(database.url)
-
-
 def half_done(database: Database) -> None:
     """A migration that has paused after its pilot."""
     stage.shop(database)

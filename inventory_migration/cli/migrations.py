@@ -22,6 +22,14 @@ if TYPE_CHECKING:
 
 REFUSED = 3
 
+Record = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[NAME] KEY",
+        help="The mapping, and a stock record's key; the parts of a key of several columns are "
+        "separated by commas.",
+    ),
+]
 StopAfter = Annotated[
     str | None,
     typer.Option("--stop-after", metavar="PHASE", help="Pause when this phase is done."),
@@ -183,23 +191,13 @@ def status(session: Session, name: Name = None, mapping: Mappings = None) -> Non
 @verb
 def show(
     session: Session,
-    words: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="[NAME] KEY",
-            help="The mapping, and a stock record's key; the parts of a key of several columns "
-            "are separated by commas.",
-        ),
-    ],
+    words: Record,
     mapping: Mappings = None,
 ) -> None:
     """Tell the story of one stock record: what became of it, and how it stands now."""
     from inventory_migration import inquiries
 
-    if len(words) > 2:
-        raise CommandUnclear(f"give NAME and KEY, not {len(words)} words; quote a key with blanks")
-    *names, key = words
-    chosen = session.mapping(names[0] if names else None, session.mappings(mapping))
+    chosen, key = name_and_key(session, words, mapping)
     session.show(inquiries.show_record(session.target(), chosen, key), answers.record)
 
 
@@ -284,7 +282,6 @@ def rollback(
     target = session.target(writes=True)
     wanted = inquiries.undoable(target, chosen.name, migration_id=migration_id)
     if wanted and not session.confirm(rollbacks.undoing(chosen.name, wanted, scope), yes=yes):
-        session.note("Nothing was changed.")
         return 1
     with session.watched(), told_beside(session, target, chosen):
         found = verbs.roll_back(target, chosen, migration_id=migration_id, scope=scope)
@@ -335,6 +332,16 @@ def _migrate(
         if launched.error is not None:
             raise launched.error
     finish(session, target, chosen, launched.summary or inquiries.last_summary(target, chosen.name))
+
+
+def name_and_key(
+    session: Session, words: list[str], paths: list[Path] | None
+) -> tuple[StockMapping, str]:
+    """Tell a mapping, whose name may be left out where there is only one, from a record's key."""
+    if len(words) > 2:
+        raise CommandUnclear(f"give NAME and KEY, not {len(words)} words; quote a key with blanks")
+    *names, key = words
+    return session.mapping(names[0] if names else None, session.mappings(paths)), key
 
 
 @contextmanager

@@ -12,13 +12,14 @@ from inventory_migration.cli import quarantine_answers
 from inventory_migration.cli.answers import PROGRAM
 from inventory_migration.cli.migrations import (
     AsSuperuser,
+    Record,
     Workers,
     WriteStop,
     finish,
+    name_and_key,
     told_beside,
 )
 from inventory_migration.cli.session import Mappings, Name, Session, verb
-from inventory_migration.errors import CommandUnclear
 
 
 class State(StrEnum):
@@ -73,23 +74,13 @@ def list_(
 @verb
 def show(
     session: Session,
-    words: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="[NAME] KEY",
-            help="The mapping, and the record's key; the parts of a key of several columns are "
-            "separated by commas.",
-        ),
-    ],
+    words: Record,
     mapping: Mappings = None,
 ) -> None:
     """Tell everything about one record in quarantine: why, as it was kept, and as it is now."""
     from inventory_migration import quarantine
 
-    if len(words) > 2:
-        raise CommandUnclear(f"give NAME and KEY, not {len(words)} words; quote a key with blanks")
-    *names, key = words
-    chosen = session.mapping(names[0] if names else None, session.mappings(mapping))
+    chosen, key = name_and_key(session, words, mapping)
     found = quarantine.show_record(session.target(), chosen, key)
     found["next"] = session.spelled(quarantine_answers.next_command(found))
     session.show(found, quarantine_answers.record)
@@ -126,7 +117,6 @@ def retry(
         )
         question = quarantine_answers.retrying(chosen.name, records)
         if not session.confirm(question, yes=yes):
-            session.note("Nothing was changed.")
             return 1
     with session.watched(), told_beside(session, target, chosen):
         found = quarantine.retry(

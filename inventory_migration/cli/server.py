@@ -119,8 +119,8 @@ def reset(session: Session, yes: Yes = False) -> int:
     from inventory_migration import embedded
 
     folder = embedded.project_server().folder
-    if not session.confirm(f"this deletes the embedded server's database in {folder}", yes=yes):
-        session.note("Nothing was deleted.")
+    consequence = f"this deletes the embedded server's database in {folder}"
+    if not session.confirm(consequence, yes=yes, otherwise="Nothing was deleted."):
         return 1
     embedded.reset()
     session.show({**_described(None), "folder": str(folder), "changed": True}, answers.server)

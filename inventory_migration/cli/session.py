@@ -193,8 +193,10 @@ class Session:
         else:
             render(self.screen, found)
 
-    def confirm(self, consequence: str, *, yes: bool) -> bool:
-        """Ask before something that is hard to undo.
+    def confirm(
+        self, consequence: str, *, yes: bool, otherwise: str = "Nothing was changed."
+    ) -> bool:
+        """Ask before something that is hard to undo, and say `otherwise` where it is not done.
 
         Raises:
             CommandUnclear: Nobody is there to ask, and `--yes` was not said.
@@ -203,7 +205,10 @@ class Session:
             return True
         if not sys.stdin.isatty():
             raise CommandUnclear(f"{consequence}; nobody is here to be asked, so say --yes")
-        return typer.confirm(f"{consequence[0].upper()}{consequence[1:]}. Go on?", err=True)
+        wanted = typer.confirm(f"{consequence[0].upper()}{consequence[1:]}. Go on?", err=True)
+        if not wanted:
+            self.note(otherwise)
+        return wanted
 
     @contextmanager
     def watched(self) -> Iterator[None]:

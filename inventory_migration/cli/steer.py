@@ -70,7 +70,6 @@ def abort(
     chosen = session.name(name, mapping, target)
     wanted = inquiries.abortable(target, chosen)
     if wanted and not session.confirm(answers.aborting(chosen, wanted), yes=yes):
-        session.note("Nothing was changed.")
         return 1
     found = steering.abort(
         target, chosen, reason=reason or ASKED, force=force, seconds=wait, tell=session.note

@@ -13,8 +13,14 @@ import sqlalchemy as sa
 
 from inventory_migration.errors import PrivilegeMissing
 
-MARK = 20261124
+_MARK = 20261124
 """The first half of the advisory lock's key; the second is the migration's id."""
+
+MARKED = f"""
+    locktype = 'advisory' AND granted AND objsubid = 2
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND classid = {_MARK} AND objid::bigint = :migration_id"""
+"""The condition that a row of pg_locks is the mark of a session at work on `:migration_id`."""
 
 
 @dataclass(frozen=True)
@@ -72,19 +78,17 @@ def end(connection: sa.Connection, found: list[Busy], *, terminate: bool) -> Non
             ) from error
 
 
-_MARK_BUSY = sa.text(f"SELECT pg_advisory_xact_lock_shared({MARK}, CAST(:migration_id AS integer))")
+_MARK_BUSY = sa.text(
+    f"SELECT pg_advisory_xact_lock_shared({_MARK}, CAST(:migration_id AS integer))"
+)
 
 _WORKING = sa.text(f"""
     SELECT a.pid, a.usename AS role, COALESCE(a.application_name, '') AS program,
            COALESCE(a.state, 'busy') AS state,
            GREATEST(COALESCE(extract(epoch FROM clock_timestamp() - a.xact_start), 0), 0)
                AS seconds
-    FROM pg_locks k
-    JOIN pg_stat_activity a ON a.pid = k.pid
-    WHERE k.locktype = 'advisory' AND k.granted AND k.objsubid = 2
-      AND k.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-      AND k.classid = {MARK} AND k.objid::bigint = :migration_id
-      AND k.pid <> pg_backend_pid()
+    FROM pg_stat_activity a
+    WHERE a.pid IN (SELECT pid FROM pg_locks WHERE {MARKED}) AND a.pid <> pg_backend_pid()
     ORDER BY seconds DESC, a.pid
 """)
 

@@ -308,8 +308,6 @@ def _keep(
 
 def last_looks(connection: sa.Connection) -> dict[int, dict[str, Any]]:
     """What was found last about each migration that is under way, by its id."""
-    if not ledger.table_exists(connection, ledger.health.name):
-        return {}  # a ledger that an older version has made
     rows = connection.execute(
         sa.select(ledger.health)
         .join(ledger.migration)

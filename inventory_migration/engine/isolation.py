@@ -1,14 +1,16 @@
-"""Finding the records that the server refuses, so that the others can go.
+"""Finding the records that the server refuses, so that the others can go, or go back.
 
-A chunk whose write failed on a record's own fault is tried under savepoints, all of which are
-undone: what the server takes stays written while the rest is tried, what it refuses is tried by
-halves. So one bad record costs as many statements as the chunk can be halved, and of records that
-are good alone but not together the later ones are found. Then the chunk is written once more at top
-level without the bad records, so that every record it writes carries the chunk's own transaction
-id. Which failures are a record's fault is decided in `failures.py`.
+A chunk that failed on a record's own fault is tried under savepoints, all of which are undone: what
+the server takes stays written while the rest is tried, what it refuses is tried by halves. So one
+bad record costs as many statements as the chunk can be halved, and of records that are good alone
+but not together the later ones are found. Whoever asks then does its work once more at top level
+without the bad records, so that every record it writes carries the chunk's own transaction id.
+Which failures are a record's fault is decided in `failures.py`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import sqlalchemy as sa
 
@@ -21,6 +23,10 @@ from inventory_migration.engine.failures import (
     message,
     sqlstate,
 )
+from inventory_migration.engine.ledger import Migration
+
+Attempt = Callable[[int, int], list[int]]
+"""Tries the positions from first to last; returns those that were swallowed without an error."""
 
 
 def write_without_bad(
@@ -31,45 +37,72 @@ def write_without_bad(
     Raises:
         sqlalchemy.exc.DBAPIError: It failed on something that is no record's fault.
     """
-    first, last = connection.execute(
-        sa.text(
-            f"SELECT min(position), max(position) FROM {statements.migration.snapshot} "
-            "WHERE chunk = :chunk"
-        ),
-        {"chunk": chunk},
-    ).one()
-    connection.execute(_SAVEPOINT)
-    bad = _refused(connection, statements, chunk, first, last)
-    _forget(connection)
+
+    def attempt(first: int, last: int) -> list[int]:
+        swallowed = statements.write(connection, [chunk], first=first, last=last)
+        connection.execute(_CONSTRAINTS)
+        return swallowed
+
+    why = "a trigger or rule of the application swallowed the write"
+    bad = refused(connection, statements.migration, chunk, attempt, swallowed=why)
     statements.write(connection, [chunk], bad=bad)
-    connection.execute(sa.text("SET CONSTRAINTS ALL IMMEDIATE"))
+    connection.execute(_CONSTRAINTS)
     return bad
 
 
-def _refused(
-    connection: sa.Connection, statements: ChunkStatements, chunk: int, first: int, last: int
+def refused(
+    connection: sa.Connection,
+    migration: Migration,
+    chunk: int,
+    attempt: Attempt,
+    *,
+    swallowed: str,
 ) -> list[Bad]:
-    """Write what the server takes of a range of positions; returns what it refuses."""
-    refusal = _refusal(connection, statements, chunk, first, last)
+    """The records of a locked chunk that the server refuses; all that was tried is undone.
+
+    Args:
+        connection: The transaction that holds the locks.
+        migration: The migration.
+        chunk: The chunk's number.
+        attempt: What is tried, with constraints immediate.
+        swallowed: What is said of a record whose write was swallowed.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: It failed on something that is no record's fault.
+    """
+    first, last = connection.execute(
+        sa.text(f"SELECT min(position), max(position) FROM {migration.snapshot} WHERE chunk = :n"),
+        {"n": chunk},
+    ).one()
+    connection.execute(_SAVEPOINT)
+    bad = _halve(connection, attempt, first, last, swallowed)
+    _forget(connection)
+    return bad
+
+
+def _halve(
+    connection: sa.Connection, attempt: Attempt, first: int, last: int, swallowed: str
+) -> list[Bad]:
+    """Try a range of positions and leave written what the server takes; returns the others."""
+    refusal = _refusal(connection, attempt, first, last, swallowed)
     if refusal is None:
         return []
     if first == last:
         return [refusal]
     middle = (first + last) // 2
     return [
-        *_refused(connection, statements, chunk, first, middle),
-        *_refused(connection, statements, chunk, middle + 1, last),
+        *_halve(connection, attempt, first, middle, swallowed),
+        *_halve(connection, attempt, middle + 1, last, swallowed),
     ]
 
 
 def _refusal(
-    connection: sa.Connection, statements: ChunkStatements, chunk: int, first: int, last: int
+    connection: sa.Connection, attempt: Attempt, first: int, last: int, swallowed: str
 ) -> Bad | None:
     """Why the server refuses a range of positions; None where it takes them and has them."""
     connection.execute(_SAVEPOINT)
     try:
-        swallowed = statements.write(connection, [chunk], first=first, last=last)
-        connection.execute(sa.text("SET CONSTRAINTS ALL IMMEDIATE"))
+        positions = attempt(first, last)
     except sa.exc.DBAPIError as error:
         state = sqlstate(error)
         if action_for(state) is not Action.ISOLATE:
@@ -77,14 +110,9 @@ def _refusal(
             raise
         _forget(connection)
         return Bad(first, "refused_by_server", message(error), state, constraint(error))
-    if swallowed:
+    if positions:
         _forget(connection)
-        return Bad(
-            swallowed[0],
-            "write_suppressed",
-            "a trigger or rule of the application swallowed the write",
-            SUPPRESSED,
-        )
+        return Bad(positions[0], "write_suppressed", swallowed, SUPPRESSED)
     connection.execute(_RELEASE)
     return None
 
@@ -99,6 +127,7 @@ def _forget(connection: sa.Connection) -> None:
     connection.execute(_RELEASE)
 
 
+_CONSTRAINTS = sa.text("SET CONSTRAINTS ALL IMMEDIATE")
 _SAVEPOINT = sa.text("SAVEPOINT im_probe")
 _BACK = sa.text("ROLLBACK TO SAVEPOINT im_probe")
 _RELEASE = sa.text("RELEASE SAVEPOINT im_probe")

@@ -17,7 +17,7 @@ import psycopg
 import sqlalchemy as sa
 
 from inventory_migration.database import escaped
-from inventory_migration.engine.busy import MARK
+from inventory_migration.engine.busy import MARKED
 from inventory_migration.engine.failures import message
 from inventory_migration.mapping import Health
 
@@ -254,11 +254,7 @@ _MAY_LIST_WAL = sa.text("SELECT has_function_privilege('pg_ls_waldir()', 'EXECUT
 
 _WAL_SIZE = "SELECT COALESCE(sum(size), 0)::bigint FROM pg_ls_waldir()"
 
-_OURS = f"""
-    SELECT pid FROM pg_locks
-    WHERE locktype = 'advisory' AND granted AND objsubid = 2
-      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-      AND classid = {MARK} AND objid::bigint = :migration_id"""
+_OURS = f"SELECT pid FROM pg_locks WHERE {MARKED}"
 
 # A base backup has no replay position, and is no replica. What a role may not see of a replica is
 # NULL, its state too.

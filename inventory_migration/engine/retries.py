@@ -155,10 +155,7 @@ def _pair(migration: Migration, earlier: Migration) -> dict[str, int]:
     return {"im_new_id": migration.migration_id, "im_earlier_id": earlier.migration_id}
 
 
-_BY_US = (
-    "decided_by = session_user || ' by ' || current_setting('application_name'), "
-    "decided_at = clock_timestamp()"
-)
+_BY_US = f"decided_by = {ledger.WHO}, decided_at = clock_timestamp()"
 
 _IS_TRIED = sa.text(f"""
     SELECT EXISTS (SELECT FROM {SCHEMA}.retry

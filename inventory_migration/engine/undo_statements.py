@@ -109,17 +109,6 @@ class UndoStatements:
         """Whether a chunk is marked and not undone, locked or not."""
         return bool(connection.execute(_LEFT, self._parameters).scalar_one())
 
-    def span(self, connection: sa.Connection, number: int) -> tuple[int, int]:
-        """The first and the last position of a chunk."""
-        first, last = connection.execute(
-            sa.text(
-                f"SELECT min(position), max(position) FROM {self.migration.snapshot} "
-                "WHERE chunk = :number"
-            ),
-            {"number": number},
-        ).one()
-        return first, last
-
     def lock(self, connection: sa.Connection, numbers: Sequence[int]) -> None:
         """Lock records and targets of the chunks, so that the next statement sees them so."""
         for statement in self._locks:

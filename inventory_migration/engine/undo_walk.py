@@ -8,20 +8,18 @@ server's words, and stays. The statements are in `undo_statements.py`.
 from __future__ import annotations
 
 import logging
-import random
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 
 import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
-from inventory_migration.engine import chunk, control, ledger
+from inventory_migration.engine import chunk, control, isolation, ledger
 from inventory_migration.engine.chunk import Bad
-from inventory_migration.engine.failures import SUPPRESSED, Action, action_for, message, sqlstate
+from inventory_migration.engine.failures import Action, action_for, message, sqlstate
 from inventory_migration.engine.ledger import Migration
 from inventory_migration.engine.undo_statements import UndoStatements
-from inventory_migration.engine.worker import RECONNECT_SECONDS, require_same_server
+from inventory_migration.engine.worker import RECONNECT_SECONDS, backoff, require_same_server
 from inventory_migration.errors import (
     MigrationFailed,
     RollbackHeld,
@@ -70,7 +68,7 @@ def walk_back(engine: sa.Engine, resolved: ResolvedMapping, migration: Migration
             if action_for(sqlstate(error)) is not Action.RECONNECT or not patient:
                 raise stopped(engine, migration, error) from error
             logger.warning("connection lost (%s), the rollback tries again", message(error))
-            _pause(5)
+            time.sleep(backoff(5))
 
 
 def stopped(engine: sa.Engine, migration: Migration, error: sa.exc.DBAPIError) -> MigrationFailed:
@@ -128,7 +126,7 @@ class _Walk:
         elif action in {Action.RETRY, Action.SHRINK} and self.failures <= self.most:
             self.limit = max(1, self.limit // 2)
             logger.info("%s, the rollback tries again", message(error))
-            _pause(self.failures)
+            time.sleep(backoff(self.failures))
         else:
             raise error
 
@@ -154,7 +152,7 @@ def undo_some(
         left = statements.any_left(connection)
         connection.rollback()
         if left:
-            _pause(1)
+            time.sleep(backoff(1))
         return left
     statements.lock(connection, numbers)
     bad = _refused(connection, statements, numbers[0]) if apart else []
@@ -178,74 +176,12 @@ def undo_some(
 
 def _refused(connection: sa.Connection, statements: UndoStatements, number: int) -> list[Bad]:
     """The records of a locked chunk that the application does not take back."""
-    first, last = statements.span(connection, number)
-    bad = _halve(connection, statements, number, first, last)
-    if _refusal(connection, statements, number, first, last, bad) is None:
-        return bad
-    # Good on their own but not together: the later ones stay.
-    known = {record.position for record in bad}
-    connection.execute(_SAVEPOINT)
-    for position in range(first, last + 1):
-        if position in known:
-            continue
-        found = _refusal(connection, statements, number, position, position, [], keep=True)
-        bad += [found] if found is not None else []
-    _forget(connection)
-    return bad
 
+    def attempt(first: int, last: int) -> list[int]:
+        return statements.undo(connection, [number], first=first, last=last)
 
-def _halve(
-    connection: sa.Connection, statements: UndoStatements, number: int, first: int, last: int
-) -> list[Bad]:
-    refusal = _refusal(connection, statements, number, first, last, [])
-    if refusal is None:
-        return []
-    if first == last:
-        return [refusal]
-    middle = (first + last) // 2
-    return [
-        *_halve(connection, statements, number, first, middle),
-        *_halve(connection, statements, number, middle + 1, last),
-    ]
-
-
-def _refusal(
-    connection: sa.Connection,
-    statements: UndoStatements,
-    number: int,
-    first: int,
-    last: int,
-    bad: Sequence[Bad],
-    *,
-    keep: bool = False,
-) -> Bad | None:
-    """Why a range of positions is not taken back; None where it is."""
-    connection.execute(_SAVEPOINT)
-    try:
-        swallowed = statements.undo(connection, [number], bad=bad, first=first, last=last)
-    except sa.exc.DBAPIError as error:
-        _forget(connection)
-        if action_for(sqlstate(error)) is not Action.ISOLATE:
-            raise
-        return Bad(first, "refused_by_server", message(error), sqlstate(error))
-    if swallowed:
-        _forget(connection)
-        return Bad(swallowed[0], "write_suppressed", _SWALLOWED, SUPPRESSED)
-    if keep:
-        connection.execute(_RELEASE)
-    else:
-        _forget(connection)
-    return None
-
-
-def _forget(connection: sa.Connection) -> None:
-    connection.execute(_BACK)
-    connection.execute(_RELEASE)
-
-
-def _pause(failures: int) -> None:
-    longest = min(2.0, 0.02 * 2 ** min(failures, 8))
-    time.sleep(random.uniform(longest / 2, longest))  # noqa: S311 - jitter, no secret
+    why = "a trigger or rule of the application swallowed or changed what was put back"
+    return isolation.refused(connection, statements.migration, number, attempt, swallowed=why)
 
 
 def _note_reason(engine: sa.Engine, migration: Migration, reason: str) -> None:
@@ -262,10 +198,3 @@ def _note_reason(engine: sa.Engine, migration: Migration, reason: str) -> None:
         ledger.note(
             connection, "rollback_stopped", migration_id=migration.migration_id, reason=reason
         )
-
-
-_SWALLOWED = "a trigger or rule of the application swallowed or changed what was put back"
-
-_SAVEPOINT = sa.text("SAVEPOINT im_undo")
-_BACK = sa.text("ROLLBACK TO SAVEPOINT im_undo")
-_RELEASE = sa.text("RELEASE SAVEPOINT im_undo")

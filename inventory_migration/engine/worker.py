@@ -181,7 +181,7 @@ def _work(
                 shared.fail(error)
                 return
             logger.warning("connection lost (%s), attempt %d", message(error), attempts)
-            shared.stop.wait(_backoff(attempts))
+            shared.stop.wait(backoff(attempts))
         except BaseException as error:
             shared.fail(error)
             return
@@ -311,7 +311,7 @@ def _after_failure(
     action = action_for(state)
     if action in {Action.STOP, Action.HOLD, Action.RECONNECT} or claimed is None:
         if action in {Action.RETRY, Action.SHRINK}:
-            shared.stop.wait(_backoff(1))
+            shared.stop.wait(backoff(1))
             return
         raise error
     attempts = _note_attempt(connection, statements, claimed, state)
@@ -319,7 +319,7 @@ def _after_failure(
         pace.shrink()
         _give_up(statements, claimed, attempts, state, error)
         logger.info("%s, %s again", message(error), _span(claimed.numbers))
-        shared.stop.wait(_backoff(attempts))
+        shared.stop.wait(backoff(attempts))
     else:
         _give_up(statements, claimed, attempts, state, error)
 
@@ -383,7 +383,8 @@ def _pending(connection: sa.Connection, migration_id: int, phase: int) -> bool:
     )
 
 
-def _backoff(attempts: int) -> float:
+def backoff(attempts: int) -> float:
+    """How many seconds to wait before trying again, longer with each attempt; with jitter."""
     longest = min(2.0, 0.02 * 2 ** min(attempts, 8))
     return random.uniform(longest / 2, longest)  # noqa: S311 - jitter, no secret
 

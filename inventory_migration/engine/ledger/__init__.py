@@ -51,6 +51,7 @@ __all__ = [
     "NOW",
     "SCHEMA",
     "VERSION",
+    "WHO",
     "Migration",
     "after_image",
     "bring_up_to_date",
@@ -183,10 +184,10 @@ def note(
     )
 
 
+WHO = "session_user || ' by ' || current_setting('application_name')"
+"""The role and program on whose behalf a statement runs, as SQL."""
+
+
 def who(connection: sa.Connection) -> str:
     """The role and program on whose behalf a statement runs."""
-    return str(
-        connection.execute(
-            sa.text("SELECT session_user || ' by ' || current_setting('application_name')")
-        ).scalar_one()
-    )
+    return str(connection.execute(sa.text(f"SELECT {WHO}")).scalar_one())
