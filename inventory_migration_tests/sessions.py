@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
+import sqlalchemy as sa
 
 from inventory_migration.embedded import EmbeddedServer
 from inventory_migration_tests.conftest import FAST, Database
@@ -103,3 +104,44 @@ def own_server(database: Database, folder: Any, name: str, **settings: str) -> I
     finally:
         made.engine.dispose()
         server.reset()
+
+
+@contextmanager
+def failing(
+    engine: sa.Engine, piece: str, state: str, *, times: int, after: int = 0
+) -> Iterator[list[str]]:
+    """Let the server fail in the place of statements, or be slow before it executes them.
+
+    Args:
+        engine: Whose statements.
+        piece: What their text contains, white space aside.
+        state: The SQLSTATE; `slow` stands for half a minute.
+        times: How many of them.
+        after: How many go well before.
+
+    Yields:
+        What has been done so far.
+    """
+    seen, hits = 0, []
+
+    def instead(
+        _connection: Any, cursor: Any, statement: str, parameters: Any, _context: Any, many: bool
+    ) -> tuple[str, Any]:
+        nonlocal seen
+        if piece not in " ".join(statement.split()):
+            return statement, parameters
+        seen += 1
+        if not after < seen <= after + times:
+            return statement, parameters
+        hits.append(state)
+        if state == "slow":
+            cursor.execute("SELECT pg_sleep(30)")
+            return statement, parameters
+        raised = f"DO $$ BEGIN RAISE EXCEPTION 'failed' USING ERRCODE = '{state}'; END $$"
+        return raised, [()] if many else ()
+
+    sa.event.listen(engine, "before_cursor_execute", instead, retval=True)
+    try:
+        yield hits
+    finally:
+        sa.event.remove(engine, "before_cursor_execute", instead)

@@ -58,12 +58,12 @@ def test_what_passes_is_tried_again_with_fewer_chunks(
     assert shop.psql(LEFT) == ""
 
 
-def test_what_never_passes_stops_it_and_leaves_it_to_go_on(
+def test_what_never_passes_holds_it_and_leaves_it_to_go_on(
     shop: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(undo_walk, "TRIES", 0)
     refusing(shop, "RAISE 'busy' USING ERRCODE = '40001';")
-    with pytest.raises(RollbackStopped, match=r"busy \(SQLSTATE 40001\).*'inventory-migration rol"):
+    with pytest.raises(RollbackHeld, match=r"busy \(SQLSTATE 40001\).*'inventory-migration rol"):
         undo(shop)
     assert shop.psql(STATE) == "rolling_back|busy (SQLSTATE 40001)"
     shop.psql("DROP TRIGGER speak ON stock_items")

@@ -82,6 +82,16 @@ def action_for(state: str | None) -> Action:
     return _ACTIONS.get(state) or _ACTIONS.get(state[:2], Action.STOP)
 
 
+def passes(error: BaseException) -> bool:
+    """Whether the same may go well in a moment: the server has answered, and undone it."""
+    return action_for(sqlstate(error)) in {Action.RETRY, Action.SHRINK}
+
+
+def lets_nobody_through(error: BaseException) -> bool:
+    """Whether it is the server, and no record or statement, that stands in the way for longer."""
+    return action_for(sqlstate(error)) not in {Action.ISOLATE, Action.STOP}
+
+
 def constraint(error: BaseException) -> str | None:
     """The constraint that refused, where one did."""
     original = error.orig if isinstance(error, sa.exc.DBAPIError) else error

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -25,9 +26,10 @@ from inventory_migration.engine import (
     snapshot,
     thresholds,
 )
-from inventory_migration.engine.failures import Action, action_for, message, sqlstate
+from inventory_migration.engine.failures import lets_nobody_through, message, sqlstate
 from inventory_migration.engine.ledger import Migration
 from inventory_migration.engine.pacing import Pacing
+from inventory_migration.engine.patience import patiently
 from inventory_migration.engine.plan import Start
 from inventory_migration.engine.thresholds import Exceeded
 from inventory_migration.engine.worker import work_phase
@@ -158,17 +160,18 @@ def work(
     The caller holds the claim on the target.
     """
     pacing = Pacing(engine, resolved.mapping, migration, start)
+    again = partial(patiently, tries=resolved.mapping.thresholds.failed_attempts)
     try:
-        snapshot.write_snapshot(engine, resolved, migration)
-        set_running(engine, migration)
-        for number, phase in _phases(engine, migration):
+        again(partial(snapshot.write_snapshot, engine, resolved, migration))
+        again(partial(set_running, engine, migration))
+        for number, phase in again(partial(_phases, engine, migration)):
             _work_one_phase(engine, resolved, migration, number, phase, pacing, workers, watcher)
-            stop = thresholds.exceeded(engine, resolved, migration)
+            stop = again(partial(thresholds.exceeded, engine, resolved, migration))
             if stop is not None:
                 _act(engine, resolved, migration, stop)
-            _stop_if_asked(engine, migration)
+            again(partial(_stop_if_asked, engine, migration))
             checkpoints.refresh_statistics(engine, resolved)
-            wrong = checkpoints.reconcile_phase(engine, resolved, migration, number)
+            wrong = again(partial(checkpoints.reconcile_phase, engine, resolved, migration, number))
             if wrong is not None:
                 action = resolved.mapping.thresholds.action_on("reconciliation")
                 found = Exceeded("reconciliation", f"phase {phase}", wrong, action)
@@ -240,8 +243,13 @@ def _work_one_phase(
     workers: int,
     watcher: Watcher | None,
 ) -> None:
-    began, base = time.monotonic(), progress(engine, migration, phase, 0.0).records_done
-    told = began
+    tries = resolved.mapping.thresholds.failed_attempts
+    began = told = time.monotonic()
+    first = patiently(lambda: progress(engine, migration, phase, 0.0), tries=tries)
+
+    def now_at() -> Progress:
+        seconds = time.monotonic() - began
+        return progress(engine, migration, phase, seconds, first.records_done)
 
     def watch() -> bool:
         nonlocal told
@@ -249,7 +257,15 @@ def _work_one_phase(
         if now - told < (HOLDING_SECONDS if pacing.holding else PROGRESS_SECONDS):
             return True
         told = now
-        state = progress(engine, migration, phase, now - began, base)
+        try:
+            state = now_at()
+            within = thresholds.exceeded(engine, resolved, migration) is None
+        except sa.exc.DBAPIError as error:
+            if not lets_nobody_through(error):
+                raise
+            # Whoever works meets it too, and knows what to do about it.
+            logger.info("progress is not known: %s", message(error))
+            return True
         logger.info(
             "phase %s: %d of %d records, %.0f per second",
             phase,
@@ -265,11 +281,11 @@ def _work_one_phase(
         )
         if watcher is not None:
             watcher(state)
-        return thresholds.exceeded(engine, resolved, migration) is None
+        return within
 
     work_phase(engine, resolved, migration, number, pacing, workers=workers, watch=watch)
     if watcher is not None:
-        watcher(progress(engine, migration, phase, time.monotonic() - began, base))
+        watcher(patiently(now_at, tries=tries))
 
 
 def progress(
@@ -353,7 +369,7 @@ def _left_behind(
 ) -> MigrationError:
     """Leave a state that says what stopped the migration; as far as the server still answers."""
     state, reason = sqlstate(error), message(error)
-    held = action_for(state) in {Action.HOLD, Action.RECONNECT}
+    held = lets_nobody_through(error)
     facts: dict[str, Any] = {
         "mapping": migration.mapping,
         "migration_id": migration.migration_id,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 
 import sqlalchemy as sa
 
@@ -28,6 +29,7 @@ from inventory_migration.engine import (
     write_stop,
 )
 from inventory_migration.engine.ledger import Migration
+from inventory_migration.engine.patience import patiently
 from inventory_migration.engine.plan import Start
 from inventory_migration.engine.proof import Proof
 from inventory_migration.engine.sweep import sweep
@@ -81,15 +83,18 @@ def reconcile(
         if not ledger.snapshot_exists(connection, migration):
             why = "judged a migration that has moved nothing yet"
             raise GateRefused(mapping=mapping.name, gate="transformed_stock", why=why)
-    phases.set_running(engine, migration)
+    again = partial(patiently, tries=mapping.thresholds.failed_attempts)
+    again(partial(phases.set_running, engine, migration))
     for _ in range(MOST_SWEEPS):
         # Under a write stop a last pass follows that no writer can be older than.
-        if sweep(engine, resolved, migration, drain=not start.write_stop) == 0:
+        late = partial(sweep, engine, resolved, migration, drain=not start.write_stop)
+        if again(late) == 0:
             break
         phases.work(engine, resolved, migration, start, workers=workers)
     with engine.begin() as connection:
         gates.open_gate(connection, resolved, "reconciliation_report", run_id=start.run_id)
-    return Reconciled(migration, _close(engine, resolved, migration, start), True)
+    found = again(partial(_close, engine, resolved, migration, start))
+    return Reconciled(migration, found, True)
 
 
 def _close(

@@ -7,7 +7,6 @@ that was killed goes on where it was.
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -31,8 +30,9 @@ from inventory_migration.engine import (
     undo_scope,
     undo_walk,
 )
-from inventory_migration.engine.failures import Action, action_for, sqlstate
+from inventory_migration.engine.failures import Action, action_for, passes, sqlstate
 from inventory_migration.engine.ledger import Migration
+from inventory_migration.engine.patience import backoff, patiently
 from inventory_migration.engine.undo_scope import WHOLE, Scope
 from inventory_migration.errors import MappingInvalid, StartRefused
 from inventory_migration.mapping import StockMapping
@@ -103,10 +103,8 @@ def undo_migration(
 def _undo(
     engine: sa.Engine, resolved: ResolvedMapping, migration: Migration, scope: Scope, reason: str
 ) -> None:
-    control.stop(engine, migration.migration_id, "rollback", reason=reason)
-    with control.exclusive(engine, migration.migration_id) as connection:
-        undo_marks.begin(connection, migration, scope, reason=reason)
-        before, scopes = undo_marks.under_way(connection, migration)
+    tries = resolved.mapping.thresholds.failed_attempts
+    before, scopes = patiently(lambda: _begin(engine, migration, scope, reason), tries=tries)
     whole = WHOLE in scopes
     with engine.connect() as connection:
         last = whole and _is_last(connection, migration)
@@ -131,9 +129,19 @@ def _undo(
             return
         except sa.exc.DBAPIError as error:
             # Somebody has begun to use a location that was about to go: it is looked at again.
-            if action_for(sqlstate(error)) not in {Action.RETRY, Action.ISOLATE} or not left:
+            if not (passes(error) or action_for(sqlstate(error)) is Action.ISOLATE) or not left:
                 raise
-            time.sleep(random.uniform(0.05, 0.2))  # noqa: S311 - jitter, no secret
+            time.sleep(backoff(3))
+
+
+def _begin(
+    engine: sa.Engine, migration: Migration, scope: Scope, reason: str
+) -> tuple[str, list[Scope]]:
+    """Stop whoever works, and mark what is to go back; returns the state before, and all scopes."""
+    control.stop(engine, migration.migration_id, "rollback", reason=reason)
+    with control.exclusive(engine, migration.migration_id) as connection:
+        undo_marks.begin(connection, migration, scope, reason=reason)
+        return undo_marks.under_way(connection, migration)
 
 
 def foretell(

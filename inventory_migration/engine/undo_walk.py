@@ -16,10 +16,18 @@ import sqlalchemy as sa
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.engine import chunk, control, isolation, ledger
 from inventory_migration.engine.chunk import Bad
-from inventory_migration.engine.failures import Action, action_for, message, sqlstate
+from inventory_migration.engine.failures import (
+    Action,
+    action_for,
+    lets_nobody_through,
+    message,
+    passes,
+    sqlstate,
+)
 from inventory_migration.engine.ledger import Migration
+from inventory_migration.engine.patience import RECONNECT_SECONDS, backoff
 from inventory_migration.engine.undo_statements import UndoStatements
-from inventory_migration.engine.worker import RECONNECT_SECONDS, backoff, require_same_server
+from inventory_migration.engine.worker import require_same_server
 from inventory_migration.errors import (
     MigrationFailed,
     RollbackHeld,
@@ -74,7 +82,7 @@ def walk_back(engine: sa.Engine, resolved: ResolvedMapping, migration: Migration
 def stopped(engine: sa.Engine, migration: Migration, error: sa.exc.DBAPIError) -> MigrationFailed:
     """What a rollback ends with on an error of the server; its reason is left where it stands."""
     reason = f"{message(error)} (SQLSTATE {sqlstate(error)})"
-    if action_for(sqlstate(error)) in {Action.HOLD, Action.RECONNECT}:
+    if lets_nobody_through(error):
         return held(engine, migration, reason)
     _note_reason(engine, migration, reason)
     return RollbackStopped(
@@ -123,7 +131,7 @@ class _Walk:
         self.failures += 1
         if action is Action.ISOLATE and not self.apart:
             self.limit, self.apart = 1, True
-        elif action in {Action.RETRY, Action.SHRINK} and self.failures <= self.most:
+        elif passes(error) and self.failures <= self.most:
             self.limit = max(1, self.limit // 2)
             logger.info("%s, the rollback tries again", message(error))
             time.sleep(backoff(self.failures))

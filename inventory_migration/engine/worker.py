@@ -9,7 +9,6 @@ keeps them apart.
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable
@@ -22,10 +21,18 @@ import sqlalchemy as sa
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.engine import control, ledger, unheard
 from inventory_migration.engine.chunk import ChunkStatements, Claimed, Finished
-from inventory_migration.engine.failures import SUPPRESSED, Action, action_for, message, sqlstate
+from inventory_migration.engine.failures import (
+    SUPPRESSED,
+    Action,
+    action_for,
+    message,
+    passes,
+    sqlstate,
+)
 from inventory_migration.engine.isolation import write_without_bad
 from inventory_migration.engine.ledger import Migration
 from inventory_migration.engine.pacing import POLL_SECONDS, Pace, Pacing, Turn
+from inventory_migration.engine.patience import RECONNECT_SECONDS, backoff
 from inventory_migration.errors import (
     ControlTotalsDiffer,
     MigrationError,
@@ -34,9 +41,6 @@ from inventory_migration.errors import (
 )
 
 logger = logging.getLogger(__name__)
-
-RECONNECT_SECONDS = 60.0
-"""How long a server may be away: a restart takes seconds, a standby's take-over a minute."""
 
 
 class _Suppressed(MigrationError):
@@ -171,16 +175,19 @@ def _work(
                     with shared.lock:
                         shared.connections.pop(threading.get_ident(), None)
         except sa.exc.DBAPIError as error:
-            # Only a lost connection gets here; the server has undone what was under way.
+            # A lost connection, or what befell a statement beside the chunks; the server has
+            # undone what was under way, and another session can go on.
             lost_at = lost_at if attempts else time.monotonic()
             attempts += 1
             if shared.stop.is_set():
                 return
             patience = time.monotonic() - lost_at < RECONNECT_SECONDS
-            if action_for(sqlstate(error)) is not Action.RECONNECT or not patience:
+            lost = action_for(sqlstate(error)) is Action.RECONNECT
+            if not (lost or passes(error)) or not patience:
                 shared.fail(error)
                 return
-            logger.warning("connection lost (%s), attempt %d", message(error), attempts)
+            what = "connection lost" if lost else "not through"
+            logger.warning("%s (%s), attempt %d", what, message(error), attempts)
             shared.stop.wait(backoff(attempts))
         except BaseException as error:
             shared.fail(error)
@@ -381,12 +388,6 @@ def _pending(connection: sa.Connection, migration_id: int, phase: int) -> bool:
             )
         ).scalar_one()
     )
-
-
-def backoff(attempts: int) -> float:
-    """How many seconds to wait before trying again, longer with each attempt; with jitter."""
-    longest = min(2.0, 0.02 * 2 ** min(attempts, 8))
-    return random.uniform(longest / 2, longest)  # noqa: S311 - jitter, no secret
 
 
 def _span(numbers: list[int]) -> str:

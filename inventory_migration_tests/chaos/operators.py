@@ -142,7 +142,7 @@ def drive(
             resume = isinstance(error, MigrationHeld | MigrationPaused)
             while isinstance(error, MigrationPaused) and notes.said("wait"):
                 time.sleep(0.02)
-            if not _worth_repeating(error, direction):
+            if not _worth_repeating(error):
                 notes.write("unforeseen", direction, type(error).__name__, error)
                 return
         except (sa.exc.DBAPIError, psycopg.Error) as error:
@@ -181,14 +181,9 @@ def _roll_back(database: Database, mapping: StockMapping, _: dict[str, Any]) -> 
     return ended.migration_id, ended.state
 
 
-def _worth_repeating(error: MigrationError, direction: str) -> bool:
+def _worth_repeating(error: MigrationError) -> bool:
     """Whether the condition's own words tell an operator to give the command again."""
-    if isinstance(error, MigrationHeld | MigrationPaused | MigrationBusy):
-        return True
-    if getattr(error, "retryable", False):
-        return True
-    # A rollback that lost its connection stays in state rolling_back.
-    return direction == "rollback" and "SQLSTATE" in str(error)
+    return error.retryable or isinstance(error, MigrationHeld | MigrationPaused | MigrationBusy)
 
 
 def lend_a_hand(database: Database, mapping: StockMapping, notes: Notes) -> None:

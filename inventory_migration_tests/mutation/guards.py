@@ -160,6 +160,22 @@ GUARDS = (
         "test_isolation.py::test_a_full_disk_is_nobodys_bad_record",
     ),
     Guard(
+        "what passes stops nothing between the chunks either",
+        "a cancelled sweep, or a forced pause beside one, leaves the migration failed",
+        "engine/patience.py",
+        "            if not passes(error):",
+        "            if True:",
+        "test_patience.py::test_a_forced_pause_between_two_chunks_leaves_it_paused",
+    ),
+    Guard(
+        "what befalls a worker beside its chunks passes",
+        "a cancel while a failure is written down stops the migration",
+        "engine/worker.py",
+        "            if not (lost or passes(error)) or not patience:",
+        "            if not lost or not patience:",
+        "test_patience.py::test_a_cancel_while_a_failure_is_written_down_stops_nothing",
+    ),
+    Guard(
         "errors that nobody foresaw stop",
         "a broken statement is taken for bad data",
         "engine/failures.py",
