@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog.resolved import column_sql
 from inventory_migration.catalog.tables import (
+    Column,
     Relation,
     closed_schemas,
     find_table,
@@ -132,6 +133,26 @@ class Findings:
             codes = [column[1] for column in result.cursor.description]
             result.close()
             return list(self.connection.execute(_TYPE_NAMES, {"oids": codes}).scalars())
+        finally:
+            nested.rollback()
+
+    def columns_of(self, where: str, query: str) -> dict[str, Column] | None:
+        """The columns that a SELECT gives, by having the server plan it; None where it refuses."""
+        nested = self.connection.begin_nested()
+        try:
+            selected = f"SELECT * FROM ({escaped(query)}\n) AS q LIMIT 0"  # noqa: S608
+            result = self.connection.execute(sa.text(selected))
+            found = [(column[0], column[1]) for column in result.cursor.description]
+            result.close()
+            types = self.connection.execute(_TYPE_NAMES, {"oids": [oid for _, oid in found]})
+            named = zip((name for name, _ in found), types.scalars(), strict=True)
+            return {name: Column(name, kind, False, False, False) for name, kind in named}
+        except sa.exc.DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) == "42501":
+                raise explain(error, self.connection.engine) from None
+            _raise_unless_answered(error)
+            self.problem(where, f"the server refuses it: {_first_line(error)}")
+            return None
         finally:
             nested.rollback()
 

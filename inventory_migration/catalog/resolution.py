@@ -18,12 +18,19 @@ from inventory_migration.catalog.tables import (
     UPDATE,
     VARIABLE_TEXTS,
     Column,
+    Derived,
     Relation,
     base_type,
     schema_exists,
 )
 from inventory_migration.database import quoted
-from inventory_migration.mapping import ColumnOrExpression, StockLevel, StockMapping, TableName
+from inventory_migration.mapping import (
+    ColumnOrExpression,
+    CompanyQuery,
+    StockLevel,
+    StockMapping,
+    TableName,
+)
 
 
 def resolve(connection: sa.Connection, mapping: StockMapping) -> ResolvedMapping:
@@ -53,13 +60,14 @@ class _Resolver(Findings):
             fired_by=UPDATE if mapping.target.columns else 0,
             written=[*mapping.target.columns, *mapping.touch],
         )
-        company = self.relation("company.table", mapping.company.table)
+        company = self._company()
         locations = self._locations(source)
         if source:
             self._check_source(source)
         if company:
             self.check_columns(company, {"company.key": mapping.company.key})
             self.check_columns(company, {"company.name": mapping.company.name})
+        if company and not isinstance(company, Derived):
             self.check_key("company.key", company, (mapping.company.key,))
         if locations:
             self._check_locations(locations)
@@ -70,6 +78,25 @@ class _Resolver(Findings):
         assert source is not None  # noqa: S101 - for mypy: a missing table is a problem
         assert company is not None  # noqa: S101
         return self._typed(source, company, locations)
+
+    def _company(self) -> Relation | None:
+        """Who owns stock: a table, or what a SELECT gives, with the types that it has."""
+        named = self.mapping.company
+        if isinstance(named, CompanyQuery):
+            columns = self.columns_of("company.sql", named.sql)
+            if columns is None:
+                return None
+            return Derived(
+                oid=0,
+                schema="",
+                name=str(named),
+                columns=columns,
+                unique_keys=(),
+                triggers=(),
+                publications=(),
+                query=named.sql,
+            )
+        return self.relation("company.table", named.table)
 
     def _locations(self, source: Relation | None) -> Relation | None:
         """The table of locations; None where it is missing and may be added."""

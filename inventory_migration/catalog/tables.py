@@ -68,6 +68,19 @@ class Relation:
 
 
 @dataclass(frozen=True)
+class Derived(Relation):
+    """What a SELECT of the mapping gives, in the place of a table; nothing is written to it."""
+
+    query: str = ""
+
+    @property
+    def sql(self) -> str:
+        """The SELECT, as a FROM clause takes it."""
+        # On a line of its own: the last one may end in a comment.
+        return f"({self.query}\n)"
+
+
+@dataclass(frozen=True)
 class Found:
     """A table of that name, and what makes it unfit to be read or written."""
 

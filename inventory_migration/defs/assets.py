@@ -20,7 +20,7 @@ from inventory_migration.defs.options import RunOptions, StartOptions, WorkOptio
 from inventory_migration.defs.resources import Database
 from inventory_migration.engine import ledger, phases, plan, summary
 from inventory_migration.engine.proof import Proof
-from inventory_migration.mapping import StockLevel, StockMapping, TableName
+from inventory_migration.mapping import Company, StockLevel, StockMapping, TableName
 
 OBSERVATION_SECONDS = 3.0
 """An observation costs some 50 ms, so they go by time and never by chunk."""
@@ -73,7 +73,9 @@ def build_assets(mapping: StockMapping) -> list[dg.AssetsDefinition]:
 
 
 def _tables(mapping: StockMapping) -> list[TableName]:
-    tables = [mapping.source.table, mapping.company.table]
+    tables = [mapping.source.table]
+    if isinstance(mapping.company, Company):
+        tables.append(mapping.company.table)
     # A table that the migration may have to make is nothing that it comes from.
     return tables if mapping.locations.add else [*tables, mapping.locations.table]
 

@@ -18,6 +18,7 @@ from inventory_migration.catalog import (
     FLOATS,
     INTEGERS,
     TEXTS,
+    Derived,
     ResolvedMapping,
     column_sql,
     literal,
@@ -74,12 +75,17 @@ def default_locations(resolved: ResolvedMapping) -> str:
             f"NULL::{resolved.company_key_type} AS company_key, "
             "NULL::boolean AS company_found WHERE false"
         )
+    owner = f"l.{quoted(locations.company)}"
+    found = (
+        # A query gives no more a company whose last record has gone: its location is no mistake.
+        f"{owner} IS NOT NULL"
+        if isinstance(resolved.company, Derived)
+        else f"EXISTS (SELECT FROM {resolved.company.sql} AS c "
+        f"WHERE c.{quoted(company.key)} = {owner})"
+    )
     return f"""
-        SELECT l.{quoted(locations.key)} AS location_key,
-               l.{quoted(locations.company)} AS company_key,
-               EXISTS (SELECT FROM {resolved.company.sql} AS c
-                        WHERE c.{quoted(company.key)} = l.{quoted(locations.company)})
-                   AS company_found
+        SELECT l.{quoted(locations.key)} AS location_key, {owner} AS company_key,
+               {found} AS company_found
         FROM {resolved.locations_sql} AS l
         WHERE {default_condition(resolved)}"""
 
@@ -202,8 +208,6 @@ def records(
     """
     mapping = resolved.mapping
     shape = shape_of(resolved)
-    company = resolved.company
-    company_key = f"c.{quoted(mapping.company.key)}"
     locations = mapping.locations
     has_locations = resolved.locations is not None
     own = (
@@ -219,6 +223,7 @@ def records(
         else ""
     )
     defaults = planned_locations(resolved, planned) if planned else defaults_by_company(resolved)
+    found, company_join = _company(resolved, planned=planned is not None)
     if chunked:
         duplicate = "r.item_duplicate"
     elif mapping.rules.item_duplicate == "warn":
@@ -256,13 +261,13 @@ def records(
             FROM (
                 SELECT {_without_duplicate(resolved, chunked)},
                        {duplicate} AS item_duplicate,
-                       {company_key} IS NOT NULL AS company_found,
+                       {found} AS company_found,
                        {own} AS location_own,
                        {shape.agrees("r")} AS target_agrees,
                        d.location_key AS default_location,
                        COALESCE(d.default_locations, 0) AS default_locations
                 FROM ({source_rows(resolved, chunked=chunked)}) AS r
-                LEFT JOIN {company.sql} AS c ON {company_key} = r.company_key
+                {company_join}
                 LEFT JOIN ({defaults}) AS d ON d.company_key = r.company_key
                 {own_join}
             ) AS j
@@ -356,6 +361,21 @@ def _deciding(resolved: ResolvedMapping, *, planned: bool) -> Iterator[tuple[str
             yield rule, conditions[rule]
     if planned:
         yield LATE_RULE, "default_locations = 0"
+
+
+def _company(resolved: ResolvedMapping, *, planned: bool) -> tuple[str, str]:
+    """Whether a record's company is there, and the join that tells; nothing is joined for a query.
+
+    A chunk has its companies planned: a query would be evaluated whole for each chunk, where it is
+    asked only for what has no location.
+    """
+    company = resolved.company
+    same = f"c.{quoted(resolved.mapping.company.key)} = r.company_key"
+    if planned and isinstance(company, Derived):
+        asked = f"EXISTS (SELECT FROM {company.sql} AS c WHERE {same})"
+        return f"CASE WHEN d.location_key IS NOT NULL THEN true ELSE {asked} END", ""
+    found = f"c.{quoted(resolved.mapping.company.key)} IS NOT NULL"
+    return found, f"LEFT JOIN {company.sql} AS c ON {same}"
 
 
 def _without_duplicate(resolved: ResolvedMapping, chunked: str | None) -> str:

@@ -81,7 +81,7 @@ def predict(connection: sa.Connection, resolved: ResolvedMapping) -> dict[str, A
         "migration_id": None,
         "mapping": mapping.name,
         "tables": {
-            "companies": str(mapping.company.table),
+            "companies": str(mapping.company),
             "locations": str(mapping.locations.table),
             "records": str(mapping.source.table),
         },

@@ -14,7 +14,7 @@ from typing import Literal
 
 import sqlalchemy as sa
 
-from inventory_migration.catalog import Relation, ResolvedMapping
+from inventory_migration.catalog import Derived, Relation, ResolvedMapping
 from inventory_migration.database import quoted
 from inventory_migration.engine import columns, guard, schema_change, sync
 from inventory_migration.engine.ledger import SCHEMA
@@ -187,7 +187,8 @@ def _owner(resolved: ResolvedMapping) -> Iterator[Privilege]:
     if schema_change.add_locations(resolved):
         schema = mapping.locations.table.schema_ or resolved.source.schema
         yield Privilege("CREATE", "SCHEMA", quoted(schema))
-        yield Privilege("REFERENCES", "TABLE", resolved.company.sql, (mapping.company.key,))
+        if not isinstance(resolved.company, Derived):
+            yield Privilege("REFERENCES", "TABLE", resolved.company.sql, (mapping.company.key,))
     if schema_change.add_levels(resolved):
         assert isinstance(mapping.target, StockLevel)  # noqa: S101 - only such a target has levels
         schema = mapping.target.table.schema_ or resolved.source.schema

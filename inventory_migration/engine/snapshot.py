@@ -188,7 +188,7 @@ def note_baseline(
     connection.execute(
         sa.text(f"""
             UPDATE {SCHEMA}.migration SET
-                companies = (SELECT count(*) FROM {escaped(resolved.company.sql)}),
+                companies = (SELECT count(*) FROM {escaped(resolved.company.sql)} AS c),
                 snapshot_records = s.records, snapshot_units = s.units,
                 snapshot_reserved = s.reserved
             FROM (SELECT count(*) AS records, COALESCE(sum(quantity), 0) AS units,

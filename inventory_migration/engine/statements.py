@@ -15,7 +15,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from inventory_migration.catalog import Column, Relation, ResolvedMapping
+from inventory_migration.catalog import Column, Derived, Relation, ResolvedMapping
 from inventory_migration.database import escaped, quoted
 from inventory_migration.engine import (
     canonical,
@@ -29,7 +29,7 @@ from inventory_migration.engine import (
     sync,
 )
 from inventory_migration.engine.ledger import SCHEMA, Migration
-from inventory_migration.mapping import Expression, StockLevel
+from inventory_migration.mapping import CompanyQuery, Expression, StockLevel
 
 WORKER = "inventory_worker"
 """The role's name where nobody said another and the one at hand is not fit to be a worker."""
@@ -150,7 +150,9 @@ def relations_of(connection: sa.Connection, query: str) -> list[tuple[str, str]]
 
 def _named_tables(resolved: ResolvedMapping) -> set[tuple[str, str]]:
     """The tables that a mapping names by themselves, as far as they are there."""
-    named = [resolved.source, resolved.company, resolved.locations, resolved.levels]
+    named = [resolved.source, resolved.locations, resolved.levels]
+    if not isinstance(resolved.company, Derived):
+        named.append(resolved.company)
     named += [part for link in resolved.links for part in (link.table, link.for_each)]
     return {(relation.schema, relation.name) for relation in named if relation is not None}
 
@@ -270,6 +272,8 @@ def _fragments(resolved: ResolvedMapping) -> Iterator[str]:
     """All SQL that the mapping brought along."""
     source = resolved.mapping.source
     yield source.joins
+    if isinstance(resolved.mapping.company, CompanyQuery):
+        yield resolved.mapping.company.sql
     parts: list[object] = [source.company, source.item, source.quantity, source.reserved]
     parts += [*source.skip.values(), *resolved.mapping.touch.values()]
     target = resolved.mapping.target

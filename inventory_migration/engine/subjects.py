@@ -54,7 +54,7 @@ def subject_of(connection: sa.Connection, resolved: ResolvedMapping, suite: str)
             batch=companies,
             relations={"default_locations": defaults},
             parameters={
-                "expected_companies": _count(connection, f"SELECT FROM {resolved.company.sql}")
+                "expected_companies": _count(connection, f"SELECT FROM {resolved.company.sql} AS c")
             },
         )
     migration = ledger.current(connection, mapping.name)

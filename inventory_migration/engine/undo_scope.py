@@ -94,7 +94,7 @@ def refuse_unknown(
         if name not in phases
     ]
     key = quoted(mapping.company.key)
-    looked_in = [f"SELECT {key}::text FROM {resolved.company.sql}"] + [
+    looked_in = [f"SELECT {key}::text FROM {resolved.company.sql} AS c"] + [
         f"SELECT company_key::text FROM {migration.snapshot}"
         for migration in migrations
         if ledger.snapshot_exists(connection, migration)
@@ -109,7 +109,7 @@ def refuse_unknown(
         ).scalars()
         problems += [
             f"{mapping.name}: there is no company {company} in {resolved.company.name}; give its "
-            f"{mapping.company.key} as the table holds it"
+            f"{mapping.company.key} as it stands there"
             for company in missing
         ]
     if problems:

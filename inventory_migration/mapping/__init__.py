@@ -8,6 +8,7 @@ from inventory_migration.mapping.health import Health, Window
 from inventory_migration.mapping.limits import Gates, Thresholds
 from inventory_migration.mapping.model import (
     Company,
+    CompanyQuery,
     Link,
     Locations,
     Phase,
@@ -35,6 +36,7 @@ __all__ = [
     "Canonical",
     "ColumnOrExpression",
     "Company",
+    "CompanyQuery",
     "Expression",
     "Gates",
     "Generated",

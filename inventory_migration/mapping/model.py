@@ -12,9 +12,11 @@ from typing import Annotated, Literal
 
 from pydantic import (
     BeforeValidator,
+    Discriminator,
     Field,
     StrictInt,
     StrictStr,
+    Tag,
     field_validator,
     model_validator,
 )
@@ -43,6 +45,34 @@ class Company(Part):
     table: Table
     key: str
     name: str
+
+    def __str__(self) -> str:
+        """The table."""
+        return str(self.table)
+
+
+class CompanyQuery(Part):
+    """Who owns stock where no table says so: a SELECT with a row for each company."""
+
+    sql: str = Field(min_length=1)
+    key: str = "key"
+    name: str = "name"
+
+    def __str__(self) -> str:
+        """What it is called where a table would be."""
+        return "company.sql"
+
+
+def _company_form(value: object) -> str:
+    """Which form of a company is meant, so that a mistake in it is told once."""
+    query = "sql" in value if isinstance(value, dict) else isinstance(value, CompanyQuery)
+    return "CompanyQuery" if query else "Company"
+
+
+Companies = Annotated[
+    Annotated[Company, Tag("Company")] | Annotated[CompanyQuery, Tag("CompanyQuery")],
+    Discriminator(_company_form),
+]
 
 
 class Link(Part):
@@ -163,7 +193,7 @@ class StockMapping(Part):
     """One application's tables, the shape of its target and its rules."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")
-    company: Company
+    company: Companies
     locations: Locations
     source: Source
     target: TargetShape
