@@ -133,6 +133,9 @@ def drive(
     command = _migrate if direction == "migrate" else _roll_back
     resume = False
     while True:
+        # Who was told that it is paused or held resumes, but not what somebody has just paused.
+        while resume and notes.said("wait"):
+            time.sleep(0.02)
         try:
             migration_id, state = command(database, mapping, {**start, "resume": resume})
             notes.write("ended", migration_id, state)
@@ -140,8 +143,6 @@ def drive(
         except MigrationError as error:
             notes.write("met", type(error).__name__, error)
             resume = isinstance(error, MigrationHeld | MigrationPaused)
-            while isinstance(error, MigrationPaused) and notes.said("wait"):
-                time.sleep(0.02)
             if not _worth_repeating(error):
                 notes.write("unforeseen", direction, type(error).__name__, error)
                 return

@@ -18,6 +18,14 @@ PROJECT = Path(__file__).parents[2]
 _COPIED = ("inventory_migration", "inventory_migration_tests", "expectations")
 _FILES = ("pyproject.toml", "workspace.yaml", "README.md", "Makefile")
 _SECONDS = 120
+_TEST_SECONDS = 40
+_PYTEST = (
+    "import os, sys, pytest; ended = pytest.main(sys.argv[1:]); sys.stdout.flush(); os._exit(ended)"
+)
+"""A program without the guard may have threads that never end."""
+
+_ENDLESS = "+ Timeout +"
+"""What pytest says of a test that it has ended with its process, workers and all."""
 
 
 def source(guard: Guard) -> str:
@@ -52,12 +60,15 @@ def failed_without(guard: Guard, *, server: str = "embedded") -> tuple[bool, str
         folder = Path(made)
         copy_without(guard, folder)
         ended = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider",
-             f"--server={server}", "--timeout=60", f"inventory_migration_tests/{guard.test}"],
+            [sys.executable, "-c", _PYTEST, "-q", "-x", "-p", "no:cacheprovider",
+             f"--server={server}", f"--timeout={_TEST_SECONDS}", "--timeout-method=thread",
+             f"inventory_migration_tests/{guard.test}"],
             cwd=folder, text=True, capture_output=True, check=False, timeout=_SECONDS,
         )  # fmt: skip
-    said = ended.stdout.strip().rpartition("\n")[2]
-    return ended.returncode == 1 and "failed" in said, said or ended.stderr.strip()
+    said = ended.stdout.strip().rpartition("\n")[2] or ended.stderr.strip()
+    if _ENDLESS in ended.stdout + ended.stderr:
+        said = f"failed: not at its end after {_TEST_SECONDS} s"
+    return ended.returncode == 1 and "failed" in said, said
 
 
 def main(names: list[str]) -> int:
