@@ -141,6 +141,7 @@ def judge(
             relations=subject.relations,
             keys=columns.keys(resolved) if suite == "audit_profile" else ("key_text",),
             without=mapping.rules_without_meaning,
+            extra=suites.own_expectations(suite, mapping.rules.own),
         )
         found = verdict.judge(
             loaded,

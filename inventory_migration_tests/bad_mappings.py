@@ -147,7 +147,9 @@ MAPPINGS = [
         source__quantity={"sql": ""},
     ),
     mapping(
-        "unknown rule", "MAPPING, line 34: rules.negative: unknown key", rules__negative="warn"
+        "unknown rule",
+        "MAPPING, line 34: rules.negative: no rule of that name; did you mean negative_quantity?; a rule of your own is {when: {sql: ...}, do: quarantine}, or warn, or fail",
+        rules__negative="warn",
     ),
     mapping(
         "unknown action of a rule",

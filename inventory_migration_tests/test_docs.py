@@ -133,6 +133,8 @@ def test_the_reference_of_the_mapping_is_a_mapping_and_has_every_key() -> None:
     }
     written = yaml.safe_load(text)
     assert written.keys() == keys_of(StockMapping)
+    own = [name for name, rule in written["rules"].items() if isinstance(rule, dict)]
+    assert [written["rules"].pop(name)["do"] for name in own] == ["quarantine"]
     for name, model in parts.items():
         assert written[name].keys() == keys_of(model), name
     assert written["target"].keys() == keys_of(LocationColumn)

@@ -151,9 +151,11 @@ class _Resolver(Findings):
                 "source.quantity": mapping.source.quantity,
                 **({"source.reserved": mapping.source.reserved} if mapping.source.reserved else {}),
                 **{f"source.skip.{name}": when for name, when in mapping.source.skip.items()},
+                **{f"rules.{name}.when": rule.when for name, rule in mapping.rules.own.items()},
             },
         )
-        for where in (f"source.skip.{name}" for name in mapping.source.skip):
+        conditions = [f"source.skip.{name}" for name in mapping.source.skip]
+        for where in [*conditions, *(f"rules.{name}.when" for name in mapping.rules.own)]:
             if types[where] not in {None, "boolean"}:
                 self.problem(where, f"is {types[where]}, not a condition")
         for touched, value in mapping.touch.items():

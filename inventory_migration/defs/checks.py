@@ -29,7 +29,7 @@ from inventory_migration.errors import (
     SuiteChanged,
 )
 from inventory_migration.mapping import StockMapping
-from inventory_migration.quality.suites import CRITICAL
+from inventory_migration.quality.suites import CRITICAL, own_expectations
 from inventory_migration.quality.verdict import ExpectationVerdict, Verdict
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,10 @@ def expectations(mapping: StockMapping, suite: str) -> dict[str, str]:
             str(expectation["meta"]["key"]): str(
                 expectation.get("description") or expectation["meta"]["key"]
             )
-            for expectation in raw["expectations"]
+            for expectation in [
+                *raw["expectations"],
+                *own_expectations(suite, mapping.rules.own),
+            ]
             if expectation["meta"].get("rule") not in left_out
         }
     except (MigrationError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:

@@ -32,6 +32,7 @@ from inventory_migration.engine.columns import (
     written_columns,
 )
 from inventory_migration.engine.shapes import shape_of
+from inventory_migration.mapping import StockMapping
 
 LATE_RULE = "default_location_missing"
 """The rule of a record whose company has no default location now; the sweep lifts it."""
@@ -189,7 +190,8 @@ def source_rows(
                {target} AS location_key,
                {held_quantity} AS held_quantity, {held_reserved} AS held_reserved,
                {shape.rows() if resolved.target_exists else "NULL::bigint"} AS target_rows,
-               {f"CASE {skips} END" if skips else "NULL::text"} AS skip_reason
+               {f"CASE {skips} END" if skips else "NULL::text"} AS skip_reason,
+               {_own_rules(mapping)} AS own_rules
                {hashed_row}{f", {extra}" if extra else ""}
         FROM {rows} {mapping.source.joins}
         {shape.joins(chunked) if resolved.target_exists else ""}"""
@@ -239,7 +241,7 @@ def records(
             *names,
             "key_text, company_key, company_found, item_key, quantity, quantity_state",
             "reserved, reserved_state, location_key, location_own, default_location",
-            "target_agrees, held_quantity, held_reserved, item_duplicate, row_hash",
+            "target_agrees, held_quantity, held_reserved, item_duplicate, own_rules, row_hash",
         ]
     )
     deciding = "\n".join(
@@ -318,7 +320,7 @@ def new_records(
 
 
 def rule_conditions(resolved: ResolvedMapping) -> dict[str, str]:
-    """Each built-in rule as a condition over a record, in the order in which they are applied.
+    """Each rule as a condition over a record, in the order in which they are applied.
 
     Two records of one item are found by looking at both, so `item_duplicate` reads the flag that
     `records` or the snapshot computed.
@@ -340,6 +342,8 @@ def rule_conditions(resolved: ResolvedMapping) -> dict[str, str]:
     if resolved.mapping.quantity_basis == "net":
         # A net quantity has the reserved units taken off, so more reserved than left is no defect.
         conditions["reserved_exceeds_quantity"] = "false"
+    for rule in resolved.mapping.rules.own:
+        conditions[rule] = f"{literal(rule)} = ANY(own_rules)"
     return {rule: conditions[rule] for rule in resolved.mapping.rules.actions()}
 
 
@@ -363,6 +367,17 @@ def _deciding(resolved: ResolvedMapping, *, planned: bool) -> Iterator[tuple[str
         yield LATE_RULE, "default_locations = 0"
 
 
+def _own_rules(mapping: StockMapping) -> str:
+    """The names of the mapping's own rules that a source row breaks."""
+    broken = [
+        f"CASE WHEN ({rule.when.sql}\n) THEN {literal(name)} END"
+        for name, rule in mapping.rules.own.items()
+    ]
+    if not broken:
+        return "NULL::text[]"
+    return f"array_remove(ARRAY[{', '.join(broken)}]::text[], NULL)"
+
+
 def _company(resolved: ResolvedMapping, *, planned: bool) -> tuple[str, str]:
     """Whether a record's company is there, and the join that tells; nothing is joined for a query.
 
@@ -383,7 +398,7 @@ def _without_duplicate(resolved: ResolvedMapping, chunked: str | None) -> str:
         *keys(resolved),
         *("key_text", "company_key", "item_key", "quantity", "quantity_state", "reserved"),
         *("reserved_state", "location_key", "held_quantity", "held_reserved", "target_rows"),
-        *("skip_reason", "row_hash"),
+        *("skip_reason", "own_rules", "row_hash"),
     ]
     return ", ".join(
         f"r.{name}" for name in ([*("position", "chunk"), *names] if chunked else names)

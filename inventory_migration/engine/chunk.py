@@ -14,7 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from inventory_migration.catalog import ResolvedMapping
+from inventory_migration.catalog import ResolvedMapping, literal
 from inventory_migration.database import escaped
 from inventory_migration.engine import canonical, columns, retries
 from inventory_migration.engine.control import keepalives
@@ -224,7 +224,8 @@ def write_statement(resolved: ResolvedMapping, migration: Migration) -> str:
         if resolved.mapping.source.joins
         else "false"
     )
-    reasons = " ".join(f"WHEN '{rule}' THEN '{why}'" for rule, why in REASONS.items())
+    told = REASONS | {name: rule.when.sql for name, rule in resolved.mapping.rules.own.items()}
+    reasons = " ".join(f"WHEN {literal(rule)} THEN {literal(why)}" for rule, why in told.items())
     row = (
         f"(SELECT to_jsonb(s) FROM {resolved.source.sql} AS s "
         f"WHERE {columns.key_of_source(resolved, 'c')})"

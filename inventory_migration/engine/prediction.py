@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
-from inventory_migration.database import escaped
+from inventory_migration.database import escaped, quoted
 from inventory_migration.engine import canonical, columns, coverage, ledger, references
 from inventory_migration.engine.summary import OUTCOMES, exact
 from inventory_migration.engine.triggers import fired_triggers
@@ -30,6 +30,10 @@ def predict(connection: sa.Connection, resolved: ResolvedMapping) -> dict[str, A
     mapping = resolved.mapping
     relation = _relation(connection, resolved)
     conditions = canonical.rule_conditions(resolved)
+    own = "".join(
+        f", count(*) FILTER (WHERE outcome <> 'skipped' AND {conditions[rule]}) AS {quoted(rule)}"
+        for rule in mapping.rules.own
+    )
     rows = connection.execute(
         sa.text(f"""
             SELECT g.*, {canonical.available(resolved, "units", "reserved")} AS available
@@ -43,6 +47,7 @@ def predict(connection: sa.Connection, resolved: ResolvedMapping) -> dict[str, A
                        count(*) FILTER (WHERE outcome <> 'skipped'
                                           AND {conditions["reserved_exceeds_quantity"]})
                            AS over_reserved
+                       {own}
                 FROM ({escaped(relation)}) AS r
                 GROUP BY company_key, outcome, rule) AS g
         """)
@@ -67,6 +72,7 @@ def predict(connection: sa.Connection, resolved: ResolvedMapping) -> dict[str, A
         "negative_quantity": sum(row.negative for row in rows),
         "reserved_exceeds_quantity": sum(row.over_reserved for row in rows),
         "item_duplicate": int(duplicates),
+        **{rule: sum(row._mapping[rule] for row in rows) for rule in mapping.rules.own},
     }
     totals = {
         name: exact(getattr(rows[0], name) if rows else None)

@@ -209,6 +209,8 @@ def note_baseline(
         "WHERE skip_reason IS NULL AND item_key IS NOT NULL AND company_key IS NOT NULL "
         "GROUP BY company_key, item_key HAVING count(*) > 1) AS d"
     )
+    own = resolved.mapping.rules.own
+    counted |= {rule: _breaking(resolved, migration, rule) for rule in own}
     actions = resolved.mapping.rules.actions()
     for rule, query in counted.items():
         if actions[rule] != "warn":
@@ -222,3 +224,11 @@ def note_baseline(
             ),
             {**parameters, "rule": rule},
         )
+
+
+def _breaking(resolved: ResolvedMapping, migration: Migration, rule: str) -> str:
+    """How many records of the snapshot break a rule of the mapping's own, as they stand now."""
+    return escaped(f"""
+        SELECT count(*) FROM {migration.snapshot} AS p
+        JOIN ({canonical.source_rows(resolved)}) AS r ON {columns.same_key(resolved, "r", "p")}
+        WHERE r.skip_reason IS NULL AND {canonical.rule_conditions(resolved)[rule]}""")

@@ -276,6 +276,7 @@ def _fragments(resolved: ResolvedMapping) -> Iterator[str]:
         yield resolved.mapping.company.sql
     parts: list[object] = [source.company, source.item, source.quantity, source.reserved]
     parts += [*source.skip.values(), *resolved.mapping.touch.values()]
+    parts += [rule.when for rule in resolved.mapping.rules.own.values()]
     target = resolved.mapping.target
     parts += target.values.values() if isinstance(target, StockLevel) else []
     for link in resolved.mapping.locations.links:

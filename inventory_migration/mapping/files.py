@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from inventory_migration.errors import MappingInvalid, MappingNotFound
-from inventory_migration.mapping.model import StockMapping
+from inventory_migration.errors import MappingInvalid, MappingNotFound, nearest
+from inventory_migration.mapping.model import Rules, StockMapping
 from inventory_migration.project import listing
 
 
@@ -143,6 +143,9 @@ def _message(detail: Mapping[str, Any]) -> str:
     if detail["type"] == "union_tag_invalid":
         tags = str(detail["ctx"]["expected_tags"])
         return f"Input should be {' or '.join(tags.rsplit(', ', 1))}"
+    if detail["type"] == "model_type" and detail["ctx"]["class_name"] == "OwnRule":
+        near = nearest(str(detail["loc"][-1]), Rules.model_fields)
+        return f"no rule of that name{near}; a rule of your own is {_OWN_RULE}"
     if detail["type"] == "model_type":
         form = _FORMS.get(detail["ctx"]["class_name"])
         return f"Input should be {form}" if form else "Input should be a set of keys"
@@ -152,6 +155,8 @@ def _message(detail: Mapping[str, Any]) -> str:
         return f"should be lower-case letters, digits and _, beginning with a letter{limit}"
     return known.get(detail["type"], str(detail["msg"]).removeprefix("Value error, "))
 
+
+_OWN_RULE = "{when: {sql: ...}, do: quarantine}, or warn, or fail"
 
 _FORMS = {"Expression": "{sql: ...}", "TableName": "a name, or {schema: ..., name: ...}"}
 """What may stand for a part of a mapping, as its file spells it."""

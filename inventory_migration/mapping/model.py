@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Annotated, Literal
 
 from pydantic import (
     BeforeValidator,
+    ConfigDict,
     Discriminator,
     Field,
     StrictInt,
@@ -126,8 +128,30 @@ class Source(Part):
     skip: dict[str, Expression] = Field(default_factory=dict)
 
 
+RESERVED_RULES = {
+    "default_location_missing",
+    "refused_by_server",
+    "write_suppressed",
+    "references_changed",
+}
+"""Names under which the engine itself tells of a record; no rule of a mapping's own has them."""
+
+
+class OwnRule(Part):
+    """A rule of the mapping's own: the records that break it, and what to do with them."""
+
+    when: Expression
+    do: Action
+
+
 class Rules(Part):
-    """What to do with a record that breaks a built-in rule; applied in the order of this list."""
+    """What to do with a record that breaks a rule: the built-in ones in the order of this list.
+
+    A mapping's own rules come after them, in the order of its file.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    __pydantic_extra__: dict[str, OwnRule] = Field(init=False)
 
     company_missing: Action = "quarantine"
     location_foreign: Action = "quarantine"
@@ -159,9 +183,27 @@ class Rules(Part):
             )
         return self
 
+    @model_validator(mode="after")
+    def _own_names_are_names(self) -> Rules:
+        for name in self.own:
+            if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", name):
+                raise ValueError(
+                    f"{name!r} cannot name a rule: use lower-case letters, digits and _, beginning "
+                    "with a letter, 40 characters at most"
+                )
+            if name in RESERVED_RULES:
+                raise ValueError(f"{name} is a rule that nobody can change; choose another name")
+        return self
+
+    @property
+    def own(self) -> dict[str, OwnRule]:
+        """The mapping's own rules, in the order of its file."""
+        return dict(self.__pydantic_extra__ or {})
+
     def actions(self) -> dict[str, Action]:
         """Every rule with its action, in the order in which they are applied."""
-        return {rule: getattr(self, rule) for rule in type(self).model_fields}
+        built_in = {rule: getattr(self, rule) for rule in type(self).model_fields}
+        return built_in | {name: rule.do for name, rule in self.own.items()}
 
 
 class Phase(Part):
@@ -247,6 +289,12 @@ class StockMapping(Part):
                 wrong.append(f"touch cannot set {column}: it is the target column")
             elif column in read:
                 wrong.append(f"touch cannot set {column}: the record is read from it")
+        both = [name for name in self.rules.own if name in source.skip]
+        if both:
+            wrong.append(
+                f"rules: {', '.join(both)} is a reason to skip a record already; choose another "
+                "name"
+            )
         if isinstance(self.target, StockLevel):
             unknown = sorted(set(self.target.record.values()) ^ set(source.key))
             if unknown or len(self.target.record) != len(source.key):
@@ -286,4 +334,7 @@ class StockMapping(Part):
         del said["thresholds"], said["health"]
         # The first reason that fits decides, so their order is part of what is said.
         said["source"]["skip"] = list(said["source"]["skip"].items())
+        own = {name: said["rules"].pop(name) for name in self.rules.own}
+        if own:
+            said["rules"]["own"] = list(own.items())
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()

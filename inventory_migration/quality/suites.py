@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -60,6 +60,28 @@ class Suite:
 def severity_of(action: str) -> str:
     """Return the severity of a rule's expectations: only the action `fail` refuses a gate."""
     return CRITICAL if action == "fail" else WARNING
+
+
+def own_expectations(suite: str, rules: Iterable[str]) -> list[dict[str, Any]]:
+    """Return the expectations of a mapping's own rules, which the first gate judges."""
+    if suite != "audit_profile":
+        return []
+    return [
+        {
+            "type": ROWS_QUERY,
+            "kwargs": {
+                # A rule's name holds letters, digits and _ alone.
+                "unexpected_rows_query": "SELECT key_text FROM {batch} AS r "  # noqa: S608
+                f"WHERE outcome <> 'skipped' AND '{rule}' = ANY(own_rules)"
+            },
+            "meta": {"key": f"own-{rule}".replace("_", "-"), "rule": rule, "why": _OWN_RULE},
+            "description": f"No stock record breaks the mapping's own rule {rule}.",
+        }
+        for rule in rules
+    ]
+
+
+_OWN_RULE = "The mapping says so."
 
 
 def load_suite(
