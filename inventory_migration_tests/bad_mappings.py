@@ -132,7 +132,8 @@ MAPPINGS = [
     ),
     mapping(
         "a column that is a list",
-        "MAPPING, line 22: source.quantity: should be a column or {sql: ...}",
+        "MAPPING, line 22: source.quantity: should be a column, {sql: ...} or "
+        "{column: ..., as: [...]}",
         source__quantity=["quantity"],
     ),
     mapping(

@@ -103,6 +103,11 @@ def number(text: str | None) -> Decimal | None:
         return None
 
 
+def missing(text: str | None) -> bool:
+    """Whether there is nothing at all, or nothing but blanks."""
+    return text is None or not text.strip(" ")
+
+
 def on_hand(quantity: Decimal, reserved: Decimal, basis: str) -> Decimal:
     """What lies there: a net quantity has the reserved units taken off."""
     return EXACT.add(quantity, reserved) if basis == "net" else quantity
@@ -170,10 +175,10 @@ def _breaks(
             # One that agrees would have made it `already`.
             return record.location is not None
         case "quantity_missing":
-            return record.quantity is None
+            return missing(record.quantity)
         case "quantity_not_a_number":
-            unread = record.reserved is not None and reserved is None
-            return unread or (record.quantity is not None and quantity is None)
+            unread = not missing(record.reserved) and reserved is None
+            return unread or (not missing(record.quantity) and quantity is None)
         case "negative_quantity":
             return quantity is not None and quantity < 0
         case "reserved_exceeds_quantity":

@@ -232,6 +232,7 @@ def test_a_duplicate_that_is_merely_warned_about_migrates(connection: sa.Connect
 
 
 NOT_A_NUMBER = (None, "not_a_number")
+MISSING = (None, "missing")
 
 
 @pytest.mark.parametrize(
@@ -258,12 +259,14 @@ NOT_A_NUMBER = (None, "not_a_number")
         ("text", "'+5.'", (Decimal(5), "ok")),
         ("text", "'1e3'", (Decimal(1000), "ok")),
         ("text", "'1E-3'", (Decimal("0.001"), "ok")),
-        ("text", "''", NOT_A_NUMBER),
-        ("text", "' '", NOT_A_NUMBER),
+        ("text", "''", MISSING),
+        ("text", "' '", MISSING),
+        ("character(9)", "''", MISSING),
         ("text", "'.'", NOT_A_NUMBER),
         ("text", "'-'", NOT_A_NUMBER),
         ("text", "'#REF!'", NOT_A_NUMBER),
         ("text", "'1,5'", NOT_A_NUMBER),
+        ("text", "'1,234'", NOT_A_NUMBER),
         ("text", "'1 000'", NOT_A_NUMBER),
         ("text", "'1_000'", NOT_A_NUMBER),
         ("text", "'0x10'", NOT_A_NUMBER),
@@ -449,8 +452,8 @@ def test_the_relations_have_the_columns_that_suites_and_reports_are_written_agai
 
     assert columns(canonical.records(resolved)) >= {
         "key_1", "key_text", "company_key", "company_found", "item_key", "quantity", "reserved",
-        "quantity_state", "reserved_state", "location_key", "location_own", "outcome", "rule",
-        "row_hash",
+        "quantity_state", "reserved_state", "unread", "unconverted", "location_key",
+        "location_own", "outcome", "rule", "row_hash",
     }  # fmt: skip
     assert columns(canonical.companies(resolved)) == {
         "company_key", "company_name", "default_locations", "location_key", "stock_records",
@@ -606,6 +609,11 @@ rules = st.fixed_dictionaries(
 )
 
 
+def missing(text: str | None) -> bool:
+    """Whether there is nothing but blanks."""
+    return not (text or "").strip(" ")
+
+
 def number(text: str | None) -> Decimal | None:
     """The number that a text holds, if it holds one and nothing else but blanks."""
     return Decimal(text.strip(" ")) if text and NUMBER.fullmatch(text.strip(" ")) else None
@@ -621,8 +629,8 @@ def expected(found: list[Item], actions: dict[str, str], basis: str) -> list[tup
         broken = {
             "company_missing": item.company not in {1, 2, 3},
             "location_foreign": item.location is not None and not own,
-            "quantity_missing": item.quantity is None,
-            "quantity_not_a_number": (item.quantity is not None and quantity is None)
+            "quantity_missing": missing(item.quantity),
+            "quantity_not_a_number": (not missing(item.quantity) and quantity is None)
             or (item.reserved is not None and reserved is None),
             "negative_quantity": quantity is not None and quantity < 0,
             "reserved_exceeds_quantity": basis == "gross"
@@ -630,6 +638,7 @@ def expected(found: list[Item], actions: dict[str, str], basis: str) -> list[tup
             and 0 <= quantity < (reserved or 0),
             "target_exists": False,
             "quantity_inexact": False,
+            "value_unconvertible": False,
             "item_duplicate": None not in (item.company, item.sku)
             and copies[item.company, item.sku] > 1,
             "default_location_ambiguous": item.company == 2,

@@ -333,7 +333,7 @@ def test_the_record_is_kept_whole_in_the_quarantine(database: Database) -> None:
         database.psql(
             "SELECT rule, state, key_text, record->>'sku', reason FROM inventory_migration.outcome"
         )
-        == "quantity_missing|open|2|SKU-2|the quantity is NULL"
+        == "quantity_missing|open|2|SKU-2|the quantity is NULL or blank"
     )
 
 

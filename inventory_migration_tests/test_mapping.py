@@ -93,6 +93,7 @@ def test_the_shipped_mapping_says_what_the_design_says() -> None:
         "quantity_missing": "quarantine",
         "quantity_not_a_number": "quarantine",
         "quantity_inexact": "quarantine",
+        "value_unconvertible": "quarantine",
         "negative_quantity": "warn",
         "reserved_exceeds_quantity": "warn",
         "item_duplicate": "warn",
@@ -192,7 +193,8 @@ def test_messages_speak_of_keys_and_never_of_the_classes_behind_them() -> None:
         "shop.yaml, line 4: locations.table: should be a name, or {schema: ..., name: ...}",
         "shop.yaml, line 7: locations.default.is_default: should be a valid boolean "
         "or a whole number or a valid number or text",
-        "shop.yaml, line 13: source.quantity: should be a column or {sql: ...}",
+        "shop.yaml, line 13: source.quantity: should be a column, {sql: ...} or "
+        "{column: ..., as: [...]}",
         "shop.yaml, line 14: target.add: should be a valid boolean, unable to interpret input",
         "shop.yaml, line 15: phases.0.companies: should be a whole number or a valid list",
     ]
@@ -411,6 +413,7 @@ def test_phases_that_make_no_sense_are_refused(phases: list[dict[str, Any]], why
         "location_foreign",
         "quantity_missing",
         "quantity_not_a_number",
+        "value_unconvertible",
         "default_location_ambiguous",
     ],
 )

@@ -94,7 +94,7 @@ def test_a_record_is_told_as_it_was_kept_and_as_it_is_now(
     assert (found["state"], found["rule"], found["reason"]) == (
         "open",
         "quantity_missing",
-        "the quantity is NULL",
+        "the quantity is NULL or blank",
     )
     assert (found["record"]["quantity"], found["now"]["quantity"]) == (None, 44)
     assert found["record"]["sku"] == "SKU-4"

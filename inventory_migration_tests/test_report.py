@@ -154,11 +154,11 @@ def test_every_quarantined_record_is_listed_with_rule_and_reason(
     told, markdown = written(target, mapping, tmp_path)
     missing = [row for row in told["quarantine"] if row["rule"] == "quantity_missing"]
     assert {"3", "5"} <= {row["key"] for row in missing}
-    assert {row["reason"] for row in missing} == {"the quantity is NULL"}
+    assert {row["reason"] for row in missing} == {"the quantity is NULL or blank"}
     assert len(told["quarantine"]) == told["summary"]["records"]["quarantined"]
     by_rule = {row["rule"]: row["records"] for row in told["put_aside"]}
     assert by_rule["quantity_missing"] == len(missing)
-    assert figure(markdown, "3")[:2] == [r"quantity\_missing", "the quantity is NULL"]
+    assert figure(markdown, "3")[:2] == [r"quantity\_missing", "the quantity is NULL or blank"]
     assert "record" not in told["quarantine"][0], "whole rows stay in the database"
 
 

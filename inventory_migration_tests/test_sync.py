@@ -276,6 +276,18 @@ def test_the_cut_over_proves_once_more_and_ends_the_trigger(database: Database) 
         verbs.run(target, mapping())
 
 
+def test_what_was_cut_over_goes_back_but_for_what_the_application_wrote_since(
+    database: Database,
+) -> None:
+    shop(database)
+    stage.migrate(database, mapping())
+    stage.close(database, mapping(), Start(explicit=True, write_stop=True))
+    assert database.psql(TRIGGERS) == "0"
+    database.psql("UPDATE levels SET on_hand = 1 WHERE item_id = 4")
+    undo(database, mapping())
+    assert level(database, "item_id, on_hand") == "4|1"
+
+
 def test_what_follows_from_the_numbers_is_kept_in_step_with_them(database: Database) -> None:
     shop(database)
     stage.migrate(database, mapping())

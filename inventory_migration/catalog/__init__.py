@@ -4,8 +4,9 @@ Everything here only reads. What is written to the database, and the SELECTs tha
 do not belong here.
 """
 
+from inventory_migration.catalog.conversions import column_sql
 from inventory_migration.catalog.resolution import resolve
-from inventory_migration.catalog.resolved import ResolvedLink, ResolvedMapping, column_sql, literal
+from inventory_migration.catalog.resolved import ResolvedLink, ResolvedMapping, literal
 from inventory_migration.catalog.tables import (
     FLOATS,
     INTEGERS,

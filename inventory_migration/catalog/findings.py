@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
 
-from inventory_migration.catalog.resolved import column_sql
+from inventory_migration.catalog.conversions import column_sql
 from inventory_migration.catalog.tables import (
     Column,
     Relation,

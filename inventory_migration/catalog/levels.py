@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from inventory_migration.catalog.conversions import column_sql
 from inventory_migration.catalog.findings import Findings
 from inventory_migration.catalog.resolved import ResolvedLink, literal
 from inventory_migration.catalog.tables import (
@@ -22,7 +23,14 @@ from inventory_migration.catalog.tables import (
     schema_exists,
 )
 from inventory_migration.database import quoted
-from inventory_migration.mapping import Canonical, Expression, RecordValue, StockLevel, TableName
+from inventory_migration.mapping import (
+    Canonical,
+    Expression,
+    RecordValue,
+    Standardised,
+    StockLevel,
+    TableName,
+)
 
 
 def find_levels(findings: Findings, target: StockLevel, source: Relation) -> Relation | None:
@@ -215,4 +223,6 @@ def _probe(
 
 
 def _typed(value: RecordValue, types: Mapping[str, str]) -> str:
+    if isinstance(value, Standardised):
+        return column_sql(value)
     return f"NULL::{types[value.from_]}" if isinstance(value, Canonical) else literal(value)

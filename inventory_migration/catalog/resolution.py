@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
 
+from inventory_migration.catalog.conversions import raw_sql
 from inventory_migration.catalog.findings import Findings
 from inventory_migration.catalog.levels import check_levels, check_links, find_levels, find_links
 from inventory_migration.catalog.resolved import ResolvedLink, ResolvedMapping, literal
@@ -27,9 +28,13 @@ from inventory_migration.database import quoted
 from inventory_migration.mapping import (
     ColumnOrExpression,
     CompanyQuery,
+    Expression,
+    Standardised,
     StockLevel,
     StockMapping,
     TableName,
+    Timestamptz,
+    named_column,
 )
 
 
@@ -164,6 +169,7 @@ class _Resolver(Findings):
                 f"EXPLAIN UPDATE {source.sql} AS s "  # noqa: S608
                 f"SET {quoted(touched)} = {literal(value)}",
             )
+        self._check_standardised(source)
         if locations:
             self._check_values(locations, company)
         for where in ("source.quantity", "source.reserved"):
@@ -233,7 +239,8 @@ class _Resolver(Findings):
         }
         if mapping.source.reserved is not None:
             parts["source.reserved"] = mapping.source.reserved
-        self.check_columns(source, {w: c for w, c in parts.items() if isinstance(c, str)})
+        parts |= {f"target.values.{n}": v for n, v in mapping.converted_values.items()}
+        self.check_columns(source, {w: c for w, p in parts.items() if (c := named_column(p))})
         self.check_columns(source, {f"touch.{name}": name for name in mapping.touch})
         if self.check_columns(
             source, {f"source.key[{i}]": k for i, k in enumerate(mapping.source.key)}
@@ -324,6 +331,31 @@ class _Resolver(Findings):
                 for name, value in (named.create or {}).items()
             },
         )
+
+    def _check_standardised(self, source: Relation) -> None:
+        """Note what cannot be read as text of a number or of a point in time, and unknown zones."""
+        named = self.mapping.source
+        found: dict[str, Standardised] = {
+            where: part
+            for where, part in {
+                "source.quantity": named.quantity,
+                "source.reserved": named.reserved,
+                **{f"target.values.{n}": v for n, v in self.mapping.converted_values.items()},
+            }.items()
+            if isinstance(part, Standardised)
+        }
+        if not found:
+            return
+        raw = {where: Expression(sql=raw_sql(part)) for where, part in found.items()}
+        for where, kind in self.expression_types(source, raw).items():
+            conversion = found[where].conversion
+            timed = isinstance(conversion, Timestamptz)
+            readable = TEXTS if timed else TEXTS | INTEGERS | FLOATS | {"numeric"}
+            if kind is not None and base_type(kind) not in readable:
+                what = "timestamptz reads text" if timed else "a number is read from text"
+                self.problem(where, f"is {kind}; {what}")
+            if isinstance(conversion, Timestamptz) and conversion.zone is not None:
+                self.probe(where, f"SELECT now() AT TIME ZONE {literal(conversion.zone)}")
 
     def _check_joins(self, source: Relation) -> None:
         joins = self.mapping.source.joins

@@ -1,13 +1,11 @@
-"""A mapping whose names were found, and how its columns, expressions and constants read as SQL."""
+"""A mapping whose names were found, and how its constants read as SQL."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from inventory_migration.catalog.tables import Column, Relation
-from inventory_migration.database import quoted
 from inventory_migration.mapping import (
-    ColumnOrExpression,
     Expression,
     Generated,
     Link,
@@ -74,13 +72,6 @@ class ResolvedMapping:
         """The tables that a migration writes, as far as they are there."""
         found = (self.source, self.locations, self.levels, *(link.table for link in self.links))
         return tuple(relation for relation in found if relation is not None)
-
-
-def column_sql(column: ColumnOrExpression, alias: str = "s") -> str:
-    """The SQL of a column or expression of the source."""
-    if isinstance(column, Expression):
-        return f"({column.sql})"
-    return f"{quoted(alias)}.{quoted(column)}"
 
 
 def literal(value: NewValue) -> str:

@@ -15,6 +15,7 @@ import dagster as dg
 from inventory_migration.catalog import Relation, ResolvedMapping
 from inventory_migration.engine.phases import Progress
 from inventory_migration.engine.summary import OUTCOMES
+from inventory_migration.mapping import named_column
 from inventory_migration.quality.verdict import ExpectationVerdict
 
 Metadata = dict[str, Any]
@@ -124,8 +125,8 @@ def stock_columns(resolved: ResolvedMapping) -> dict[str, str]:
         *((name, "what a migration writes") for name in target.columns[1:]),
         *((name, "location of the stock: what a migration writes") for name in target.columns[:1]),
     ):
-        if isinstance(part, str):
-            notes[part] = what
+        if column := named_column(part):
+            notes[column] = what
     return notes
 
 

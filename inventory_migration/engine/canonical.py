@@ -14,14 +14,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from inventory_migration.catalog import (
-    FLOATS,
-    INTEGERS,
-    TEXTS,
-    Derived,
-    ResolvedMapping,
-    column_sql,
-    literal,
+from inventory_migration.catalog import Derived, ResolvedMapping, column_sql, literal
+from inventory_migration.catalog.conversions import (
+    NOTHING_TOLD,
+    number_sql,
+    number_state_sql,
+    unconverted_sql,
+    unread_number_sql,
 )
 from inventory_migration.database import quoted
 from inventory_migration.engine.columns import (
@@ -36,8 +35,6 @@ from inventory_migration.mapping import StockMapping
 
 LATE_RULE = "default_location_missing"
 """The rule of a record whose company has no default location now; the sweep lifts it."""
-
-_NUMBER = r"^[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]{1,3})?$"
 
 
 def available(resolved: ResolvedMapping, quantity: str, reserved: str) -> str:
@@ -163,16 +160,14 @@ def source_rows(
         f"WHEN ({condition.sql}) THEN {literal(reason)}"
         for reason, condition in mapping.source.skip.items()
     )
-    quantity = column_sql(mapping.source.quantity)
-    reserved = column_sql(mapping.source.reserved) if mapping.source.reserved else None
     snapshot_columns = "im_p.position, im_p.chunk, im_p.item_duplicate," if chunked else ""
     held = shape.held() if resolved.target_exists else None
     rows = f"{table or resolved.source.sql} AS s"
     if chunked:
         rows = f"{chunked} AS im_p JOIN {rows} ON {key_of_source(resolved, 'im_p')}"
     hashed_row = f", {row_hash(resolved)} AS row_hash" if hashed else ""
-    reserved_type = resolved.reserved_type or "numeric"
-    reserved_number = _reserved(reserved, reserved_type)
+    quantity, quantity_type = mapping.source.quantity, resolved.quantity_type
+    reserved_number = _reserved(resolved)
     held_reserved = (held.reserved or reserved_number) if held else "NULL::numeric"
     held_quantity = "NULL::numeric"
     if held:
@@ -183,10 +178,11 @@ def source_rows(
                {key_text} AS key_text,
                {column_sql(mapping.source.company)} AS company_key,
                {column_sql(mapping.source.item)}::text AS item_key,
-               {_number(quantity, resolved.quantity_type)} AS quantity,
-               {_number_state(quantity, resolved.quantity_type)} AS quantity_state,
+               {number_sql(quantity, quantity_type)} AS quantity,
+               {number_state_sql(quantity, quantity_type)} AS quantity_state,
                {reserved_number} AS reserved,
-               {_reserved_state(reserved, reserved_type)} AS reserved_state,
+               {_reserved_state(resolved)} AS reserved_state,
+               {_unread(resolved)} AS unread, {_unconverted(resolved)} AS unconverted,
                {target} AS location_key,
                {held_quantity} AS held_quantity, {held_reserved} AS held_reserved,
                {shape.rows() if resolved.target_exists else "NULL::bigint"} AS target_rows,
@@ -240,7 +236,8 @@ def records(
         [
             *names,
             "key_text, company_key, company_found, item_key, quantity, quantity_state",
-            "reserved, reserved_state, location_key, location_own, default_location",
+            "reserved, reserved_state, unread, unconverted",
+            "location_key, location_own, default_location",
             "target_agrees, held_quantity, held_reserved, item_duplicate, own_rules, row_hash",
         ]
     )
@@ -333,6 +330,7 @@ def rule_conditions(resolved: ResolvedMapping) -> dict[str, str]:
         "quantity_not_a_number": "(quantity_state = 'not_a_number' "
         "OR reserved_state = 'not_a_number')",
         "quantity_inexact": f"({shape_of(resolved).inexact()})",
+        "value_unconvertible": "unconverted IS NOT NULL",
         "negative_quantity": "quantity < 0",
         # Less than nothing is a defect of its own, not one of what is reserved of it.
         "reserved_exceeds_quantity": "quantity >= 0 AND reserved > quantity",
@@ -397,45 +395,45 @@ def _without_duplicate(resolved: ResolvedMapping, chunked: str | None) -> str:
     names = [
         *keys(resolved),
         *("key_text", "company_key", "item_key", "quantity", "quantity_state", "reserved"),
-        *("reserved_state", "location_key", "held_quantity", "held_reserved", "target_rows"),
-        *("skip_reason", "own_rules", "row_hash"),
+        *("reserved_state", "unread", "unconverted", "location_key", "held_quantity"),
+        *("held_reserved", "target_rows", "skip_reason", "own_rules", "row_hash"),
     ]
     return ", ".join(
         f"r.{name}" for name in ([*("position", "chunk"), *names] if chunked else names)
     )
 
 
-def _number(sql: str, kind: str) -> str:
-    """A number in numeric, exactly; NULL where it is none or not finite."""
-    if kind in INTEGERS:
-        return f"{sql}::numeric"
-    if kind in TEXTS:
-        return f"CASE WHEN {_is_number(sql)} THEN btrim({sql})::numeric END"
-    # A float's text round-trips; its own cast to numeric keeps 6 or 15 digits only.
-    value = f"{sql}::text::numeric" if kind in FLOATS else f"{sql}::numeric"
-    return f"CASE WHEN {sql}::text NOT IN ('NaN', 'Infinity', '-Infinity') THEN {value} END"
+def _reserved(resolved: ResolvedMapping) -> str:
+    column, kind = resolved.mapping.source.reserved, resolved.reserved_type or "numeric"
+    return f"COALESCE({number_sql(column, kind)}, 0)" if column else "0::numeric"
 
 
-def _is_number(sql: str) -> str:
-    # Endless digits would overflow numeric, and one such record fail the whole statement.
-    return f"(length({sql}) < 1000 AND btrim({sql}) ~ '{_NUMBER}')"
-
-
-def _number_state(sql: str, kind: str) -> str:
-    missing = f"WHEN {sql} IS NULL THEN 'missing'"
-    if kind in INTEGERS:
-        return f"CASE {missing} ELSE 'ok' END"
-    good = (
-        _is_number(sql) if kind in TEXTS else f"{sql}::text NOT IN ('NaN', 'Infinity', '-Infinity')"
-    )
-    return f"CASE {missing} WHEN {good} THEN 'ok' ELSE 'not_a_number' END"
-
-
-def _reserved(sql: str | None, kind: str) -> str:
-    return f"COALESCE({_number(sql, kind)}, 0)" if sql else "0::numeric"
-
-
-def _reserved_state(sql: str | None, kind: str) -> str:
-    if sql is None:
+def _reserved_state(resolved: ResolvedMapping) -> str:
+    column, kind = resolved.mapping.source.reserved, resolved.reserved_type or "numeric"
+    if column is None:
         return "'ok'"
-    return f"CASE {_number_state(sql, kind)} WHEN 'not_a_number' THEN 'not_a_number' ELSE 'ok' END"
+    return (
+        f"CASE {number_state_sql(column, kind)} WHEN 'not_a_number' THEN 'not_a_number' "
+        "ELSE 'ok' END"
+    )
+
+
+def _unread(resolved: ResolvedMapping) -> str:
+    """What stands in the place of numbers, told for whoever looks into the quarantine."""
+    source = resolved.mapping.source
+    told = [unread_number_sql("quantity", source.quantity, resolved.quantity_type)]
+    if source.reserved is not None:
+        kind = resolved.reserved_type or "numeric"
+        told.append(unread_number_sql("reserved", source.reserved, kind))
+    return _together(told)
+
+
+def _unconverted(resolved: ResolvedMapping) -> str:
+    """The texts of values for the target that do not convert."""
+    values = resolved.mapping.converted_values
+    return _together([unconverted_sql(name, value) for name, value in values.items()])
+
+
+def _together(told: list[str]) -> str:
+    known = [text for text in told if text != NOTHING_TOLD]
+    return f"NULLIF(concat_ws(', ', {', '.join(known)}), '')" if known else NOTHING_TOLD

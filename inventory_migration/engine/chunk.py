@@ -225,7 +225,10 @@ def write_statement(resolved: ResolvedMapping, migration: Migration) -> str:
         else "false"
     )
     told = REASONS | {name: rule.when.sql for name, rule in resolved.mapping.rules.own.items()}
-    reasons = " ".join(f"WHEN {literal(rule)} THEN {literal(why)}" for rule, why in told.items())
+    reasons = " ".join(
+        f"WHEN {literal(rule)} THEN concat_ws(': ', {literal(why)}, {_DETAILS.get(rule, 'NULL')})"
+        for rule, why in told.items()
+    )
     row = (
         f"(SELECT to_jsonb(s) FROM {resolved.source.sql} AS s "
         f"WHERE {columns.key_of_source(resolved, 'c')})"
@@ -242,7 +245,7 @@ def write_statement(resolved: ResolvedMapping, migration: Migration) -> str:
             SELECT p.position, p.chunk, {keys},
                    p.row_hash AS planned_hash, p.company_key AS planned_company,
                    f.key_text, f.company_key, f.item_key, f.quantity, f.reserved, f.row_hash,
-                   f.held_quantity, f.held_reserved, f.default_location,
+                   f.unread, f.unconverted, f.held_quantity, f.held_reserved, f.default_location,
                    f.position IS NOT NULL AS live, b.reason, b.state,
                    b.constraint_name,
                    CASE WHEN b.position IS NOT NULL THEN 'quarantined'
@@ -391,7 +394,8 @@ REASONS = {
     "company_missing": "no company with this key",
     "location_foreign": "refers to a location that is missing or belongs to another company",
     "quantity_inexact": "the target cannot hold its numbers to the last digit",
-    "quantity_missing": "the quantity is NULL",
+    "value_unconvertible": "a value for the target does not convert",
+    "quantity_missing": "the quantity is NULL or blank",
     "quantity_not_a_number": "the quantity or the reserved quantity is not a finite number",
     "negative_quantity": "the quantity is negative",
     "reserved_exceeds_quantity": "more is reserved than there is",
@@ -399,6 +403,9 @@ REASONS = {
     "default_location_ambiguous": "the company has more than one default location",
     canonical.LATE_RULE: "the company has no default location now",
 }
+
+# What is told beside the reason: the texts as the application has them.
+_DETAILS = {"quantity_not_a_number": "unread", "value_unconvertible": "unconverted"}
 
 SETTINGS = sa.text(f"""
     SELECT set_config('lock_timeout', '{LOCK_TIMEOUT_MS}ms', true),

@@ -17,7 +17,7 @@ from inventory_migration.database import quoted
 from inventory_migration.engine import canonical
 from inventory_migration.engine.chunk import parametrised
 from inventory_migration.engine.ledger import SCHEMA, Migration
-from inventory_migration.mapping import Canonical, Generated, RecordValue
+from inventory_migration.mapping import Canonical, Generated, LinkValue
 
 
 def insert_links(connection: sa.Connection, resolved: ResolvedMapping, migration: Migration) -> int:
@@ -119,7 +119,7 @@ def _identity(found: ResolvedLink) -> list[str]:
     return [name for name in values if name in told]
 
 
-def _value(resolved: ResolvedMapping, value: RecordValue) -> str:
+def _value(resolved: ResolvedMapping, value: LinkValue) -> str:
     named, company = resolved.mapping.locations, resolved.mapping.company
     if isinstance(value, Canonical):
         if value.from_ == "location":

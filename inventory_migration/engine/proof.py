@@ -19,7 +19,7 @@ from inventory_migration.engine import canonical, columns, coverage, ledger, syn
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.shapes import shape_of
 from inventory_migration.engine.shapes.stock_level import StockLevel as LevelShape
-from inventory_migration.mapping import AllocationJson, Expression, StockLevel
+from inventory_migration.mapping import AllocationJson, StockLevel, named_column
 
 
 @dataclass(frozen=True)
@@ -285,7 +285,8 @@ def _kind(resolved: ResolvedMapping, *, kept: bool, theirs: bool) -> str:
     lost = "'target_changed_since'" if theirs else "'location_lost'"
     differing = "'target_differs'" if kept else "'target_changed_since'"
     # A number computed from other tables changes without the record's row being touched.
-    computed = isinstance(resolved.mapping.source.reserved, Expression)
+    reserved = resolved.mapping.source.reserved
+    computed = reserved is not None and named_column(reserved) is None
     reserved_kind = "'reserved_changed_since'" if computed else "'units_changed'"
     return f"""
         CASE WHEN undone THEN NULL

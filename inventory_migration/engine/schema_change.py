@@ -19,7 +19,13 @@ from inventory_migration.database import escaped, quoted
 from inventory_migration.engine import canonical, control
 from inventory_migration.engine.failures import Action, action_for, sqlstate
 from inventory_migration.errors import LockNotObtained
-from inventory_migration.mapping import Canonical, Generated, StockLevel
+from inventory_migration.mapping import (
+    Canonical,
+    Generated,
+    Standardised,
+    StockLevel,
+    Timestamptz,
+)
 
 LOCK_SECONDS = 30.0
 
@@ -252,6 +258,10 @@ def _type_of_new(resolved: ResolvedMapping, value: object) -> str:
             "item": "text",
             "location": resolved.location_key_type,
         }.get(value.from_, "numeric")
+    if isinstance(value, Standardised):
+        if isinstance(value.conversion, Timestamptz):
+            return "timestamptz"
+        return "numeric" if value.conversion else "text"
     return _type_of(value)
 
 

@@ -29,7 +29,7 @@ from inventory_migration.engine import (
     sync,
 )
 from inventory_migration.engine.ledger import SCHEMA, Migration
-from inventory_migration.mapping import CompanyQuery, Expression, StockLevel
+from inventory_migration.mapping import CompanyQuery, Expression, Standardised, StockLevel
 
 WORKER = "inventory_worker"
 """The role's name where nobody said another and the one at hand is not fit to be a worker."""
@@ -282,7 +282,7 @@ def _fragments(resolved: ResolvedMapping) -> Iterator[str]:
     for link in resolved.mapping.locations.links:
         parts += [link.where, *link.values.values()]
     for part in parts:
-        if isinstance(part, Expression):
+        if isinstance(part, Expression | Standardised) and part.sql:
             yield part.sql
 
 

@@ -86,6 +86,7 @@ class UndoStatements:
 
     def __init__(self, resolved: ResolvedMapping, migration: Migration) -> None:
         """Build the statements."""
+        self.resolved = resolved
         self.migration = migration
         self._parameters = {"im_migration_id": migration.migration_id}
         shape = shape_of(resolved)
@@ -172,7 +173,9 @@ class UndoStatements:
                     "im_states": [record.sqlstate for record in bad],
                 },
             )
-        for statement in self._after:
+        # Behind a cut-over nothing is left of what kept levels in step.
+        after = self._after if self._after and sync.own_levels(connection, self.resolved) else []
+        for statement in after:
             connection.execute(statement, {**self._parameters, "im_chunks": list(numbers)})
 
 

@@ -3,6 +3,7 @@
 Nothing here knows a database.
 """
 
+from inventory_migration.mapping import timestamps
 from inventory_migration.mapping.files import load_mapping, named_mapping, parse_mapping
 from inventory_migration.mapping.health import Health, Window
 from inventory_migration.mapping.limits import Gates, Thresholds
@@ -22,11 +23,17 @@ from inventory_migration.mapping.parts import (
     ColumnOrExpression,
     Expression,
     Generated,
+    LinkValue,
     NewValue,
+    Numeric,
     RecordValue,
     Scalar,
+    Separators,
+    Standardised,
     TableName,
+    Timestamptz,
     ValueOrExpression,
+    named_column,
 )
 from inventory_migration.mapping.targets import AllocationJson, LocationColumn, StockLevel
 
@@ -42,21 +49,28 @@ __all__ = [
     "Generated",
     "Health",
     "Link",
+    "LinkValue",
     "LocationColumn",
     "Locations",
     "NewValue",
+    "Numeric",
     "Phase",
     "RecordValue",
     "Rules",
     "Scalar",
+    "Separators",
     "Source",
+    "Standardised",
     "StockLevel",
     "StockMapping",
     "TableName",
     "Thresholds",
+    "Timestamptz",
     "ValueOrExpression",
     "Window",
     "load_mapping",
+    "named_column",
     "named_mapping",
     "parse_mapping",
+    "timestamps",
 ]

@@ -30,12 +30,15 @@ from inventory_migration.mapping.parts import (
     Canonical,
     ColumnOrExpression,
     Expression,
+    LinkValue,
     NewValue,
     Part,
-    RecordValue,
     Scalar,
+    Standardised,
     Table,
+    Timestamptz,
     ValueOrExpression,
+    named_column,
     one_or_many,
 )
 from inventory_migration.mapping.targets import StockLevel, TargetShape
@@ -87,11 +90,11 @@ class Link(Part):
     table: Table
     for_each: Table | None = None
     where: Expression | None = None
-    values: dict[str, RecordValue] = Field(min_length=1)
+    values: dict[str, LinkValue] = Field(min_length=1)
 
     @field_validator("values")
     @classmethod
-    def _of_a_location(cls, values: dict[str, RecordValue]) -> dict[str, RecordValue]:
+    def _of_a_location(cls, values: dict[str, LinkValue]) -> dict[str, LinkValue]:
         for column, value in values.items():
             if isinstance(value, Canonical) and value.from_ not in {"company", "location"}:
                 raise ValueError(
@@ -127,6 +130,20 @@ class Source(Part):
     reserved: ColumnOrExpression | None = None
     skip: dict[str, Expression] = Field(default_factory=dict)
 
+    @field_validator("company", "item")
+    @classmethod
+    def _stays_text(cls, value: ColumnOrExpression) -> ColumnOrExpression:
+        if isinstance(value, Standardised) and value.conversion is not None:
+            raise ValueError("only trim, collapse_space and upper make sense here")
+        return value
+
+    @field_validator("quantity", "reserved")
+    @classmethod
+    def _is_no_time(cls, value: ColumnOrExpression | None) -> ColumnOrExpression | None:
+        if isinstance(value, Standardised) and isinstance(value.conversion, Timestamptz):
+            raise ValueError("a quantity is a number, not a point in time")
+        return value
+
 
 RESERVED_RULES = {
     "default_location_missing",
@@ -159,6 +176,7 @@ class Rules(Part):
     quantity_missing: Action = "quarantine"
     quantity_not_a_number: Action = "quarantine"
     quantity_inexact: Action = "quarantine"
+    value_unconvertible: Action = "quarantine"
     negative_quantity: Action = "warn"
     reserved_exceeds_quantity: Action = "warn"
     item_duplicate: Action = "warn"
@@ -173,6 +191,7 @@ class Rules(Part):
             "quantity_missing",
             "quantity_not_a_number",
             "quantity_inexact",
+            "value_unconvertible",
             "default_location_ambiguous",
         )
         warned = [rule for rule in unwritable if getattr(self, rule) == "warn"]
@@ -273,7 +292,7 @@ class StockMapping(Part):
     def _nothing_is_written_that_stock_rests_on(self) -> StockMapping:
         source = self.source
         named = (*source.key, source.company, source.item, source.quantity, source.reserved)
-        read = {column for column in named if isinstance(column, str)}
+        read = {column for part in named if (column := named_column(part))}
         wrong = [
             f"the target column cannot be {column}: the record is read from it"
             for column in self.target.columns
@@ -318,7 +337,17 @@ class StockMapping(Part):
         found = ["reserved_exceeds_quantity"] if self.quantity_basis == "net" else []
         if not isinstance(self.target, StockLevel):
             found += ["target_exists", "quantity_inexact"]
-        return found
+        return found if self.converted_values else [*found, "value_unconvertible"]
+
+    @property
+    def converted_values(self) -> dict[str, Standardised]:
+        """The columns of the target whose texts are converted, and may refuse to be."""
+        values = self.target.values if isinstance(self.target, StockLevel) else {}
+        return {
+            name: value
+            for name, value in values.items()
+            if isinstance(value, Standardised) and value.conversion is not None
+        }
 
     @property
     def needs_write_stop(self) -> bool:

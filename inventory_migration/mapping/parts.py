@@ -19,7 +19,11 @@ from pydantic import (
     StrictInt,
     StrictStr,
     Tag,
+    field_validator,
+    model_validator,
 )
+
+from inventory_migration.mapping import timestamps
 
 MARKER = "SYSTEM_MIGRATION"
 
@@ -55,19 +59,127 @@ class Canonical(Part):
     ] = Field(alias="from")
 
 
+class Separators(Part):
+    """What stands between thousands, and before decimals."""
+
+    thousands: Literal[",", ".", " ", "'", "_"] = ","
+    decimal: Literal[".", ","] = "."
+
+    @model_validator(mode="after")
+    def _told_apart(self) -> Separators:
+        if self.thousands == self.decimal:
+            raise ValueError("thousands and decimal cannot be the same; give both")
+        return self
+
+
+class Numeric(Part):
+    """A conversion of text to a number, thousands in groups of three."""
+
+    numeric: Separators
+
+
+class Timestamptz(Part):
+    """A conversion of text in a format to a point in time, read in a time zone."""
+
+    timestamptz: str
+    zone: str | None = Field(default=None, min_length=1)
+
+    @field_validator("timestamptz")
+    @classmethod
+    def _is_a_format(cls, value: str) -> str:
+        timestamps.parsed(value)
+        return value
+
+    @model_validator(mode="after")
+    def _one_zone(self) -> Timestamptz:
+        if self.zone is not None and "TZH" in timestamps.parsed(self.timestamptz).patterns:
+            raise ValueError("TZH reads the time zone from the text: leave zone out")
+        return self
+
+
+TextStep = Literal["trim", "collapse_space", "upper"]
+
+
+def _step(value: object) -> str | None:
+    """Which standardiser is meant, so that a mistake in it is told once."""
+    if isinstance(value, Part):
+        return type(value).__name__
+    if isinstance(value, dict):
+        forms = {"numeric": "Numeric", "timestamptz": "Timestamptz"}
+        return next((form for key, form in forms.items() if key in value), None)
+    return "TextStep" if isinstance(value, str) else None
+
+
+def _in_full(value: object) -> object:
+    """Accept `numeric` alone where its separators are the usual ones."""
+    return {"numeric": {}} if value == "numeric" else value
+
+
+Step = Annotated[
+    Annotated[TextStep, Tag("TextStep")]
+    | Annotated[Numeric, Tag("Numeric")]
+    | Annotated[Timestamptz, Tag("Timestamptz")],
+    Discriminator(
+        _step,
+        custom_error_type="step_form",
+        custom_error_message="should be trim, collapse_space, upper, numeric, {numeric: ...} or "
+        "{timestamptz: FORMAT}",
+    ),
+    BeforeValidator(_in_full),
+]
+"""A standardiser."""
+
+
+class Standardised(Part):
+    """A column or expression of the source whose text goes through standardisers, one by one."""
+
+    column: str | None = None
+    sql: str | None = Field(default=None, min_length=1)
+    as_: list[Step] = Field(alias="as", min_length=1)
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Standardised:
+        if (self.column is None) == (self.sql is None):
+            raise ValueError("give either column or sql")
+        return self
+
+    @model_validator(mode="after")
+    def _converted_once(self) -> Standardised:
+        if any(isinstance(step, Part) for step in self.as_[:-1]):
+            raise ValueError(
+                "numeric and timestamptz come last: what they give is no text any more"
+            )
+        return self
+
+    @property
+    def text_steps(self) -> list[str]:
+        """What is done to the text, in this order."""
+        return [step for step in self.as_ if isinstance(step, str)]
+
+    @property
+    def conversion(self) -> Numeric | Timestamptz | None:
+        """What the text is converted to in the end; None where it stays a text."""
+        last = self.as_[-1]
+        return None if isinstance(last, str) else last
+
+
 def _is_expression(value: object) -> str | None:
-    """Whether a column or an expression is meant."""
-    if isinstance(value, dict | Expression):
-        return "Expression"
+    """Whether a column, an expression, or either with standardisers is meant."""
+    if isinstance(value, Part):
+        return type(value).__name__
+    if isinstance(value, dict):
+        return "Standardised" if value.keys() & {"column", "as"} else "Expression"
     return "Column" if isinstance(value, str) else None
 
 
 ColumnOrExpression = Annotated[
-    Annotated[str, Tag("Column")] | Annotated[Expression, Tag("Expression")],
+    Annotated[str, Tag("Column")]
+    | Annotated[Expression, Tag("Expression")]
+    | Annotated[Standardised, Tag("Standardised")],
     Discriminator(
         _is_expression,
         custom_error_type="column_form",
-        custom_error_message="should be a column or {sql: ...}",
+        custom_error_message="should be a column, {sql: ...} or {column: ..., as: [...]}",
     ),
 ]
 ValueOrExpression = Scalar | Expression
@@ -78,7 +190,8 @@ def _form(value: object) -> str | None:
     if isinstance(value, Part):
         return type(value).__name__
     if isinstance(value, dict):
-        forms = {"sql": "Expression", "generate": "Generated", "from": "Canonical"}
+        forms = {"as": "Standardised", "column": "Standardised"}
+        forms |= {"sql": "Expression", "generate": "Generated", "from": "Canonical"}
         return next((form for key, form in forms.items() if key in value), None)
     return None if isinstance(value, list) else "Constant"
 
@@ -95,7 +208,7 @@ NewValue = Annotated[
 ]
 """What a column of a new row is given."""
 
-RecordValue = Annotated[
+LinkValue = Annotated[
     Annotated[Scalar, Tag("Constant")]
     | Annotated[Expression, Tag("Expression")]
     | Annotated[Generated, Tag("Generated")]
@@ -106,7 +219,22 @@ RecordValue = Annotated[
         custom_error_message="should be a constant, {sql: ...}, {generate: uuid} or {from: ...}",
     ),
 ]
-"""What a column of a new row is given that belongs to a record or a location."""
+"""What a column of a new row is given that belongs to a location."""
+
+RecordValue = Annotated[
+    Annotated[Scalar, Tag("Constant")]
+    | Annotated[Expression, Tag("Expression")]
+    | Annotated[Generated, Tag("Generated")]
+    | Annotated[Canonical, Tag("Canonical")]
+    | Annotated[Standardised, Tag("Standardised")],
+    Discriminator(
+        _form,
+        custom_error_type="value_form",
+        custom_error_message="should be a constant, {sql: ...}, {generate: uuid}, {from: ...} or "
+        "{column: ..., as: [...]}",
+    ),
+]
+"""What a column of a new row is given that belongs to a record."""
 
 
 class TableName(Part):
@@ -134,3 +262,10 @@ Table = Annotated[TableName, BeforeValidator(_table_name)]
 def one_or_many(value: object) -> object:
     """Accept a name alone where a list of names may stand."""
     return [value] if isinstance(value, str) else value
+
+
+def named_column(part: object) -> str | None:
+    """The column that a part of a mapping reads, where it names one; standardised or not."""
+    if isinstance(part, Standardised):
+        return part.column
+    return part if isinstance(part, str) else None

@@ -7,12 +7,18 @@ step with records while an application writes is in `engine/sync.py`.
 
 from __future__ import annotations
 
-from inventory_migration.catalog import FLOATS, INTEGERS, Column, literal
+from inventory_migration.catalog import FLOATS, INTEGERS, Column, column_sql, literal
 from inventory_migration.database import quoted
 from inventory_migration.engine import columns
 from inventory_migration.engine.ledger import SCHEMA
 from inventory_migration.engine.shapes.shape import Held, Shape
-from inventory_migration.mapping import Canonical, Expression, Generated, RecordValue
+from inventory_migration.mapping import (
+    Canonical,
+    Expression,
+    Generated,
+    RecordValue,
+    Standardised,
+)
 from inventory_migration.mapping import StockLevel as Target
 
 
@@ -253,13 +259,19 @@ class StockLevel(Shape):
         ]
 
     def after_undo(self, snapshot: str) -> list[str]:
-        """What was kept is the application's own: the trigger lets it alone from now on."""
+        """What was kept is the application's own: the trigger lets it alone from now on.
+
+        A record that was put aside has its level from the trigger alone, which goes with it.
+        """
         if not self.target.sync:
             return []
         return [
             f"""
             DELETE FROM {self.own()} AS y USING {snapshot} AS p
-            WHERE {columns.same_key(self.resolved, "p", "y")} AND p.chunk = ANY(:im_chunks)"""
+            WHERE {columns.same_key(self.resolved, "p", "y")} AND p.chunk = ANY(:im_chunks)
+              AND NOT EXISTS (SELECT FROM {SCHEMA}.outcome AS o
+                               WHERE o.migration_id = :im_migration_id
+                                 AND o.position = p.position)"""
         ]
 
     def after_write(self, snapshot: str) -> list[str]:
@@ -328,13 +340,16 @@ class StockLevel(Shape):
 
     def _beside_classified(self) -> str:
         """The source and what it is joined to, where an expression of the mapping reads them."""
-        if not any(isinstance(value, Expression) for value in self.target.values.values()):
+        read = (Expression, Standardised)
+        if not any(isinstance(value, read) for value in self.target.values.values()):
             return ""
         source = self.resolved.source.sql
         joins = self.resolved.mapping.source.joins
         return f"JOIN {source} AS s ON {columns.key_of_source(self.resolved, 'c')} {joins}"
 
     def _value(self, value: RecordValue) -> str:
+        if isinstance(value, Standardised):
+            return column_sql(value)
         return self._canonical(value, "c.") if isinstance(value, Canonical) else literal(value)
 
     def _canonical(self, value: Canonical, record: str) -> str:
@@ -386,7 +401,7 @@ class StockLevel(Shape):
         return {
             name: f"({literal(value)})" + (f"::{types[name].type}" if name in types else "")
             for name, value in self.target.values.items()
-            if not isinstance(value, Canonical | Expression | Generated)
+            if not isinstance(value, Canonical | Expression | Generated | Standardised)
         }
 
     def rest_same(self, image: str) -> str:
