@@ -1,4 +1,4 @@
-"""What people ask about migrations: status, a record's story, the statements, what a command meant.
+"""What people ask: status, a record's story, the statements, a mapping, what a command meant.
 
 Each only reads, and answers at once: nothing slow is imported for it. What changes anything is in
 `verbs.py`.
@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from inventory_migration import verbs
 from inventory_migration.catalog import resolve
 from inventory_migration.engine import (
+    control,
     ledger,
     phases,
     plan,
@@ -30,6 +31,7 @@ from inventory_migration.errors import (
     StartRefused,
 )
 from inventory_migration.mapping import StockMapping
+from inventory_migration.proposal import Proposal, propose
 
 if TYPE_CHECKING:
     from inventory_migration.verbs import Target
@@ -68,6 +70,12 @@ def statements_for(
         raise CommandUnclear("a role's name is empty; say which role with --role ROLE")
     with target.reader.connect() as connection:
         return statements.statements(connection, resolve(connection, mapping), role=role)
+
+
+def propose_mapping(target: Target, table: str | None = None) -> Proposal:
+    """A mapping proposed from the catalog; see `proposal.propose`."""
+    with target.reader.connect() as connection, control.cancelled_on_interrupt(connection):
+        return propose(connection, table)
 
 
 def undoable(

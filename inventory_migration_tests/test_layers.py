@@ -17,7 +17,7 @@ LAYERS = [
     {"cli", "definitions", "dashboard"},
     {"defs"},
     {"verbs", "steering", "quarantine", "inquiries"},
-    {"audit", "quality", "report"},
+    {"audit", "quality", "report", "proposal"},
     {"engine"},
     {"mapping", "catalog", "demo"},
     {"database", "embedded", "binaries", "accounts"},

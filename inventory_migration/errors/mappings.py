@@ -34,6 +34,51 @@ class MappingInvalid(MigrationError):
         super().__init__("\n".join(on_one_line(problem) for problem in problems))
 
 
+class NoStockFound(MigrationError):
+    """No table of the database looks like it holds stock, and none was named."""
+
+    exit_code = 2
+
+    def __init__(self, *, where: str, tables: Sequence[str]) -> None:
+        """Name the database, and the tables that come nearest."""
+        self.where, self.tables = where, list(tables)
+        nearest = f" (the nearest: {', '.join(self.tables)})" if self.tables else ""
+        super().__init__(
+            f"no table of this database ({where}) looks like stock: none that the role can see is "
+            f"named so and has a column named like a quantity{nearest}; name the table with "
+            "'inventory-migration init --table NAME'"
+        )
+
+
+class TableUnknown(MigrationError):
+    """There is no table of the name that was given, or there are several."""
+
+    exit_code = 2
+
+    def __init__(self, *, table: str, several: Sequence[str], hint: str) -> None:
+        """Name the table, and those that may be meant."""
+        self.table, self.several = table, list(several)
+        super().__init__(
+            f"--table {table} may be any of {', '.join(self.several)}; name it with its schema"
+            if self.several
+            else f"there is no table {table} that the role can see{hint}; name another with --table"
+        )
+
+
+class MappingUndecided(MigrationError):
+    """A proposed mapping has keys that only a person can decide."""
+
+    exit_code = 3
+
+    def __init__(self, *, mapping: str, undecided: Sequence[str], file: str) -> None:
+        """List what is open, by the key of the mapping."""
+        self.mapping, self.undecided, self.file = mapping, list(undecided), file
+        super().__init__(
+            f"{mapping}: not decided: {'; '.join(self.undecided)}; mend these keys, which "
+            f"the file marks UNDECIDED, then 'inventory-migration test --mapping {file}'"
+        )
+
+
 class TargetTaken(MigrationError):
     """A migration of another mapping writes this target, or has written it."""
 

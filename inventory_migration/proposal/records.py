@@ -1,0 +1,250 @@
+"""The part `source`: which columns of the stock records say what, seen by name and by sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from inventory_migration.database import quoted
+from inventory_migration.proposal import sources
+from inventory_migration.proposal.document import PLACEHOLDER, Part
+from inventory_migration.proposal.glance import Glance, Seen
+from inventory_migration.proposal.orders import open_lines
+from inventory_migration.proposal.owners import Route
+from inventory_migration.proposal.sources import Candidate
+from inventory_migration.proposal.survey import Survey, Table, is_text
+from inventory_migration.proposal.words import NAMES, NET, says, weight, words
+
+_NUMBER = "^ *[-+]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][-+]?[0-9]{1,3})? *$"
+
+
+@dataclass
+class Columns:
+    """What was chosen.
+
+    Attributes:
+        part: The part `source`.
+        read: The columns that the record is read from.
+        basis: Whether the quantity is gross or net.
+        why_basis: What that rests on.
+        flags: The columns that say yes or no, each with how often it is true, if that was seen.
+    """
+
+    part: Part
+    read: set[str]
+    basis: str
+    why_basis: str
+    flags: dict[str, str | None] = field(default_factory=dict)
+
+
+def leads_nowhere(glance: Glance, route: Route) -> bool:
+    """Whether no value that was seen is a key of the owner's: then its name is a coincidence."""
+    if route.link.declared:
+        return False
+    seen = _owned(glance, route)
+    return seen is not None and seen.values["given"] > 0 and seen.values["found"] == 0
+
+
+def say_flags(columns: Columns, table: Table, carried: set[str]) -> str | None:
+    """Note in the part the flags that nothing takes along, and return what to look at."""
+    left = {name: true for name, true in columns.flags.items() if name not in carried}
+    if not left:
+        return None
+    listed = [name if true is None else f"{name} (true in {true})" for name, true in left.items()]
+    columns.part.comments.append(
+        f"Flags that nothing here maps, and that stay where they are: {', '.join(listed)}."
+    )
+    mixed = [name for name, true in left.items() if true and not true.startswith("0 of ")]
+    if not mixed:
+        return None
+    return (
+        f"source: {', '.join(mixed)} of {table.said} are flags that nothing maps, and they are "
+        "true in some rows; they stay where they are"
+    )
+
+
+def company_name(owner: Table, key: str) -> str:
+    """The column that holds what a company is called: a name, or else its key."""
+    texts = [name for name, column in owner.columns.items() if is_text(column)]
+    named = [name for name in texts if weight(name, NAMES)]
+    # `name` before `company_name` before `contact_name`.
+    own = set(words(owner.name)) | {"company"}
+
+    def order(name: str) -> tuple[int, int]:
+        foreign = [word for word in words(name)[:-1] if word not in own]
+        return (-weight(words(name)[-1], NAMES) + 3 * len(foreign), len(words(name)))
+
+    return min(named, key=order) if named else key
+
+
+def choose(survey: Survey, glance: Glance, chosen: Candidate, route: Route | None) -> Columns:
+    """Choose the columns of the stock records, each with what its choice rests on."""
+    table = chosen.table
+    ranked = sources.quantities(table)
+    counters = sources.counters(table)
+    numbers = [name for name in sources.numbers(table) if name not in counters]
+    named = [name for name, _ in ranked] or (numbers if len(numbers) == 1 else [])
+    quantity = named[0] if named else None
+    skips = sources.skips(table)
+    seen = glance.look(table, _wanted(table, quantity, skips))
+    item = _item(table, route)
+    parts = [Part("table", table.spelled), _key(table), *_company(survey, glance, route), item]
+    parts.append(_quantity(table, quantity, named[1:], numbers, seen))
+    reserved = _reserved(survey, glance, table)
+    if reserved:
+        parts.append(reserved)
+    if skips:
+        parts.append(_skips(survey, skips, seen))
+    part = Part("source", parts)
+    if seen is None:
+        part.comments.append(
+            f"The rows of {table.said} were not looked at: the role may not read them, or it took "
+            "too long."
+        )
+    read = {value for value in (quantity, item.value) if value}
+    read |= {*(table.key or ()), *counters[:1]}
+    if route and route.through is None:
+        read.add(route.link.columns[0])
+    net = quantity is not None and says(quantity, NET) and reserved is not None
+    why = (
+        f"{quantity} is named like what is left when reserved units are taken off."
+        if net
+        else "gross: what is there, promised or not; net: open orders are taken off already."
+    )
+    flags = {
+        name: f"{seen.values[f'flag {name}']:,} of {seen.of}" if seen is not None else None
+        for name in sources.flags(table)
+        if name not in skips
+    }
+    return Columns(part, read, "net" if net else "gross", why, flags)
+
+
+def _wanted(table: Table, quantity: str | None, skips: dict[str, str]) -> dict[str, str]:
+    """What is asked of the rows, in one look."""
+    wanted = {}
+    if quantity:
+        column = f"s.{quoted(quantity)}"
+        wanted["missing"] = f"count(*) FILTER (WHERE {column} IS NULL)"
+        if is_text(table.columns[quantity]):
+            wanted["unreadable"] = f"count(*) FILTER (WHERE {column} !~ '{_NUMBER}')"
+    for name, test in skips.items():
+        wanted[f"skip {name}"] = f"count(*) FILTER (WHERE s.{quoted(name)} {test})"
+    for name in sources.flags(table):
+        wanted[f"flag {name}"] = f"count(*) FILTER (WHERE s.{quoted(name)})"
+    return wanted
+
+
+def _key(table: Table) -> Part:
+    if table.key is None:
+        why = f"{table.said} has no primary key and no unique key of columns that are NOT NULL"
+        return Part("key", [PLACEHOLDER], undecided=[why])
+    return Part("key", list(table.key))
+
+
+def _company(survey: Survey, glance: Glance, route: Route | None) -> list[Part]:
+    if route is None:
+        why = "say how a record leads to its company, by a column or {sql: ...}"
+        return [Part("company", PLACEHOLDER, undecided=[why])]
+    seen = _owned(glance, route)
+    said = []
+    if seen is not None and seen.rows:
+        said = [f"{seen.values['found']:,} of {seen.of} have a company that is there."]
+    column = route.link.columns[0]
+    if route.through is None:
+        return [Part("company", column, said)]
+    step = route.through
+    same = " AND ".join(
+        f"{survey.column('p', theirs)} = {survey.column('s', mine)}"
+        for mine, theirs in zip(step.columns, step.keys, strict=True)
+    )
+    certain = step.declared and all(route.source.columns[name].not_null for name in step.columns)
+    joins = f"{'JOIN' if certain else 'LEFT JOIN'} {survey.table(step.table)} AS p ON {same}"
+    return [Part("company", {"sql": survey.column("p", column)}, said), Part("joins", joins)]
+
+
+def _owned(glance: Glance, route: Route) -> Seen | None:
+    """How many records have an owner that is there."""
+    owner, key = route.owner, route.link.keys[0]
+    if not (owner.readable and route.holder.readable):
+        return None
+    if route.through is None:
+        value = f"s.{quoted(route.link.columns[0])}"
+    else:
+        same = " AND ".join(
+            f"p.{quoted(theirs)} = s.{quoted(mine)}"
+            for mine, theirs in zip(route.through.columns, route.through.keys, strict=True)
+        )
+        value = (
+            f"(SELECT p.{quoted(route.link.columns[0])} FROM {route.through.table.sql} AS p "
+            f"WHERE {same})"
+        )
+    there = f"EXISTS (SELECT FROM {owner.sql} AS c WHERE c.{quoted(key)} = {value})"
+    return glance.look(
+        route.source,
+        {"given": f"count({value})", "found": f"count(*) FILTER (WHERE {there})"},
+    )
+
+
+def _item(table: Table, route: Route | None) -> Part:
+    owned = route.link.columns if route and route.through is None else ()
+    named = [name for name in sources.items(table) if name not in owned]
+    if not named:
+        key = (table.key or (PLACEHOLDER,))[-1]
+        return Part("item", key, [f"No column of {table.said} is called like an item."])
+    also = [f"Also considered: {', '.join(named[1:4])}."] if named[1:] else []
+    return Part("item", named[0], also)
+
+
+def _quantity(
+    table: Table, quantity: str | None, others: list[str], numbers: list[str], seen: Seen | None
+) -> Part:
+    if quantity is None:
+        listed = ", ".join(numbers) or "none at all"
+        why = f"no column of {table.said} is called like a quantity; its numbers are: {listed}"
+        return Part("quantity", PLACEHOLDER, undecided=[why])
+    said = [f"{table.columns[quantity].type}"]
+    if seen is not None:
+        said.append(f"NULL in {seen.values['missing']:,} of {seen.of}")
+        if seen.values.get("unreadable"):
+            said.append(f"no number in {seen.values['unreadable']:,}")
+    comments = [", ".join(said) + "."]
+    if others:
+        comments.append(f"Also considered: {', '.join(others[:4])}.")
+    return Part("quantity", quantity, comments)
+
+
+def _reserved(survey: Survey, glance: Glance, table: Table) -> Part | None:
+    counters = sources.counters(table)
+    lines = open_lines(survey, table)
+    if counters:
+        comments = [f"Named like a counter of what is promised; {table.columns[counters[0]].type}."]
+        considered = [*counters[1:], *(found.said for found in lines)]
+        if considered:
+            comments.append(f"Also considered: {'; '.join(considered)}.")
+        return Part("reserved", counters[0], comments)
+    if not lines:
+        return None
+    found = lines[0]
+    if found.ends:
+        ends = " and ".join(found.ends)
+        said = f"No counter; {found.said}, open while {ends} is NULL."
+        return Part("reserved", [Part("sql", found.sql(survey))], [said])
+    status = found.statuses(glance)
+    told = f"; open ones are told by {status}" if status else ", and nothing tells the open ones"
+    return Part(
+        "reserved",
+        None,
+        [f"No counter. To take {found.said}, sum those that are open with {{sql: ...}}{told}."],
+    )
+
+
+def _skips(survey: Survey, skips: dict[str, str], seen: Seen | None) -> Part:
+    parts: list[Part] = []
+    for name, test in skips.items():
+        reason = "deleted" if len(skips) == 1 else name
+        said = []
+        if seen is not None:
+            said = [f"{seen.values[f'skip {name}']:,} of {seen.of}."]
+        condition: dict[str, Any] = {"sql": f"{survey.column('s', name)} {test}"}
+        parts.append(Part(reason, condition, said))
+    return Part("skip", parts, ["Not migrated, counted by reason."])
