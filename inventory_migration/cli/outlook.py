@@ -139,6 +139,12 @@ def _issues(screen: Console, found: Mapping[str, Any]) -> None:
         for row in references
         if row["orphans"]
     ]
+    said += [
+        f"{_counted(flag['records'], 'record has', 'records have')} another {flag['column']} than "
+        f"{flag['usual']} (such as {flag['such_as']}), and the mapping says nothing of "
+        f"{flag['column']}: it does not go to the levels; map it in target.values, or skip them"
+        for flag in found["unmapped_flags"]
+    ]
     say(screen)
     if said:
         say(screen, "Issues in the data:")

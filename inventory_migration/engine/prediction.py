@@ -6,13 +6,14 @@ run is judged in `verbs.py`.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped, quoted
-from inventory_migration.engine import canonical, columns, coverage, ledger, references
+from inventory_migration.engine import canonical, columns, coverage, flags, ledger, references
 from inventory_migration.engine.summary import OUTCOMES, exact
 from inventory_migration.engine.triggers import fired_triggers
 
@@ -120,6 +121,7 @@ def predict(connection: sa.Connection, resolved: ResolvedMapping) -> dict[str, A
         if len(companies) <= 1000
         else [],
         "references": _references(connection, resolved),
+        "unmapped_flags": [asdict(flag) for flag in flags.unmapped(connection, resolved)],
         "fires": {
             "triggers": fired_triggers(connection, resolved),
             "publications": list(resolved.source.publications),

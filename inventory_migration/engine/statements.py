@@ -20,6 +20,7 @@ from inventory_migration.database import escaped, quoted
 from inventory_migration.engine import (
     canonical,
     chunk,
+    flags,
     guard,
     ledger,
     links,
@@ -29,7 +30,7 @@ from inventory_migration.engine import (
     sync,
 )
 from inventory_migration.engine.ledger import SCHEMA, Migration
-from inventory_migration.mapping import CompanyQuery, Expression, Standardised, StockLevel
+from inventory_migration.mapping import StockLevel
 
 WORKER = "inventory_worker"
 """The role's name where nobody said another and the one at hand is not fit to be a worker."""
@@ -114,7 +115,7 @@ def tables_read(connection: sa.Connection, resolved: ResolvedMapping) -> list[tu
     ):
         found |= set(relations_of(connection, query))
     # A join that the planner can leave out needs its privilege all the same.
-    words = set(re.findall(r"[\w$]+", " ".join(_fragments(resolved))))
+    words = set(re.findall(r"[\w$]+", " ".join(flags.fragments(resolved))))
     found |= {
         (row.schema, row.name)
         for row in connection.execute(_NAMED, {"names": sorted(words | {w.lower() for w in words})})
@@ -266,24 +267,6 @@ def _next_migration(connection: sa.Connection, resolved: ResolvedMapping) -> Mig
         reason=None,
         column_added=False,
     )
-
-
-def _fragments(resolved: ResolvedMapping) -> Iterator[str]:
-    """All SQL that the mapping brought along."""
-    source = resolved.mapping.source
-    yield source.joins
-    if isinstance(resolved.mapping.company, CompanyQuery):
-        yield resolved.mapping.company.sql
-    parts: list[object] = [source.company, source.item, source.quantity, source.reserved]
-    parts += [*source.skip.values(), *resolved.mapping.touch.values()]
-    parts += [rule.when for rule in resolved.mapping.rules.own.values()]
-    target = resolved.mapping.target
-    parts += target.values.values() if isinstance(target, StockLevel) else []
-    for link in resolved.mapping.locations.links:
-        parts += [link.where, *link.values.values()]
-    for part in parts:
-        if isinstance(part, Expression | Standardised) and part.sql:
-            yield part.sql
 
 
 def _relations(plan: Any) -> Iterator[tuple[str, str]]:
