@@ -76,7 +76,7 @@ def waiting(statements: ChunkStatements, engine: sa.Engine, number: int = 1) -> 
 
     thread = threading.Thread(target=work)
     thread.start()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 90
     with engine.connect() as watcher:
         while time.monotonic() < deadline:
             blocked = watcher.execute(

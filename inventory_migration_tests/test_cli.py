@@ -300,7 +300,7 @@ def test_ctrl_c_leaves_a_run_paused_and_a_person_takes_it_to_its_end_and_back(
         CREATE TRIGGER slow BEFORE UPDATE ON stock_items FOR EACH ROW EXECUTE FUNCTION slow();
     """)
     running = program("run", "--mapping", path)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while shop.psql(WRITING) == "0":
         assert running.poll() is None, running.communicate()
         assert time.monotonic() < deadline

@@ -404,7 +404,7 @@ def test_a_process_is_told_from_a_later_one_of_its_number(tmp_path: Path) -> Non
 
 
 def _wait(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 90
     while not condition():
         assert time.monotonic() < deadline, "it did not happen within 20 seconds"
         time.sleep(0.02)

@@ -163,7 +163,7 @@ def test_an_abort_stops_who_works_and_nothing_commits_afterwards(
 
     thread = threading.Thread(target=transform)
     thread.start()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while database.psql(DONE) == "0":
         assert time.monotonic() < deadline
     steering.abort(target, "shop", reason="enough")

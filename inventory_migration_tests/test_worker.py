@@ -200,7 +200,7 @@ def started(database: Database) -> subprocess.Popen[bytes]:
     """Another process that is in the middle of its chunks."""
     program = textwrap.dedent(KILLED.format(url=database.url))
     process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while time.monotonic() < deadline:
         if int(database.psql("SELECT count(location_id) FROM stock_items")) > 10:
             return process
@@ -221,7 +221,7 @@ def test_a_killed_migration_is_taken_up_under_the_same_id_and_ends_alike(
     database.psql("DROP TRIGGER slow ON stock_items")
     assert database.psql("SELECT state FROM inventory_migration.migration") == "running"
     assert 0 < int(database.psql("SELECT count(location_id) FROM stock_items")) < 300
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 90
     while time.monotonic() < deadline:
         try:
             found = stage.migrate(database, start=Start())
