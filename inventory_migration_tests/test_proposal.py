@@ -182,12 +182,61 @@ def test_a_name_that_leads_nowhere_is_a_coincidence(database: Database) -> None:
 def test_without_an_owner_the_rest_is_proposed_and_says_what_is_open(database: Database) -> None:
     database.psql("CREATE TABLE variants (id int PRIMARY KEY, sku text, count_on_hand int)")
     found = proposed(database)
-    assert {one["key"] for one in found.undecided} == {"company", "locations", "source.company"}
+    assert [one["key"] for one in found.undecided] == ["company", "source.company"]
     assert "UNDECIDED: " in comment_at(found, "company")
     assert parsed(found)["source"]["quantity"] == "count_on_hand"
     mapping = parse_mapping(found.yaml, "proposal")
     with pytest.raises(MappingInvalid, match=f"there is no table {PLACEHOLDER}"):
         verbs.test(verbs.open_target(database.url), mapping)
+
+
+def test_what_is_suggested_for_the_stock_of_one_owner_is_accepted(database: Database) -> None:
+    database.psql("""
+        CREATE TABLE variants (id int PRIMARY KEY, sku text, count_on_hand int, brand text);
+        INSERT INTO variants VALUES (1, 'a', 5, 'x'), (2, 'b', 6, 'y');
+    """)
+    comment = comment_at(proposed(database), "company")
+    said = re.search(r"company: ({.*}), and under source company: ({.*?})", comment)
+    assert said
+    mended = parsed(proposed(database))
+    mended["company"] = yaml.safe_load(said[1])
+    mended["source"]["company"] = yaml.safe_load(said[2])
+    mapping = parse_mapping(yaml.safe_dump(mended), "proposal")
+    found = verbs.test(verbs.open_target(database.url), mapping)
+    assert (found["companies"], found["records"]["migrated"]) == (1, 2)
+
+
+@pytest.mark.parametrize("kind", ["uuid", "text", "int"])
+def test_owners_that_are_in_no_table_are_the_values_of_their_column(
+    database: Database, kind: str
+) -> None:
+    column, one = ("tenant_id", "1") if kind == "int" else ("Vendor", "'a'")
+    if kind == "uuid":
+        column, one = "sellerId", "gen_random_uuid()"
+    database.psql(f"""
+        CREATE TABLE stock (id int PRIMARY KEY, qty int, "{column}" {kind});
+        INSERT INTO stock SELECT n, n, {one} FROM generate_series(1, 5) AS n;
+        INSERT INTO stock VALUES (9, 9, NULL);
+    """)
+    found = proposed(database)
+    assert parsed(found)["source"]["company"] == column
+    predicted = predicted_for(database, found)
+    assert predicted["companies"] == (5 if kind == "uuid" else 1)
+    assert predicted["records"]["migrated"] == 5
+    assert predicted["quarantined"] == {"company_missing": 1}
+    assert [note.partition(":")[0] for note in found.notes] == ["company"]
+    assert ("lower(trim(...))" in found.yaml) == (kind == "text")
+    # Locations that are told apart by the same column are theirs.
+    database.psql(f"""
+        CREATE TABLE warehouses (id serial PRIMARY KEY, name text, "{column}" {kind},
+                                 "isDefault" boolean NOT NULL DEFAULT false)
+    """)
+    there = proposed(database)
+    assert parsed(there)["locations"]["table"] == "warehouses"
+    assert parsed(there)["locations"]["company"] == column
+    mapping = parse_mapping(there.yaml, "proposal")
+    done = verbs.run(verbs.open_target(database.url), mapping)
+    assert done["records"]["migrated"] == 5
 
 
 def test_what_the_database_refuses_is_open_at_its_key(database: Database) -> None:

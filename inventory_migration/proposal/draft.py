@@ -22,10 +22,17 @@ from inventory_migration.errors import (
     nearest,
 )
 from inventory_migration.mapping import parse_mapping
-from inventory_migration.proposal import document, places, records, sources, targets
-from inventory_migration.proposal.document import PLACEHOLDER, Part
+from inventory_migration.proposal import (
+    companies,
+    document,
+    places,
+    records,
+    sources,
+    targets,
+)
+from inventory_migration.proposal.companies import Ownership
+from inventory_migration.proposal.document import Part
 from inventory_migration.proposal.glance import Glance
-from inventory_migration.proposal.owners import Route
 from inventory_migration.proposal.sources import Candidate
 from inventory_migration.proposal.survey import Survey, Table, survey
 
@@ -102,18 +109,17 @@ class _Draft:
     def proposal(self) -> Proposal:
         """Put the parts together, hold them against the database, and write them down."""
         table, told = self._chosen.table, self._proposal
-        route = self._route()
-        columns = records.choose(self._survey, self._glance, self._chosen, route)
-        company = self._company(route)
-        locations, target = self._locations_and_target(table, route, columns.read)
+        owned = companies.ownership(self._survey, self._glance, self._chosen)
+        columns = records.choose(self._survey, self._glance, self._chosen, owned)
+        locations, target = self._locations_and_target(table, owned, columns.read)
         carried = target.find("values")
         note = records.say_flags(
             columns, table, set(carried.value if carried is not target else ())
         )
-        told.notes += [note] if note else []
+        told.notes += [*owned.notes, *([note] if note else [])]
         parts = [
             Part("name", told.name),
-            company,
+            owned.company,
             locations,
             columns.part,
             target,
@@ -149,78 +155,23 @@ class _Draft:
             )
         return lines
 
-    def _route(self) -> Route | None:
-        """How the records lead to their owner: the likeliest way whose values are found there."""
-        routes = self._chosen.routes
-        for route in routes:
-            if not records.leads_nowhere(self._glance, route):
-                return route
-        return None
-
-    def _company(self, route: Route | None) -> Part:
-        if route is None:
-            why = (
-                f"nothing that {self._chosen.table.said} refers to looks like the owner of stock; "
-                "name the table of companies, and say in source.company how a record leads to it"
-            )
-            return Part(
-                "company",
-                [Part(key, PLACEHOLDER) for key in ("table", "key", "name")],
-                undecided=[why],
-            )
-        owner, key = route.owner, route.link.keys[0]
-        comments = [f"By {route.said}."]
-        others = [other for other in self._chosen.routes if other is not route]
-        if others:
-            comments.append(
-                "Also considered: " + "; ".join(other.said for other in others[:SHOWN]) + "."
-            )
-        if not route.named:
-            self._proposal.notes.append(
-                f"company: nothing here is called as owners of stock are; {owner.said} was taken "
-                f"since {self._chosen.table.said} leads to it; look whether it is who owns stock"
-            )
-            comments.append("Nothing here is called as owners of stock are: look whether it is.")
-        return Part(
-            "company",
-            [
-                Part("table", owner.spelled),
-                Part("key", key),
-                Part("name", records.company_name(owner, key)),
-            ],
-            comments,
-        )
-
     def _locations_and_target(
-        self, table: Table, route: Route | None, read: set[str]
+        self, table: Table, owned: Ownership, read: set[str]
     ) -> tuple[Part, Part]:
         """The parts `locations` and `target`."""
-        if route is None:
-            why = "which table this is, or is to be, can be told once the company is"
-            added = [
-                Part("table", PLACEHOLDER),
-                Part("key", PLACEHOLDER),
-                Part("company", PLACEHOLDER),
-                Part("default", {"is_default": True}),
-            ]
-            target = targets.target(self._survey, table, None, "locations", read=read)
-            return Part("locations", added, undecided=[why]), target
-        company, key = route.owner, route.link.keys[0]
-        found = places.places(self._survey, table, company, key)
+        found = places.places(self._survey, table, owned)
         if found:
-            part = places.existing(found[0], company, key, self._glance)
+            part = places.existing(found[0], owned, self._glance)
             if len(found) > 1:
                 listed = ", ".join(other.table.said for other in found[1:])
                 part.comments.append(f"Also considered: {listed}.")
             located = found[0].table.name
         else:
-            part = places.added(self._survey, table, company, key, self._taken(table))
+            part = places.added(self._survey, table, owned, self._taken(table))
             spelled = part.value[0].value
             located = spelled["name"] if isinstance(spelled, dict) else spelled
-        target = targets.target(
-            self._survey, table, found[0] if found else None, located, read=read
-        )
-        return part, target
+        place = found[0] if found else None
+        return part, targets.target(self._survey, table, place, located, read=read)
 
     def _taken(self, table: Table) -> set[str]:
         """The names that a new table beside this one, or found without its schema, cannot have."""

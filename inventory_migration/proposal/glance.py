@@ -18,7 +18,7 @@ from inventory_migration.proposal.survey import Table
 ROWS = 10_000
 """How many rows one look takes in at most."""
 
-PAGES = 2_000
+PAGES = 150
 """A table of more pages than that is sampled, and about so many are read."""
 
 SECONDS = 5.0

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from inventory_migration.catalog import INTEGERS, TEXTS
 from inventory_migration.proposal.survey import Survey, Table, alike
 from inventory_migration.proposal.words import NO_OWNERS, OWNERS, head, stem, words
+
+SURE = 6
+"""How surely a word must say an owner's where nothing else does."""
 
 
 @dataclass(frozen=True)
@@ -124,3 +128,22 @@ def _as_owner(source: Table, link: Link, through: Link | None) -> Iterator[Route
         - 3 * many
     )
     yield Route(source, link, through, score, named=bool(named))
+
+
+def own_columns(table: Table) -> list[str]:
+    """The columns that may hold who owns a record though nothing refers to a table of owners."""
+    fit = INTEGERS | TEXTS | {"uuid"}
+    referring = {name for foreign in table.foreign_keys for name in foreign.columns}
+    found = {
+        name: OWNERS.get((_bare(name) or ("",))[-1], 0)
+        for name, column in table.columns.items()
+        if column.base_type in fit and name not in referring and name not in (table.key or ())
+    }
+    likely = [name for name, weight in found.items() if weight >= SURE]
+    return sorted(likely, key=lambda name: (-found[name], name))
+
+
+def _bare(column: str) -> tuple[str, ...]:
+    """What a column is about, without the word for how it says it: `vendor_name` is a vendor's."""
+    said = words(column)
+    return stem(column) or (said[:-1] if len(said) > 1 and said[-1] == "name" else said)

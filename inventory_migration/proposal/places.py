@@ -11,10 +11,11 @@ from typing import Any
 
 from inventory_migration.catalog import Column
 from inventory_migration.database import quoted
+from inventory_migration.proposal.companies import Ownership
 from inventory_migration.proposal.document import PLACEHOLDER, Part
 from inventory_migration.proposal.glance import Glance
-from inventory_migration.proposal.owners import Link, links
-from inventory_migration.proposal.survey import Survey, Table, is_moment, is_text
+from inventory_migration.proposal.owners import links
+from inventory_migration.proposal.survey import Survey, Table, alike, is_moment, is_text
 from inventory_migration.proposal.words import DEFAULTS, LOCATIONS, head, says, stem, words
 
 NAME, CODE = "Main warehouse", "MAIN"
@@ -29,19 +30,23 @@ class Place:
     """A table of locations whose rows lead to a company.
 
     Attributes:
-        company: How they do.
+        company: The column by which they do.
+        said: How they do, for a person.
+        declared: Whether by a foreign key.
         flag: The column that marks one of several.
     """
 
     table: Table
-    company: Link
+    company: str
+    said: str
+    declared: bool
     flag: str | None
 
     @property
     def score(self) -> int:
         """How likely it is the one that is meant."""
         named = head(self.table.name, LOCATIONS)
-        return named + 2 * self.company.declared + 2 * (self.flag is not None)
+        return named + 2 * self.declared + 2 * (self.flag is not None)
 
 
 @dataclass
@@ -66,18 +71,32 @@ class Filling:
     unknown: list[str] = field(default_factory=list)
 
 
-def places(survey: Survey, source: Table, company: Table, key: str) -> list[Place]:
+def places(survey: Survey, source: Table, owned: Ownership) -> list[Place]:
     """The tables that may be the application's locations, the likeliest first."""
     found = []
     for table in survey.tables.values():
-        if table in (source, company) or not head(table.name, LOCATIONS) or not table.sole_key:
+        fit = head(table.name, LOCATIONS) and table.sole_key and table is not owned.table
+        if not fit or table is source:
             continue
-        ways = [link for link in links(survey, table) if link.table is company]
-        ways = [link for link in ways if link.keys == (key,)]
-        if ways:
-            ways.sort(key=lambda link: not link.declared)
-            found.append(Place(table, ways[0], default_flag(table)))
+        way = _to_company(survey, table, source, owned)
+        if way:
+            found.append(Place(table, *way, default_flag(table)))
     return sorted(found, key=lambda place: (-place.score, place.table.said))
+
+
+def _to_company(
+    survey: Survey, table: Table, source: Table, owned: Ownership
+) -> tuple[str, str, bool] | None:
+    """The column by which a location leads to its company, in words, and whether it is declared."""
+    if owned.table:
+        for link in links(survey, table):
+            if link.table is owned.table and link.keys == (owned.key,):
+                return link.columns[0], link.said(table), link.declared
+        return None
+    own = owned.column
+    if own and own in table.columns and alike(table.columns[own], source.columns[own]):
+        return own, f"{table.said}.{own}, called as in {source.said}", False
+    return None
 
 
 def default_flag(table: Table) -> str | None:
@@ -86,20 +105,20 @@ def default_flag(table: Table) -> str | None:
     return next((name for name in flags if says(name, DEFAULTS)), None)
 
 
-def existing(place: Place, company: Table, key: str, glance: Glance) -> Part:
+def existing(place: Place, owned: Ownership, glance: Glance) -> Part:
     """The part `locations` for a table that is there."""
-    table, owner = place.table, place.company.columns[0]
+    table = place.table
     named = name_column(table)
     parts = [
         Part("table", table.spelled),
         Part("key", table.sole_key),
-        Part("company", owner, [f"By {place.company.said(table)}."]),
+        Part("company", place.company, [f"By {place.said}."]),
     ]
     whole = Part("locations", parts, [f"{table.said}: named like locations, and has a company."])
     standing = Standing()
     if place.flag:
         default: dict[str, Any] = {place.flag: True}
-        standing = _standing(glance, place, company, key)
+        standing = _standing(glance, place, owned)
         parts.append(Part("default", default, [_said(standing, place.flag)]))
     elif named:
         default = {named: _cut(NAME, table.columns[named])}
@@ -113,7 +132,7 @@ def existing(place: Place, company: Table, key: str, glance: Glance) -> Part:
         default = {}
         why = f"no column of {table.said} tells which location of a company is the default"
         parts.append(Part("default", {PLACEHOLDER: True}, undecided=[why]))
-    filling = new_row(table, company, key, given={owner, *default})
+    filling = new_row(table, owned, given={place.company, *default})
     if not filling.unknown:
         parts.append(Part("create", filling.values, ["What a new one has; look it through."]))
     elif standing.complete:
@@ -131,23 +150,23 @@ def existing(place: Place, company: Table, key: str, glance: Glance) -> Part:
     return whole
 
 
-def added(survey: Survey, source: Table, company: Table, key: str, taken: set[str]) -> Part:
+def added(survey: Survey, source: Table, owned: Ownership, taken: set[str]) -> Part:
     """The part `locations` for a table that is yet to be added, beside the source."""
     name = next((name for name in NEW if name not in taken), f"{NEW[0]}_{len(taken)}")
     spelled: Any = name
     if not source.visible or "." in source.schema:
         spelled = {"schema": source.schema, "name": name}
-    other = [t for t in survey.tables.values() if head(t.name, LOCATIONS) and t is not company]
+    other = [t for t in survey.tables.values() if head(t.name, LOCATIONS) and t is not owned.table]
     comments = ["A table that is added: nothing here is named like locations of companies."]
     if other:
         listed = ", ".join(sorted(table.said for table in other))
-        comments = [f"A table that is added, since nothing leads from {listed} to {company.said}."]
+        comments = [f"A table that is added, since nothing leads from {listed} to {owned.said}."]
     return Part(
         "locations",
         [
             Part("table", spelled),
             Part("key", "id"),
-            Part("company", _referring(company, key)),
+            Part("company", _referring(owned)),
             Part("default", {"is_default": True}),
             Part("create", {"name": NAME, "code": CODE}),
             Part("add", True),
@@ -162,7 +181,7 @@ def name_column(table: Table) -> str | None:
     return next((n for n in texts if words(n)[-1:] in (("name",), ("title",), ("label",))), None)
 
 
-def new_row(table: Table, company: Table, key: str, *, given: set[str]) -> Filling:
+def new_row(table: Table, owned: Ownership, *, given: set[str]) -> Filling:
     """What a new location is given, column by column; the company's row is `c`."""
     found = Filling()
     named = name_column(table)
@@ -175,9 +194,9 @@ def new_row(table: Table, company: Table, key: str, *, given: set[str]) -> Filli
                 _take(found, name, _new_key(column))
             continue
         if name == named or (needed and is_text(column)):
-            _take(found, name, _called(table, company, key, column, is_name=name == named))
+            _take(found, name, _called(table, owned, column, is_name=name == named))
         elif needed:
-            _take(found, name, _plain(column, company))
+            _take(found, name, _plain(column, owned))
     return found
 
 
@@ -188,22 +207,22 @@ def _take(found: Filling, name: str, value: Any) -> None:
         found.values[name] = value
 
 
-def _called(table: Table, company: Table, key: str, column: Column, *, is_name: bool) -> Any:
+def _called(table: Table, owned: Ownership, column: Column, *, is_name: bool) -> Any:
     said = words(column.name)[-1:]
     if is_name:
         text = NAME
     elif said in (("code",), ("slug",)):
         text = CODE if said == ("code",) else CODE.lower()
     else:
-        return _plain(column, company)
+        return _plain(column, owned)
     if table.unique(column.name):
-        return {"sql": f"'{text}{' ' if is_name else '-'}' || c.{quoted(key)}"}
+        return {"sql": f"'{text}{' ' if is_name else '-'}' || c.{quoted(owned.key)}"}
     return _cut(text, column)
 
 
-def _plain(column: Column, company: Table) -> Any:
+def _plain(column: Column, owned: Ownership) -> Any:
     """A value for a column of which only its type and name are known; None where there is none."""
-    same = company.columns.get(column.name)
+    same = owned.columns.get(column.name)
     if same is not None and same.type == column.type and same.not_null:
         return {"sql": f"c.{quoted(column.name)}"}
     if is_moment(column):
@@ -228,19 +247,22 @@ def _cut(text: str, column: Column) -> str:
     return text[: int(longest[1])] if longest else text
 
 
-def _referring(company: Table, key: str) -> str:
+def _referring(owned: Ownership) -> str:
     """A name for the column that leads from a location to its company."""
-    if stem(key):
-        return key
-    return f"{'_'.join(words(company.name)) or 'company'}_id"[:63]
+    if owned.column and owned.table is None:
+        return owned.column
+    if stem(owned.key):
+        return owned.key
+    named = words(owned.table.name) if owned.table else ()
+    return f"{'_'.join(named) or 'company'}_id"[:63]
 
 
-def _standing(glance: Glance, place: Place, company: Table, key: str) -> Standing:
+def _standing(glance: Glance, place: Place, owned: Ownership) -> Standing:
     """Count companies by how many default locations they have."""
-    owner = place.company.columns[0]
-    if place.flag is None or not (place.table.readable and company.readable):
+    company = owned.table
+    if place.flag is None or company is None or not (place.table.readable and company.readable):
         return Standing()
-    own, theirs, marked = quoted(owner), quoted(key), quoted(place.flag)
+    own, theirs, marked = quoted(place.company), quoted(owned.key), quoted(place.flag)
     found = glance.ask(
         "SELECT count(*), count(*) FILTER (WHERE d.n = 1), count(*) FILTER (WHERE d.n > 1) "
         f"FROM {company.sql} AS c LEFT JOIN (SELECT l.{own} AS k, count(*) AS n "

@@ -7,13 +7,13 @@ from typing import Any
 
 from inventory_migration.database import quoted
 from inventory_migration.proposal import sources
+from inventory_migration.proposal.companies import Ownership
 from inventory_migration.proposal.document import PLACEHOLDER, Part
 from inventory_migration.proposal.glance import Glance, Seen
 from inventory_migration.proposal.orders import open_lines
-from inventory_migration.proposal.owners import Route
 from inventory_migration.proposal.sources import Candidate
 from inventory_migration.proposal.survey import Survey, Table, is_text
-from inventory_migration.proposal.words import NAMES, NET, says, weight, words
+from inventory_migration.proposal.words import NET, says
 
 _NUMBER = "^ *[-+]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][-+]?[0-9]{1,3})? *$"
 
@@ -37,14 +37,6 @@ class Columns:
     flags: dict[str, str | None] = field(default_factory=dict)
 
 
-def leads_nowhere(glance: Glance, route: Route) -> bool:
-    """Whether no value that was seen is a key of the owner's: then its name is a coincidence."""
-    if route.link.declared:
-        return False
-    seen = _owned(glance, route)
-    return seen is not None and seen.values["given"] > 0 and seen.values["found"] == 0
-
-
 def say_flags(columns: Columns, table: Table, carried: set[str]) -> str | None:
     """Note in the part the flags that nothing takes along, and return what to look at."""
     left = {name: true for name, true in columns.flags.items() if name not in carried}
@@ -63,21 +55,7 @@ def say_flags(columns: Columns, table: Table, carried: set[str]) -> str | None:
     )
 
 
-def company_name(owner: Table, key: str) -> str:
-    """The column that holds what a company is called: a name, or else its key."""
-    texts = [name for name, column in owner.columns.items() if is_text(column)]
-    named = [name for name in texts if weight(name, NAMES)]
-    # `name` before `company_name` before `contact_name`.
-    own = set(words(owner.name)) | {"company"}
-
-    def order(name: str) -> tuple[int, int]:
-        foreign = [word for word in words(name)[:-1] if word not in own]
-        return (-weight(words(name)[-1], NAMES) + 3 * len(foreign), len(words(name)))
-
-    return min(named, key=order) if named else key
-
-
-def choose(survey: Survey, glance: Glance, chosen: Candidate, route: Route | None) -> Columns:
+def choose(survey: Survey, glance: Glance, chosen: Candidate, owned: Ownership) -> Columns:
     """Choose the columns of the stock records, each with what its choice rests on."""
     table = chosen.table
     ranked = sources.quantities(table)
@@ -87,8 +65,8 @@ def choose(survey: Survey, glance: Glance, chosen: Candidate, route: Route | Non
     quantity = named[0] if named else None
     skips = sources.skips(table)
     seen = glance.look(table, _wanted(table, quantity, skips))
-    item = _item(table, route)
-    parts = [Part("table", table.spelled), _key(table), *_company(survey, glance, route), item]
+    item = _item(table, owned)
+    parts = [Part("table", table.spelled), _key(table), *owned.source, item]
     parts.append(_quantity(table, quantity, named[1:], numbers, seen))
     reserved = _reserved(survey, glance, table)
     if reserved:
@@ -103,8 +81,8 @@ def choose(survey: Survey, glance: Glance, chosen: Candidate, route: Route | Non
         )
     read = {value for value in (quantity, item.value) if value}
     read |= {*(table.key or ()), *counters[:1]}
-    if route and route.through is None:
-        read.add(route.link.columns[0])
+    if owned.column:
+        read.add(owned.column)
     net = quantity is not None and says(quantity, NET) and reserved is not None
     why = (
         f"{quantity} is named like what is left when reserved units are taken off."
@@ -141,53 +119,8 @@ def _key(table: Table) -> Part:
     return Part("key", list(table.key))
 
 
-def _company(survey: Survey, glance: Glance, route: Route | None) -> list[Part]:
-    if route is None:
-        why = "say how a record leads to its company, by a column or {sql: ...}"
-        return [Part("company", PLACEHOLDER, undecided=[why])]
-    seen = _owned(glance, route)
-    said = []
-    if seen is not None and seen.rows:
-        said = [f"{seen.values['found']:,} of {seen.of} have a company that is there."]
-    column = route.link.columns[0]
-    if route.through is None:
-        return [Part("company", column, said)]
-    step = route.through
-    same = " AND ".join(
-        f"{survey.column('p', theirs)} = {survey.column('s', mine)}"
-        for mine, theirs in zip(step.columns, step.keys, strict=True)
-    )
-    certain = step.declared and all(route.source.columns[name].not_null for name in step.columns)
-    joins = f"{'JOIN' if certain else 'LEFT JOIN'} {survey.table(step.table)} AS p ON {same}"
-    return [Part("company", {"sql": survey.column("p", column)}, said), Part("joins", joins)]
-
-
-def _owned(glance: Glance, route: Route) -> Seen | None:
-    """How many records have an owner that is there."""
-    owner, key = route.owner, route.link.keys[0]
-    if not (owner.readable and route.holder.readable):
-        return None
-    if route.through is None:
-        value = f"s.{quoted(route.link.columns[0])}"
-    else:
-        same = " AND ".join(
-            f"p.{quoted(theirs)} = s.{quoted(mine)}"
-            for mine, theirs in zip(route.through.columns, route.through.keys, strict=True)
-        )
-        value = (
-            f"(SELECT p.{quoted(route.link.columns[0])} FROM {route.through.table.sql} AS p "
-            f"WHERE {same})"
-        )
-    there = f"EXISTS (SELECT FROM {owner.sql} AS c WHERE c.{quoted(key)} = {value})"
-    return glance.look(
-        route.source,
-        {"given": f"count({value})", "found": f"count(*) FILTER (WHERE {there})"},
-    )
-
-
-def _item(table: Table, route: Route | None) -> Part:
-    owned = route.link.columns if route and route.through is None else ()
-    named = [name for name in sources.items(table) if name not in owned]
+def _item(table: Table, owned: Ownership) -> Part:
+    named = [name for name in sources.items(table) if name != owned.column]
     if not named:
         key = (table.key or (PLACEHOLDER,))[-1]
         return Part("item", key, [f"No column of {table.said} is called like an item."])
