@@ -26,8 +26,8 @@ from inventory_migration.database import quoted
 from inventory_migration.engine.columns import (
     hash_of,
     key_of_source,
+    key_text,
     keys,
-    source_keys,
     written_columns,
 )
 from inventory_migration.engine.shapes import shape_of
@@ -153,7 +153,6 @@ def source_rows(
         f"s.{quoted(column.name)} AS {key}"
         for column, key in zip(resolved.key_columns, keys(resolved), strict=True)
     ]
-    key_text = f"concat_ws(', ', {source_keys(resolved)})"
     shape = shape_of(resolved)
     target = shape.location_key() if resolved.target_exists else f"NULL::{shape.location_type}"
     skips = " ".join(
@@ -175,7 +174,7 @@ def source_rows(
         held_quantity = f"{held.on_hand} - {held_reserved}" if net else held.on_hand
     return f"""
         SELECT {snapshot_columns} {", ".join(key_list)},
-               {key_text} AS key_text,
+               {key_text(resolved, "s", source=True)} AS key_text,
                {column_sql(mapping.source.company)} AS company_key,
                {column_sql(mapping.source.item)}::text AS item_key,
                {number_sql(quantity, quantity_type)} AS quantity,

@@ -147,9 +147,8 @@ class ChunkStatements:
         """Key and company that each of these records had when it was planned, as text."""
         rows = connection.execute(
             sa.text(
-                f"SELECT position, concat_ws(', ', {', '.join(columns.keys(self.resolved))}), "
-                f"company_key::text FROM {self.migration.snapshot} "
-                "WHERE position = ANY(:positions)"
+                f"SELECT position, {columns.key_text(self.resolved)}, company_key::text "
+                f"FROM {self.migration.snapshot} WHERE position = ANY(:positions)"
             ),
             {"positions": list(positions)},
         )
@@ -265,7 +264,7 @@ def write_statement(resolved: ResolvedMapping, migration: Migration) -> str:
                 (migration_id, position, chunk, key_text, outcome, rule, reason, sqlstate,
                  constraint_name, state, record)
             SELECT :im_migration_id, position, chunk,
-                   COALESCE(key_text, concat_ws(', ', {keys.replace("p.", "c.")})), outcome, rule,
+                   COALESCE(key_text, {columns.key_text(resolved, "c")}), outcome, rule,
                    COALESCE(reason,
                             CASE rule WHEN 'target_exists' THEN {_DIFFERING} {reasons} END), state,
                    constraint_name,

@@ -33,6 +33,30 @@ def source_keys(resolved: ResolvedMapping, alias: str = "s") -> str:
     return ", ".join(f"{alias}.{quoted(column.name)}" for column in resolved.key_columns)
 
 
+def key_text(resolved: ResolvedMapping, alias: str = "", *, source: bool = False) -> str:
+    """The key as one text, as records are told and asked for; without the blanks of char(n).
+
+    Args:
+        resolved: The mapping and its types.
+        alias: The relation that has the key; empty where only one does.
+        source: Whether that is the source table, whose columns have names of their own.
+    """
+    names = [quoted(c.name) for c in resolved.key_columns] if source else keys(resolved)
+    before = f"{alias}." if alias else ""
+    parts = [
+        f"{before}{name}" + ("::text" if column.base_type == "character" else "")
+        for name, column in zip(names, resolved.key_columns, strict=True)
+    ]
+    joined = f"concat_ws(', ', {', '.join(parts)})"
+    # Of parts with different collations nobody could say which of them compares the whole.
+    return f'({joined} COLLATE "default")' if len(parts) > 1 else joined
+
+
+def spelling(key: str, parts: int) -> str:
+    """A key as `key_text` spells it; the parts of a composite one may be given without blanks."""
+    return ", ".join(part.strip() for part in key.split(",")) if parts > 1 else key
+
+
 def written_columns(resolved: ResolvedMapping) -> list[str]:
     """The columns of the source table that are written: the target's, then what is touched."""
     return [*resolved.mapping.target.columns, *resolved.mapping.touch]

@@ -105,7 +105,7 @@ def _count(resolved: ResolvedMapping) -> str:
     )
     own = columns.source_keys(resolved)
     sample = (
-        f"ARRAY(SELECT concat_ws(', ', {keys}) FROM im_wrong WHERE {{}} "
+        f"ARRAY(SELECT {columns.key_text(resolved)} FROM im_wrong WHERE {{}} "
         f"ORDER BY {keys} LIMIT {SAMPLES})"
     )
     return f"""

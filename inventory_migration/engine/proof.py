@@ -208,7 +208,6 @@ def count_balances(
 def _compared(resolved: ResolvedMapping, migration: Migration, phase: int | None) -> str:
     """Every snapshot row beside its live row, its outcome and what its chunk must have left."""
     locations = resolved.mapping.locations
-    keys = ", ".join(f"p.{key}" for key in columns.keys(resolved))
     shape = shape_of(resolved)
     live = canonical.source_rows(
         resolved, extra=f"{shape.row_xmin()} AS row_xmin, {shape.as_targets()}"
@@ -228,7 +227,7 @@ def _compared(resolved: ResolvedMapping, migration: Migration, phase: int | None
         after = [f"CASE WHEN {migrated} THEN {held} ELSE {own} END" for held, own in pairs]
         same = columns.all_same([held for held, _ in pairs], [own for _, own in pairs])
     return f"""
-        SELECT p.position, concat_ws(', ', {keys}) AS key_text,
+        SELECT p.position, {columns.key_text(resolved, "p")} AS key_text,
                k.state = 'done' AS done, k.state = 'undone' AS undone,
                COALESCE(o.outcome, 'migrated') AS outcome, o.rule,
                l.key_1 IS NOT NULL AS live,
@@ -345,7 +344,7 @@ def _orphans(
     """
     shape = shape_of(resolved)
     assert isinstance(shape, LevelShape)  # noqa: S101 - only such a target has levels
-    key_text = f"concat_ws(', ', {', '.join(f'p.{key}' for key in columns.keys(resolved))})"
+    key_text = columns.key_text(resolved, "p")
     kind = "'target_orphaned'"
     if not kept:
         kind = f"CASE WHEN t.row_xmin = k.xid THEN {kind} ELSE 'target_changed_since' END"

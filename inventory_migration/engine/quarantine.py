@@ -98,7 +98,7 @@ def list_records(
 def find_keys(connection: sa.Connection, mapping: str, keys: tuple[str, ...]) -> dict[str, Any]:
     """The rows of these keys, by key as it was given; those that nobody knows are left out."""
     parts = key_parts(connection, mapping)
-    spelled = {spelling(key, parts): key for key in keys} | {key: key for key in keys}
+    spelled = {columns.spelling(key, parts): key for key in keys} | {key: key for key in keys}
     rows = connection.execute(
         sa.text(
             f"SELECT * FROM ({records(connection, mapping)}) AS q WHERE key_text = ANY(:im_keys)"
@@ -236,11 +236,6 @@ def records(connection: sa.Connection, mapping: str) -> str:
 def key_parts(connection: sa.Connection, mapping: str) -> int:
     """How many columns the key of a mapping's records has."""
     return int(connection.execute(_KEY_PARTS, {"im_mapping": mapping}).scalar() or 1)
-
-
-def spelling(key: str, parts: int) -> str:
-    """A key as the ledger spells it; the parts of a composite one may be given without blanks."""
-    return ", ".join(part.strip() for part in key.split(",")) if parts > 1 else key
 
 
 def known_keys(connection: sa.Connection, mapping: str, like: str) -> list[str]:

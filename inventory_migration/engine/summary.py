@@ -196,21 +196,17 @@ def show_record(connection: sa.Connection, resolved: ResolvedMapping, key: str) 
     Raises:
         RecordUnknown: Neither the table nor the ledger knows it.
     """
-    parts = [part.strip() for part in key.split(",")] if len(resolved.key_columns) > 1 else [key]
-    if len(parts) != len(resolved.key_columns):
-        raise RecordUnknown(mapping=resolved.mapping.name, key=key)
-    parameters = {f"part_{number}": part for number, part in enumerate(parts, start=1)}
-    same = " AND ".join(
-        f"{name}::text = :part_{n}" for n, name in enumerate(columns.keys(resolved), 1)
-    )
+    spelled = columns.spelling(key, len(resolved.key_columns))
+    same, parameters = "key_text IN (:key, :spelled)", {"key": key, "spelled": spelled}
     current = connection.execute(
         sa.text(
             f"SELECT key_text, company_key::text, item_key, quantity, reserved, "
             "location_key::text, outcome AS prediction, rule "
-            f"FROM ({escaped(canonical.records(resolved))}) AS r WHERE {same}"
+            f"FROM ({escaped(canonical.records(resolved))}) AS r WHERE {same} "
+            "ORDER BY key_text = :key DESC"
         ),
         parameters,
-    ).one_or_none()
+    ).first()
     history = []
     if ledger.installed(connection):
         for migration_id in connection.execute(_IDS, {"mapping": resolved.mapping.name}).scalars():
@@ -266,7 +262,7 @@ def record_status(resolved: ResolvedMapping, migration: Migration) -> str:
     keys = ", ".join(f"p.{key}" for key in columns.keys(resolved))
     return f"""
         SELECT {migration.migration_id}::bigint AS migration_id,
-               concat_ws(', ', {keys}) AS key_text, {keys}, p.position, p.chunk,
+               {columns.key_text(resolved, "p")} AS key_text, {keys}, p.position, p.chunk,
                k.state AS chunk_state,
                CASE WHEN k.xid IS NULL THEN 'pending'
                     ELSE COALESCE(o.outcome, 'migrated') END AS outcome,

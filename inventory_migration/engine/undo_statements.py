@@ -73,7 +73,7 @@ def standing(resolved: ResolvedMapping) -> str:
     )
     return f"""
         SELECT position, chunk, {", ".join([*keys, *written])},
-               concat_ws(', ', {", ".join(keys)}) AS key_text,
+               {columns.key_text(resolved)} AS key_text,
                NULLIF(concat_ws(', ', {differing}), '') AS differing,
                {shape.told("written")} AS written, {shape.told("found")} AS found,
                {shape.ours()} AS ours, {back} AS back,

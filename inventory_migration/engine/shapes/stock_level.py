@@ -136,11 +136,18 @@ class StockLevel(Shape):
             f"{quoted(name)} = EXCLUDED.{quoted(name)}"
             for name in [*self.target.numbers, *self.target.following]
         )
+        # A partition does not tell by xmax. What this statement inserts is not there for itself.
+        key, before = (
+            [f"{alias}.{quoted(name)}" for name in [*self.target.record, self.target.location]]
+            for alias in ("t", "x")
+        )
         return f"""{self._insert()}
             ON CONFLICT ({names}) DO UPDATE SET {numbers}
                 WHERE EXISTS (SELECT FROM {self.own()} AS y WHERE {self.is_own("t", "y")})
             RETURNING {self._key()}, t.{quoted(self.target.location)} AS location_key,
-                      t.xmax = 0 AS inserted, {self._hash()} AS row_hash"""
+                      NOT EXISTS (SELECT FROM {self.resolved.levels_sql} AS x
+                                   WHERE ({", ".join(before)}) = ({", ".join(key)})) AS inserted,
+                      {self._hash()} AS row_hash"""
 
     def _insert(self) -> str:
         target = self.target
