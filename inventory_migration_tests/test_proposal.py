@@ -335,6 +335,74 @@ def test_orders_whose_end_no_column_tells_are_left_to_a_person(database: Databas
     assert predicted_for(database, found)["reserved"]["before"] == "12"
 
 
+def test_what_is_done_of_a_line_is_taken_off_once(database: Database) -> None:
+    database.psql(f"""{COMPANIES}
+        CREATE TABLE stock (id int PRIMARY KEY, company_id int REFERENCES companies, quantity int);
+        CREATE TABLE orders (id int PRIMARY KEY, completed_at date, shipped_at date);
+        CREATE TABLE line_items (order_id int REFERENCES orders, stock_id int REFERENCES stock,
+                                 quantity int, shipped_quantity int, fulfilled_quantity int);
+        INSERT INTO stock VALUES (1, 1, 50);
+        INSERT INTO orders VALUES (1, now(), NULL), (2, now(), now());
+        INSERT INTO line_items VALUES (1, 1, 10, 4, 4), (2, 1, 20, 20, 20);
+    """)
+    # An order that is completed is one that was placed, and open until it is shipped.
+    assert predicted_for(database, proposed(database))["reserved"]["before"] == "6"
+
+
+def test_names_that_are_written_together_are_read(database: Database) -> None:
+    database.psql("""
+        CREATE TABLE companies (companyid serial PRIMARY KEY, companyname text);
+        CREATE TABLE warehouses (warehouseid serial PRIMARY KEY, companyid int NOT NULL,
+                                 warehousename text NOT NULL, ismain boolean NOT NULL);
+        CREATE TABLE "TBLSTOCK" ("STOCKID" serial PRIMARY KEY, "ITEMNO" text, "QTYONHAND" numeric,
+                                 "QTYALLOC" numeric, "COMPANYID" int, "ISDELETED" boolean);
+        INSERT INTO companies (companyname) VALUES ('Ann');
+        INSERT INTO "TBLSTOCK" VALUES (1, 'a', 5, 1, 1, false), (2, 'b', 5, 1, 1, true);
+    """)
+    found = proposed(database)
+    said = parsed(found)
+    assert said["company"] == {"table": "companies", "key": "companyid", "name": "companyname"}
+    assert said["locations"]["table"] == "warehouses"
+    assert said["locations"]["default"] == {"ismain": True}
+    assert said["source"]["item"] == "ITEMNO"
+    assert (said["source"]["quantity"], said["source"]["reserved"]) == ("QTYONHAND", "QTYALLOC")
+    done = verbs.run(verbs.open_target(database.url), parse_mapping(found.yaml, "proposal"))
+    assert (done["records"]["migrated"], done["records"]["skipped"]) == (1, 1)
+
+
+def test_what_may_be_missing_and_is_called_nothing_owns_no_stock(database: Database) -> None:
+    database.psql("""
+        CREATE TABLE themes (id int PRIMARY KEY, name text);
+        CREATE TABLE stock (id int PRIMARY KEY, theme_id int REFERENCES themes, quantity int);
+    """)
+    found = proposed(database)
+    assert [one["key"] for one in found.undecided] == ["company", "source.company"]
+    assert "Considered: stock.theme_id to themes (foreign key)." in comment_at(found, "company")
+    database.psql("ALTER TABLE stock ALTER theme_id SET NOT NULL")
+    found = proposed(database)
+    assert (parsed(found)["company"]["table"], len(found.notes)) == ("themes", 1)
+
+
+def test_records_that_have_a_location_already_are_told(database: Database) -> None:
+    database.psql(f"""{COMPANIES}
+        CREATE TABLE products (id int PRIMARY KEY);
+        CREATE TABLE depots (id serial PRIMARY KEY, company_id int REFERENCES companies,
+                             name text, is_main boolean);
+        INSERT INTO depots VALUES (1, 1, 'A', true), (2, 2, 'B', true);
+        CREATE TABLE quants (id int PRIMARY KEY, company_id int REFERENCES companies, quantity int,
+                             depot_id int REFERENCES depots, product_id int REFERENCES products);
+    """)
+    found = proposed(database)
+    assert "quants has no rows yet." in found.yaml
+    assert " 0 rows" not in found.yaml
+    database.psql("INSERT INTO quants VALUES (1, 1, 5, 1), (2, 2, 6, NULL)")
+    found = proposed(database)
+    assert parsed(found)["source"]["item"] == "product_id"
+    assert parsed(found)["target"] == {"shape": "location_column", "column": "depot_id"}
+    assert "1 of 2 rows have a location already" in comment_at(found, "column")
+    assert predicted_for(database, found)["records"]["already"] == 1
+
+
 def test_a_purchase_reserves_nothing(database: Database) -> None:
     database.psql(f"""{COMPANIES}
         CREATE TABLE stock (id int PRIMARY KEY, company_id int REFERENCES companies, quantity int);

@@ -49,12 +49,12 @@ class Ownership:
 def ownership(survey: Survey, glance: Glance, chosen: Candidate) -> Ownership:
     """Say who owns a candidate's records: the likeliest whose values are found in them."""
     for route in chosen.routes:
-        if not _leads_nowhere(glance, route):
+        if route.fit and not _leads_nowhere(glance, route):
             return _by_route(survey, glance, chosen, route)
     own = own_columns(chosen.table)
     if own:
         return _by_column(survey, glance, chosen.table, own)
-    return _unknown(chosen.table)
+    return _unknown(chosen)
 
 
 def _by_route(survey: Survey, glance: Glance, chosen: Candidate, route: Route) -> Ownership:
@@ -111,7 +111,8 @@ def _by_column(survey: Survey, glance: Glance, table: Table, own: list[str]) -> 
     )
 
 
-def _unknown(table: Table) -> Ownership:
+def _unknown(chosen: Candidate) -> Ownership:
+    table = chosen.table
     why = (
         f"nothing that {table.said} refers to looks like the owner of stock; name the table of "
         "companies, and say in source.company how a record leads to it"
@@ -121,9 +122,13 @@ def _unknown(table: Table) -> Ownership:
         "Where all stock is one owner's: company: {sql: \"SELECT 1 AS key, 'The shop' AS name\"}, "
         'and under source company: {sql: "1"}.'
     )
+    comments = [one]
+    if chosen.routes:
+        listed = "; ".join(route.said for route in chosen.routes[:SHOWN])
+        comments.append(f"Considered: {listed}.")
     how = "say how a record leads to its company, by a column or {sql: ...}"
     return Ownership(
-        company=Part("company", parts, [one], [why]),
+        company=Part("company", parts, comments, [why]),
         source=[Part("company", PLACEHOLDER, undecided=[how])],
         said="a company",
     )

@@ -171,7 +171,7 @@ class _Draft:
             spelled = part.value[0].value
             located = spelled["name"] if isinstance(spelled, dict) else spelled
         place = found[0] if found else None
-        return part, targets.target(self._survey, table, place, located, read=read)
+        return part, targets.target(self._survey, self._glance, table, place, located, read=read)
 
     def _taken(self, table: Table) -> set[str]:
         """The names that a new table beside this one, or found without its schema, cannot have."""

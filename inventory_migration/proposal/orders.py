@@ -12,6 +12,7 @@ from inventory_migration.proposal.survey import Survey, Table, is_moment
 from inventory_migration.proposal.words import CANCELLED, OPEN_UNTIL, says, words
 
 _ORDERS = ("order", "sale")
+_LINES = (*_ORDERS, "line", "item")
 _NO_ORDERS = ("purchase", "return", "refund", "transfer", "history", "log", "audit", "archive",
               "shipment", "fulfillment", "fulfilment", "import", "draft")  # fmt: skip
 
@@ -27,7 +28,7 @@ class Lines:
         record: How a line leads to the record.
         order: How it leads to its order.
         quantity: The column with what was ordered.
-        done: Columns with what is no longer open of it.
+        done: The column with what is no longer open of it, if there is one.
         ends: Columns of the order that are NULL while it is open.
     """
 
@@ -35,7 +36,7 @@ class Lines:
     record: Link
     order: Link
     quantity: str
-    done: tuple[str, ...]
+    done: str | None
     ends: tuple[str, ...]
 
     @property
@@ -56,8 +57,8 @@ class Lines:
             )
 
         units = survey.column("d", self.quantity)
-        for name in self.done:
-            units += f" - COALESCE({survey.column('d', name)}, 0)"
+        if self.done:
+            units += f" - COALESCE({survey.column('d', self.done)}, 0)"
         opened = " AND ".join(f"{survey.column('o', name)} IS NULL" for name in self.ends)
         return (
             f"(SELECT COALESCE(sum({units}), 0) FROM {survey.table(self.table)} AS d "
@@ -83,7 +84,7 @@ def open_lines(survey: Survey, source: Table) -> list[Lines]:
     """The tables of order lines that refer to the record; first those that tell what is open."""
     found = []
     for table in survey.tables.values():
-        if table is source or not says(table.name, _ORDERS) or says(table.name, _NO_ORDERS):
+        if table is source or not says(table.name, _LINES) or says(table.name, _NO_ORDERS):
             continue
         quantity = quantities(table)
         ways = list(links(survey, table))
@@ -104,7 +105,8 @@ def open_lines(survey: Survey, source: Table) -> list[Lines]:
                 records[0],
                 order,
                 quantity[0][0],
-                tuple(n for n in numbers(table) if says(n, OPEN_UNTIL)),
+                # One of them: what is shipped of a line has been fulfilled as well.
+                next((n for n in numbers(table) if says(n, OPEN_UNTIL)), None),
                 _ends(order.table),
             )
         )

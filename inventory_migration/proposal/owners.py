@@ -44,6 +44,7 @@ class Route:
         through: The first of two steps.
         score: How likely the owner is one.
         named: Whether anything about it is called as owners are.
+        fit: Whether it is proposed, and not just told of.
     """
 
     source: Table
@@ -51,6 +52,7 @@ class Route:
     through: Link | None
     score: int
     named: bool
+    fit: bool
 
     @property
     def owner(self) -> Table:
@@ -93,7 +95,7 @@ def routes(survey: Survey, source: Table) -> list[Route]:
         known = best.get(route.owner.oid)
         if route.score > 0 and (known is None or route.score > known.score):
             best[route.owner.oid] = route
-    return sorted(best.values(), key=lambda route: (-route.score, route.owner.said))
+    return sorted(best.values(), key=lambda route: (not route.fit, -route.score, route.owner.said))
 
 
 def _routes(survey: Survey, source: Table) -> Iterator[Route]:
@@ -112,11 +114,13 @@ def _as_owner(source: Table, link: Link, through: Link | None) -> Iterator[Route
         return  # created_by, updated_by: who wrote a row owns no stock by that
     called = (stem(link.columns[0]) or ("",))[-1]
     named = max(head(owner.name, OWNERS), OWNERS.get(called, 0))
-    if not named and not (link.declared and (through is None or through.declared)):
-        return
     required = holder.columns[link.columns[0]].not_null
+    declared = link.declared
     if through:
         required = required and all(source.columns[name].not_null for name in through.columns)
+        declared = declared and through.declared
+    if not named and not declared:
+        return
     many = owner.rows is not None and source.rows is not None and owner.rows >= source.rows > 0
     score = (
         (named or -head(owner.name, NO_OWNERS))
@@ -127,7 +131,9 @@ def _as_owner(source: Table, link: Link, through: Link | None) -> Iterator[Route
         + required
         - 3 * many
     )
-    yield Route(source, link, through, score, named=bool(named))
+    # What is not called an owner and may be missing is a collection, or a tag.
+    fit = bool(named) or required
+    yield Route(source, link, through, score, named=bool(named), fit=fit)
 
 
 def own_columns(table: Table) -> list[str]:

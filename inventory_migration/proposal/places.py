@@ -60,7 +60,7 @@ class Standing:
     @property
     def complete(self) -> bool:
         """Whether each company is known to have exactly one."""
-        return self.companies is not None and self.with_one == self.companies
+        return bool(self.companies) and self.with_one == self.companies
 
 
 @dataclass

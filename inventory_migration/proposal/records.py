@@ -13,7 +13,7 @@ from inventory_migration.proposal.glance import Glance, Seen
 from inventory_migration.proposal.orders import open_lines
 from inventory_migration.proposal.sources import Candidate
 from inventory_migration.proposal.survey import Survey, Table, is_text
-from inventory_migration.proposal.words import NET, says
+from inventory_migration.proposal.words import NET, RECORDS, says, stem
 
 _NUMBER = "^ *[-+]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][-+]?[0-9]{1,3})? *$"
 
@@ -74,6 +74,8 @@ def choose(survey: Survey, glance: Glance, chosen: Candidate, owned: Ownership) 
     if skips:
         parts.append(_skips(survey, skips, seen))
     part = Part("source", parts)
+    if seen is not None and not seen.rows:
+        part.comments.append(f"{table.said} has no rows yet.")
     if seen is None:
         part.comments.append(
             f"The rows of {table.said} were not looked at: the role may not read them, or it took "
@@ -90,7 +92,7 @@ def choose(survey: Survey, glance: Glance, chosen: Candidate, owned: Ownership) 
         else "gross: what is there, promised or not; net: open orders are taken off already."
     )
     flags = {
-        name: f"{seen.values[f'flag {name}']:,} of {seen.of}" if seen is not None else None
+        name: f"{seen.values[f'flag {name}']:,} of {seen.of}" if seen and seen.rows else None
         for name in sources.flags(table)
         if name not in skips
     }
@@ -122,8 +124,9 @@ def _key(table: Table) -> Part:
 def _item(table: Table, owned: Ownership) -> Part:
     named = [name for name in sources.items(table) if name != owned.column]
     if not named:
-        key = (table.key or (PLACEHOLDER,))[-1]
-        return Part("item", key, [f"No column of {table.said} is called like an item."])
+        referring = [n for n in table.columns if RECORDS.get((stem(n) or ("",))[-1])]
+        key = (referring or table.key or (PLACEHOLDER,))[-1]
+        return Part("item", key, [f"No column of {table.said} is called like an item's code."])
     also = [f"Also considered: {', '.join(named[1:4])}."] if named[1:] else []
     return Part("item", named[0], also)
 
@@ -136,7 +139,7 @@ def _quantity(
         why = f"no column of {table.said} is called like a quantity; its numbers are: {listed}"
         return Part("quantity", PLACEHOLDER, undecided=[why])
     said = [f"{table.columns[quantity].type}"]
-    if seen is not None:
+    if seen is not None and seen.rows:
         said.append(f"NULL in {seen.values['missing']:,} of {seen.of}")
         if seen.values.get("unreadable"):
             said.append(f"no number in {seen.values['unreadable']:,}")
@@ -176,7 +179,7 @@ def _skips(survey: Survey, skips: dict[str, str], seen: Seen | None) -> Part:
     for name, test in skips.items():
         reason = "deleted" if len(skips) == 1 else name
         said = []
-        if seen is not None:
+        if seen is not None and seen.rows:
             said = [f"{seen.values[f'skip {name}']:,} of {seen.of}."]
         condition: dict[str, Any] = {"sql": f"{survey.column('s', name)} {test}"}
         parts.append(Part(reason, condition, said))

@@ -88,7 +88,7 @@ def by_references(survey: Survey, found: Candidate) -> Candidate:
     table = found.table
     score, because = found.score, list(found.because)
     owners = routes(survey, table)
-    if owners:
+    if owners and owners[0].fit:
         score += 2 if owners[0].named else 1
         because.append(f"leads to {owners[0].owner.said}")
     placed = [

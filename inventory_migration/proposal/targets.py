@@ -9,6 +9,7 @@ from typing import Any
 from inventory_migration.catalog import INTEGERS, TEXTS
 from inventory_migration.database import quoted
 from inventory_migration.proposal.document import PLACEHOLDER, Part
+from inventory_migration.proposal.glance import Glance
 from inventory_migration.proposal.owners import Link, links
 from inventory_migration.proposal.places import Place
 from inventory_migration.proposal.sources import counters, quantities
@@ -30,12 +31,19 @@ class Levels:
 
 
 def target(
-    survey: Survey, source: Table, place: Place | None, located: str, *, read: set[str]
+    survey: Survey,
+    glance: Glance,
+    source: Table,
+    place: Place | None,
+    located: str,
+    *,
+    read: set[str],
 ) -> Part:
     """The part `target`.
 
     Args:
         survey: What there is.
+        glance: How rows are looked at.
         source: The stock records.
         read: Columns that the record is read from, which are not for writing.
         place: The locations, where there are any.
@@ -51,7 +59,8 @@ def target(
     ]
     if json:
         return _as_json(source, json[0])
-    return _as_column(source, located, _referring(survey, source, place, read))
+    existing = _referring(survey, source, place, read)
+    return _as_existing(glance, source, *existing) if existing else _as_added(source, located)
 
 
 def levels(survey: Survey, source: Table, place: Place) -> list[Levels]:
@@ -141,15 +150,20 @@ def _as_json(source: Table, column: str) -> Part:
     return Part("target", parts)
 
 
-def _as_column(source: Table, located: str, existing: tuple[str, str] | None) -> Part:
-    parts = [Part("shape", "location_column")]
-    if existing:
-        name, why = existing
-        return Part("target", [*parts, Part("column", name, [why])])
+def _as_existing(glance: Glance, source: Table, name: str, why: str) -> Part:
+    seen = glance.look(source, {"placed": f"count(s.{quoted(name)})"})
+    comments = [why]
+    if seen is not None and seen.values["placed"]:
+        placed = f"{seen.values['placed']:,} of {seen.of}"
+        comments.append(f"{placed} have a location already; these records stay there.")
+    return Part("target", [Part("shape", "location_column"), Part("column", name, comments)])
+
+
+def _as_added(source: Table, located: str) -> Part:
     return Part(
         "target",
         [
-            *parts,
+            Part("shape", "location_column"),
             Part(
                 "column",
                 _new_name(source, located),

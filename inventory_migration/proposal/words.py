@@ -19,6 +19,7 @@ QUANTITIES: Mapping[str, int] = {
     "inventory": 7,
     "remaining": 6,
     "available": 6,
+    "avail": 6,
     "unit": 5,
     "balance": 4,
     "level": 3,
@@ -37,10 +38,11 @@ RESERVED = (
     "held",
     "locked",
     "earmarked",
+    "alloc",
 )
 """Words of a column that says how much of it is promised to somebody."""
 
-NET = ("available", "free", "sellable", "salable", "saleable")
+NET = ("available", "avail", "free", "sellable", "salable", "saleable")
 """Words of a quantity that open orders are taken off already."""
 
 NO_STOCK = frozenset(
@@ -135,7 +137,7 @@ NO_OWNERS: Mapping[str, int] = {
 LOCATIONS: Mapping[str, int] = {
     "warehouse": 10,
     "location": 10,
-    "stocklocation": 10,
+    "whse": 8,
     "depot": 8,
     "store": 7,
     "branch": 6,
@@ -155,8 +157,13 @@ ITEMS: Mapping[str, int] = {
     "product_code": 9,
     "part_number": 9,
     "article_number": 9,
+    "item_no": 9,
+    "part_no": 9,
+    "article_no": 9,
     "batch_number": 8,
     "lot_number": 8,
+    "batch_no": 8,
+    "lot_no": 8,
     "barcode": 7,
     "ean": 7,
     "upc": 7,
@@ -185,16 +192,8 @@ NAMES: Mapping[str, int] = {
 GONE = ("deleted", "removed", "destroyed", "trashed")
 """Words of a column that says that a record is no longer meant."""
 
-OPEN_UNTIL = (
-    "shipped",
-    "fulfilled",
-    "delivered",
-    "completed",
-    "closed",
-    "dispatched",
-    "despatched",
-)
-"""Words of the moment at which an order is no longer open."""
+OPEN_UNTIL = ("shipped", "fulfilled", "delivered", "dispatched", "closed")
+"""Words of the moment at which an order is no longer open; a completed one may be just placed."""
 
 CANCELLED = ("cancelled", "canceled", "voided", "deleted")
 """Words of the moment from which an order is none."""
@@ -204,7 +203,8 @@ CANCELLED = ("cancelled", "canceled", "voided", "deleted")
 def words(name: str) -> tuple[str, ...]:
     """The words of a name, lower-case and singular: `"reservedQuantity"`, `stock_items`."""
     apart = re.sub(r"([a-z0-9])([A-Z])|([A-Z])(?=[A-Z][a-z])", r"\1\3 \2", name)
-    return tuple(_singular(word) for word in re.findall(r"[^\W_]+", apart.lower()))
+    found = re.findall(r"[^\W_]+", apart.lower())
+    return tuple(_singular(part) for word in found for part in _apart(word))
 
 
 def says(name: str, known: Iterable[str]) -> bool:
@@ -241,6 +241,27 @@ def endings(table: str) -> set[str]:
 def _said(name: str, known: Iterable[str]) -> list[str]:
     spelled = f"_{'_'.join(words(name))}_"
     return [phrase for phrase in known if f"_{phrase}_" in spelled]
+
+
+def _apart(word: str) -> list[str]:
+    """The words that a word is written together from, if all are known: `qtyonhand`."""
+    ways: dict[int, list[str]] = {0: []}
+    for end in range(2, len(word) + 1):
+        for begin in [place for place in ways if end - place >= 2]:
+            way = [*ways[begin], word[begin:end]]
+            # The fewest words: what is one word is not two.
+            fewest = end not in ways or len(way) < len(ways[end])
+            if fewest and _singular(word[begin:end]) in _vocabulary():
+                ways[end] = way
+    return ways.get(len(word), [word])
+
+
+@functools.cache
+def _vocabulary() -> frozenset[str]:
+    tables = (QUANTITIES, RESERVED, NET, NO_STOCK, RECORDS, EVENTS, OWNERS, NO_OWNERS, LOCATIONS,
+              DEFAULTS, ITEMS, NAMES, GONE, OPEN_UNTIL, CANCELLED)  # fmt: skip
+    glue = {"at", "by", "date", "id", "in", "is", "key", "no", "of", "on", "online", "tbl", "was"}
+    return frozenset(glue).union(*(phrase.split("_") for table in tables for phrase in table))
 
 
 def _singular(word: str) -> str:
