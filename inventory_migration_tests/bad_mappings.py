@@ -137,6 +137,22 @@ MAPPINGS = [
         source__quantity=["quantity"],
     ),
     mapping(
+        "a standardiser that nobody knows",
+        "MAPPING, line 24: source.quantity.as.0: should be trim, collapse_space, upper, numeric, "
+        "{numeric: ...} or {timestamptz: FORMAT}",
+        source__quantity={"column": "quantity", "as": ["number"]},
+    ),
+    mapping(
+        "a standardised column that is not named",
+        "MAPPING, line 22: source.quantity: give either column or sql",
+        source__quantity={"as": ["numeric"]},
+    ),
+    mapping(
+        "a quantity in a format of times",
+        "MAPPING, line 22: source.quantity: a quantity is a number, not a point in time",
+        source__quantity={"column": "quantity", "as": {"timestamptz": "YYYY-MM-DD"}},
+    ),
+    mapping(
         "an expression without sql",
         "MAPPING, line 22: source.quantity.sql: missing",
         "MAPPING, line 23: source.quantity.sq: unknown key",

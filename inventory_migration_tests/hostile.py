@@ -47,8 +47,14 @@ NAMES = {
     "target": "where' {0} :im_location",
     "transfers": 'Trans"fers\\ %d',
     "touched": "touch:ed $1",
+    "counted": "counted\tat' :im_chunks %s {x}",
 }
 CREATED = {"label": SPELLS[0] + SPELLS[2] + SPELLS[4] + SPELLS[5], "code": "".join(SPELLS)}
+FORMAT = 'YYYY-MM-DD"T:im_chunks %s {0} \'; \\ $$ /* -- x"HH24:MI'
+"""A format whose quoted letters try the same."""
+
+SOME_TIME = FORMAT.replace('"', "").replace("YYYY-MM-DD", "2024-02-29").replace("HH24:MI", "10:30")
+
 REASON = "it's %s {gone} :im_chunks \\"
 
 
@@ -76,7 +82,7 @@ def build(database: Database) -> None:
         CREATE TABLE {stock} (
             {column("id")} text PRIMARY KEY, {column("company")} text, {column("item")} text,
             {column("quantity")} text, {column("reserved")} integer NOT NULL DEFAULT 0,
-            {column("deleted")} text, {column("touched")} text);
+            {column("deleted")} text, {column("touched")} text, {column("counted")} text);
         CREATE TABLE {quoted(SCHEMA, "li'nes")}
             ("o""f" text CONSTRAINT "f;k' %s" REFERENCES {stock});
         CREATE FUNCTION {quoted(SCHEMA, "f()'; %s")}() RETURNS trigger LANGUAGE plpgsql AS
@@ -95,6 +101,9 @@ def build(database: Database) -> None:
     database.psql(f"""
         INSERT INTO {stock} VALUES ('nobody', {text(SPELLS[0] + "?")}, {text(SPELLS[1])}, '1');
         INSERT INTO {stock} VALUES ('no number', {text(SPELLS[0])}, 'x', {text(SPELLS[2])});
+        INSERT INTO {stock} VALUES
+            ('no time', {text(SPELLS[0])}, 'y', '1', 0, NULL, NULL, {text("".join(SPELLS))}),
+            ('some time', {text(SPELLS[0])}, 'z', '1', 0, NULL, NULL, {text(SOME_TIME)});
         INSERT INTO {stock} VALUES ('deleted', {text(SPELLS[0])}, 'x', '1', 0, {text(SPELLS[7])});
     """)
 
@@ -119,6 +128,7 @@ def definition(shape: str) -> dict[str, Any]:
             "values": {
                 NAMES["label"]: SPELLS[4] + SPELLS[1],
                 NAMES["code"]: {"generate": "uuid", "prefix": SPELLS[2]},
+                NAMES["counted"]: {"column": NAMES["counted"], "as": [{"timestamptz": FORMAT}]},
             },
             "add": True,
             "sync": sync,
@@ -143,7 +153,9 @@ def definition(shape: str) -> dict[str, Any]:
             "key": [NAMES["id"]],
             "company": NAMES["company"],
             "item": NAMES["item"],
-            "quantity": NAMES["quantity"],
+            "quantity": NAMES["quantity"]
+            if own
+            else {"column": NAMES["quantity"], "as": ["trim", "collapse_space", "numeric"]},
             "reserved": NAMES["reserved"],
             "skip": {
                 REASON: {

@@ -29,6 +29,7 @@ from inventory_migration.catalog.conversions import (
 from inventory_migration.database import escaped
 from inventory_migration.embedded import EmbeddedServer
 from inventory_migration.mapping import Standardised
+from inventory_migration_tests import hostile
 from inventory_migration_tests.conftest import Database, made_database
 
 # The White_Space of Unicode, and the mark that spreadsheets put at the beginning of a file.
@@ -287,6 +288,38 @@ def test_a_time_is_read_exactly_or_not_at_all_and_nothing_ever_raises(
 
 
 @pytest.mark.parametrize(
+    ("wanted", "text", "expected"),
+    [
+        ("YYYY-MM-DD HH24:MITZH", "2024-01-01 00:00+15", "2023-12-31 09:00"),
+        ("YYYY-MM-DD HH24:MITZH", "2024-01-01 00:00-15", "2024-01-01 15:00"),
+        ("YYYY-MM-DD HH24:MITZH", "2024-01-01 00:00+16", None),
+        ("YYYY-MM-DD HH24:MITZH:TZM", "2024-01-01 00:00-00:30", "2024-01-01 00:30"),
+        ("YYYY-MM-DD HH24:MITZH:TZM", "2024-01-01 00:00+05:60", None),
+        ("YYYY-MM-DD HH24", "2024-01-01 23", "2024-01-01 23:00"),
+        ("YYYY-MM-DD HH24", "2024-01-01 24", None),
+        ("YYYY-MM-DD HH12AM", "2024-01-01 12am", "2024-01-01 00:00"),
+        ("YYYY-MM-DD HH12AM", "2024-01-01 0am", None),
+        ("YYYY-MM-DD HH12AM", "2024-01-01 13pm", None),
+        ("YYYY-MM-DD MI", "2024-01-01 60", None),
+        ("YYYY-MM-DD SS", "2024-01-01 60", None),
+        ("YYYY-MM-DD", "0000-01-01", None),
+        ("YYYY-MM-DD", "2024-00-01", None),
+        ("YYYY-MM-DD", "2024-13-01", None),
+        ("YYYY-MM-DD", "2024-02-00", None),
+        ("YYYY-MM-DD", "2024-02-29", "2024-02-29 00:00"),
+        ("YYYY-MM-DD", "2023-02-29", None),
+        ("YYYYMMDD", "2024021", None),
+    ],
+)
+def test_each_limit_of_a_time_holds(
+    asked: sa.Connection, wanted: str, text: str, expected: str | None
+) -> None:
+    at = f"({column_sql(standardised({'timestamptz': wanted}))}) AT TIME ZONE 'UTC'"
+    ((value,),) = read(asked, [text], at)
+    assert (value and f"{value:%Y-%m-%d %H:%M}") == expected
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("31.03.2024 02:30", None),
@@ -310,6 +343,13 @@ def test_without_a_zone_a_text_is_in_utc_whatever_the_session_has(asked: sa.Conn
     assert dt.datetime.fromtimestamp(seconds, dt.UTC) == dt.datetime(
         2024, 2, 1, 10, 30, tzinfo=dt.UTC
     )
+
+
+def test_quoted_letters_of_a_format_mean_nothing_but_themselves(asked: sa.Connection) -> None:
+    step = {"timestamptz": hostile.FORMAT}
+    at = f"({column_sql(standardised(step))}) AT TIME ZONE 'UTC'"
+    texts: list[str | None] = [hostile.SOME_TIME, hostile.SOME_TIME.replace("/*", "//")]
+    assert read(asked, texts, at) == [(dt.datetime(2024, 2, 29, 10, 30),), (None,)]
 
 
 def test_what_does_not_convert_is_told_as_it_is_and_not_at_any_length(asked: sa.Connection) -> None:
@@ -381,7 +421,7 @@ STEP: TypeAdapter[Standardised] = TypeAdapter(Standardised)
     ("steps", "why"),
     [
         ([], "at least 1 item"),
-        (["lower"], "Input should be 'trim', 'collapse_space' or 'upper'"),
+        (["lower"], "should be trim, collapse_space, upper, numeric, {numeric: ...} or"),
         ([["trim"]], "should be trim, collapse_space, upper, numeric"),
         (["numeric", "trim"], "come last"),
         ([{"timestamptz": "YYYY-MM-DD"}, "numeric"], "come last"),
@@ -404,6 +444,12 @@ STEP: TypeAdapter[Standardised] = TypeAdapter(Standardised)
 def test_steps_that_make_no_sense_are_refused(steps: list[Any], why: str) -> None:
     with pytest.raises(ValidationError, match=re.escape(why)):
         STEP.validate_python({"column": "raw", "as": steps})
+
+
+@pytest.mark.parametrize("step", ["trim", "numeric", {"timestamptz": "YYYY-MM-DD"}])
+def test_a_step_may_stand_alone(step: Any) -> None:
+    alone = STEP.validate_python({"column": "raw", "as": step})
+    assert alone == STEP.validate_python({"column": "raw", "as": [step]})
 
 
 def test_a_text_has_one_origin() -> None:

@@ -135,7 +135,7 @@ def test_hostile_names_and_values_are_told_as_they_are(
     assert names == set(hostile.SPELLS)
     assert predicted["skipped"] == {hostile.REASON: 1}
     done = json.loads(im("run", "--mapping", path, "--json").stdout)
-    assert done["records"]["migrated"] == 2 * len(hostile.SPELLS)
+    assert done["records"]["migrated"] == 2 * len(hostile.SPELLS) + 2
     assert done["quarantined"] == {"company_missing": 1, "quantity_not_a_number": 1}
     created = database.psql(
         f"SELECT DISTINCT encode(convert_to({hostile.column('code')}, 'UTF8'), 'hex') "
@@ -149,3 +149,31 @@ def test_hostile_names_and_values_are_told_as_they_are(
         told = json.loads(im("show", spell, "--mapping", path, "--json").stdout)
         assert (told["key"], told["now"]["company"], told["now"]["item"]) == (spell,) * 3
         assert told["history"][0]["outcome"] == "migrated"
+
+
+@pytest.mark.slow
+def test_a_hostile_text_that_does_not_convert_is_told_as_it_is(
+    database: WorkedDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hostile.build(database)
+    mapping, path = written(tmp_path, hostile.definition("stock_level"))
+    handed_over(database, mapping, path, monkeypatch)
+    done = json.loads(im("run", "--write-stop", "--mapping", path, "--json").stdout)
+    assert done["quarantined"] == {
+        "company_missing": 1, "quantity_not_a_number": 1, "value_unconvertible": 1
+    }  # fmt: skip
+    told = {
+        record["key"]: record["reason"]
+        for record in json.loads(im("quarantine", "list", "--mapping", path, "--json").stdout)[
+            "records"
+        ]
+    }
+    raw = "".join(hostile.SPELLS)
+    assert told["no time"].endswith(f'{hostile.NAMES["counted"]} "{raw[:80]}..."')
+    assert told["no number"].endswith(f'quantity "{hostile.SPELLS[2]}"')
+    assert hostile.NAMES["counted"] not in Path(done["report"]["markdown"]).read_text()
+    levels = quoted(hostile.SCHEMA, hostile.LEVELS)
+    at = f"{hostile.column('counted')} AT TIME ZONE 'UTC'"
+    assert database.psql(
+        f"SELECT {at} FROM {levels} WHERE {hostile.column('counted')} IS NOT NULL"
+    ) == ("2024-02-29 10:30:00")

@@ -214,6 +214,28 @@ def test_so_it_may_in_every_shape(database: Database, kind: str, shape: str) -> 
     forth_and_back(database, chosen, shaped(database, chosen, TARGETS[shape]))
 
 
+@pytest.mark.parametrize("kind", ["citext", "text COLLATE ci"])
+def test_an_item_is_the_same_where_the_database_says_so(database: Database, kind: str) -> None:
+    stage.shop(database, companies=1, items=4)
+    change = "CREATE EXTENSION citext;" if kind == "citext" else CI
+    if kind != "citext" and "without ICU" in refusal(database, change):
+        pytest.skip(NO_ICU)
+    database.psql(
+        f"{change} ALTER TABLE stock_items ALTER sku TYPE {kind};"
+        "UPDATE stock_items SET sku = (ARRAY['Bolt', 'nut', 'BOLT', 'washer'])[id]"
+    )
+    mapping = stage.mapping(
+        rules={"item_duplicate": "quarantine"}, thresholds={"quarantined_percent": 100}
+    )
+    predicted = verbs.test(verbs.open_target(database.url), mapping)
+    assert predicted["quarantined"] == {"item_duplicate": 2}
+    assert stage.migrate(database, mapping).proof.differences == []
+    put_aside = database.psql(f"SELECT key_text FROM {LEDGER}.outcome ORDER BY 1")
+    assert put_aside == "1\n3"
+    database.psql("UPDATE stock_items SET sku = 'NUT' WHERE id = 2")
+    assert verbs.validate(verbs.open_target(database.url), mapping)["passed"]
+
+
 PLACES = """
     CREATE TABLE locations (id {key}, company_id {company}, name text, code text,
                             is_default boolean NOT NULL DEFAULT false, PRIMARY KEY (id)) {build};

@@ -5,15 +5,19 @@ What a single text becomes is tested in `test_conversions.py`.
 
 from __future__ import annotations
 
+import json
+import re
 from decimal import Decimal, localcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from inventory_migration import verbs
+from inventory_migration import quarantine, verbs
 from inventory_migration.errors import MappingInvalid
 from inventory_migration.mapping import StockMapping
-from inventory_migration_tests import stage
+from inventory_migration.report.documents import write_report
+from inventory_migration_tests import hostile, stage
 from inventory_migration_tests.conftest import Database
 from inventory_migration_tests.test_rollback import undo
 
@@ -128,6 +132,32 @@ def test_a_text_that_is_no_plain_number_is_put_aside_as_it_stands(database: Data
         f"6|{missing}",
     ]
     assert stage.outcomes(database) == {"migrated": 2, "quarantined": 5}
+
+
+def test_a_text_that_means_harm_is_told_as_it_is_and_harms_no_page(
+    database: Database, tmp_path: Path
+) -> None:
+    stage.shop(database, companies=1, items=len(hostile.SPELLS))
+    database.psql(
+        csv(*(
+            f"quantity = {hostile.text(spell)} WHERE id = {number}"
+            for number, spell in enumerate(hostile.SPELLS, start=1)
+        ))
+    )  # fmt: skip
+    stage.migrate(database, mapping())
+    target = verbs.open_target(database.url)
+    listed = quarantine.list_records(target, "shop", limit=100)["records"]
+    assert {record["key"]: record["reason"].partition(": quantity ")[2] for record in listed} == {
+        str(number): f'"{spell}"' for number, spell in enumerate(hostile.SPELLS, start=1)
+    }
+    written = write_report(target, mapping(), tmp_path)
+    page, data = (Path(written[form] or "").read_text() for form in ("markdown", "json"))
+    assert json.loads(data)["summary"]["quarantined"] == {
+        "quantity_not_a_number": len(hostile.SPELLS)
+    }
+    assert r"\<script\>" in page
+    assert not {"\x1b", "\u202e", "\u2066", "\r"} & set(page)
+    assert not re.search(r"(?<!\\)<script", page)
 
 
 def test_what_is_no_finite_number_is_told_also_where_it_is_no_text(database: Database) -> None:

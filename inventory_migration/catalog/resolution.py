@@ -218,6 +218,7 @@ class _Resolver(Findings):
             location_key_type=location_key_type,
             company_key_type=company_key_type,
             source_company_type=types["source.company"] or company_key_type,
+            item_type=types["source.item"] or "text",
             quantity_type=base_type(types["source.quantity"] or "numeric"),
             reserved_type=base_type(types.get("source.reserved") or "") or None,
             target_exists=self._levels is not None

@@ -36,6 +36,7 @@ class ResolvedMapping:
     location_key_type: str
     company_key_type: str
     source_company_type: str
+    item_type: str
     quantity_type: str
     reserved_type: str | None
     target_exists: bool

@@ -176,7 +176,7 @@ def source_rows(
         SELECT {snapshot_columns} {", ".join(key_list)},
                {key_text(resolved, "s", source=True)} AS key_text,
                {column_sql(mapping.source.company)} AS company_key,
-               {column_sql(mapping.source.item)}::text AS item_key,
+               {_item(resolved)} AS item_key,
                {number_sql(quantity, quantity_type)} AS quantity,
                {number_state_sql(quantity, quantity_type)} AS quantity_state,
                {reserved_number} AS reserved,
@@ -400,6 +400,12 @@ def _without_duplicate(resolved: ResolvedMapping, chunked: str | None) -> str:
     return ", ".join(
         f"r.{name}" for name in ([*("position", "chunk"), *names] if chunked else names)
     )
+
+
+def _item(resolved: ResolvedMapping) -> str:
+    """The item as text, or as the text that it is: one without regard to case has its own type."""
+    item = column_sql(resolved.mapping.source.item)
+    return item if resolved.item_type == "citext" else f"{item}::text"
 
 
 def _reserved(resolved: ResolvedMapping) -> str:

@@ -7,7 +7,7 @@ The parts themselves are in `model.py` and `targets.py`; how a value reads as SQ
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -107,7 +107,7 @@ def _step(value: object) -> str | None:
     if isinstance(value, dict):
         forms = {"numeric": "Numeric", "timestamptz": "Timestamptz"}
         return next((form for key, form in forms.items() if key in value), None)
-    return "TextStep" if isinstance(value, str) else None
+    return "TextStep" if isinstance(value, str) and value in get_args(TextStep) else None
 
 
 def _in_full(value: object) -> object:
@@ -130,12 +130,19 @@ Step = Annotated[
 """A standardiser."""
 
 
+def _one_or_many_steps(value: object) -> object:
+    """Accept a standardiser alone where a list of them may stand."""
+    return [value] if isinstance(value, str | dict) else value
+
+
 class Standardised(Part):
     """A column or expression of the source whose text goes through standardisers, one by one."""
 
     column: str | None = None
     sql: str | None = Field(default=None, min_length=1)
-    as_: list[Step] = Field(alias="as", min_length=1)
+    as_: Annotated[list[Step], BeforeValidator(_one_or_many_steps)] = Field(
+        alias="as", min_length=1
+    )
 
     @model_validator(mode="after")
     def _one_origin(self) -> Standardised:
