@@ -138,7 +138,7 @@ MAPPINGS = [
     ),
     mapping(
         "a standardiser that nobody knows",
-        "MAPPING, line 24: source.quantity.as.0: should be trim, collapse_space, upper, numeric, "
+        "MAPPING, line 25: source.quantity.as.0: should be trim, collapse_space, upper, numeric, "
         "{numeric: ...} or {timestamptz: FORMAT}",
         source__quantity={"column": "quantity", "as": ["number"]},
     ),
