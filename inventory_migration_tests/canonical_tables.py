@@ -42,7 +42,8 @@ TABLES = """
     CREATE TABLE records (
         key_1 bigint, key_text text, company_key bigint, company_found boolean, item_key text,
         quantity numeric, reserved numeric, quantity_state text, reserved_state text,
-        location_key bigint, location_own boolean, outcome text, rule text, row_hash bigint);
+        location_key bigint, location_own boolean, outcome text, rule text, row_hash bigint,
+        companies bigint NOT NULL DEFAULT 1);
     CREATE TABLE companies (
         company_key bigint, company_name text, default_locations bigint, location_key bigint,
         stock_records bigint);
@@ -71,6 +72,7 @@ ROWS = """
         (5, '5', NULL, false, 'A-1', -3, 9, 'ok', 'not_a_number', 102, false,
             'skipped', 'deleted', 15),
         (6, '6', 1, true, 'A-1', NULL, 0, 'missing', 'ok', NULL, NULL, 'skipped', 'deleted', 16);
+    UPDATE records SET companies = 2 WHERE outcome = 'skipped';
     INSERT INTO companies VALUES
         (1, 'Acme', 1, 101, 3), (2, 'Bolt', 1, 102, 2), (3, 'Idle', 1, 103, 0);
     INSERT INTO default_locations VALUES (101, 1, true), (102, 2, true), (103, 3, true);

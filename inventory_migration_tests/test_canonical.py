@@ -627,6 +627,7 @@ def expected(found: list[Item], actions: dict[str, str], basis: str) -> list[tup
         quantity, reserved = number(item.quantity), number(item.reserved)
         own = item.company is not None and OWNERS.get(item.location or 0) == item.company
         broken = {
+            "company_ambiguous": False,
             "company_missing": item.company not in {1, 2, 3},
             "location_foreign": item.location is not None and not own,
             "quantity_missing": missing(item.quantity),

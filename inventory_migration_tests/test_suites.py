@@ -49,6 +49,10 @@ BREAKS = [
           "1 row", ("1",), ("records=2",)),
     Break(AUDIT, "key-unique-and-present", "UPDATE records SET key_1 = NULL WHERE key_1 = 2",
           "1 row", ("no key",), ("records=1",)),
+    Break(AUDIT, "company-unambiguous",
+          "UPDATE records SET company_key = NULL, company_found = false, companies = 2 "
+          "WHERE key_1 = 1",
+          "1 row", ("1",), ("companies=2",), severity="warning"),
     Break(AUDIT, "company-present",
           "UPDATE records SET company_key = NULL, company_found = false WHERE key_1 = 1",
           "1 of 4 rows", ("1",), severity="warning"),

@@ -22,17 +22,19 @@ from inventory_migration.catalog.tables import (
     Derived,
     Relation,
     base_type,
+    has_index,
     schema_exists,
 )
 from inventory_migration.database import quoted
 from inventory_migration.mapping import (
-    ColumnOrExpression,
     CompanyQuery,
     Expression,
+    LinkTable,
     Standardised,
     StockLevel,
     StockMapping,
     TableName,
+    Through,
     Timestamptz,
     named_column,
 )
@@ -56,6 +58,7 @@ class _Resolver(Findings):
 
     _levels: Relation | None = None
     _links: Sequence[ResolvedLink] = ()
+    _owners: Relation | None = None
 
     def resolve(self) -> ResolvedMapping:
         mapping = self.mapping
@@ -79,6 +82,8 @@ class _Resolver(Findings):
         if source and isinstance(mapping.target, StockLevel):
             self._levels = find_levels(self, mapping.target, source)
         self._links = find_links(self)
+        if isinstance(mapping.source.company, Through):
+            self._owners = self._find_owners(source, mapping.source.company.through)
         self.stop_if_any()
         assert source is not None  # noqa: S101 - for mypy: a missing table is a problem
         assert company is not None  # noqa: S101
@@ -102,6 +107,31 @@ class _Resolver(Findings):
                 query=named.sql,
             )
         return self.relation("company.table", named.table)
+
+    def _find_owners(self, source: Relation | None, link: LinkTable) -> Relation | None:
+        """The table that links records to companies, with an index that finds a record's."""
+        where = "source.company.through"
+        found = self.relation(f"{where}.table", link.table)
+        if found is None or source is None:
+            return found
+        named = {f"{where}.record.{name}": name for name in link.record}
+        there = self.check_columns(found, {**named, f"{where}.company": link.company})
+        own = {f"{where}.record.{name}": column for name, column in link.record.items()}
+        if self.check_columns(source, own) and there:
+            for name, column in link.record.items():
+                self.check_comparable(
+                    f"{where}.record.{name}",
+                    found.columns[name].type,
+                    f"{column} of {source.name}",
+                    source.columns[column].type,
+                )
+            if not has_index(self.connection, found, list(link.record)):
+                self.problem(
+                    f"{where}.record",
+                    f"each record would read all of {found.name}: create an index on "
+                    f"({', '.join(link.record)})",
+                )
+        return found
 
     def _locations(self, source: Relation | None) -> Relation | None:
         """The table of locations; None where it is missing and may be added."""
@@ -148,10 +178,11 @@ class _Resolver(Findings):
             beside = quoted(target.table.schema_ or source.schema, target.table.name)
             levels_sql = self._levels.sql if self._levels else beside
         self._check_joins(source)
+        owner = mapping.source.company
         types = self.expression_types(
             source,
             {
-                "source.company": mapping.source.company,
+                **({} if isinstance(owner, Through) else {"source.company": owner}),
                 "source.item": mapping.source.item,
                 "source.quantity": mapping.source.quantity,
                 **({"source.reserved": mapping.source.reserved} if mapping.source.reserved else {}),
@@ -159,6 +190,8 @@ class _Resolver(Findings):
                 **{f"rules.{name}.when": rule.when for name, rule in mapping.rules.own.items()},
             },
         )
+        if isinstance(owner, Through) and self._owners:
+            types["source.company"] = self._owners.columns[owner.through.company].type
         conditions = [f"source.skip.{name}" for name in mapping.source.skip]
         for where in [*conditions, *(f"rules.{name}.when" for name in mapping.rules.own)]:
             if types[where] not in {None, "boolean"}:
@@ -229,11 +262,12 @@ class _Resolver(Findings):
             levels=self._levels,
             levels_sql=levels_sql,
             links=tuple(self._links),
+            owners=self._owners,
         )
 
     def _check_source(self, source: Relation) -> None:
         mapping = self.mapping
-        parts: dict[str, ColumnOrExpression] = {
+        parts: dict[str, object] = {
             "source.company": mapping.source.company,
             "source.item": mapping.source.item,
             "source.quantity": mapping.source.quantity,

@@ -45,6 +45,7 @@ class ResolvedMapping:
     levels: Relation | None = None
     levels_sql: str = ""
     links: tuple[ResolvedLink, ...] = ()
+    owners: Relation | None = None
 
     @property
     def key_columns(self) -> tuple[Column, ...]:

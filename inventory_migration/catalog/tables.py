@@ -141,6 +141,13 @@ def find_table(
     return Found(relation, tuple(objections))
 
 
+def has_index(connection: sa.Connection, relation: Relation, columns: Sequence[str]) -> bool:
+    """Whether an index begins with just these columns, in whatever order."""
+    return bool(
+        connection.execute(_INDEXED, {"oid": relation.oid, "columns": sorted(columns)}).scalar_one()
+    )
+
+
 def closed_schemas(connection: sa.Connection, name: TableName) -> list[str]:
     """The schemas with a table of that name which the role may not even look into."""
     return list(connection.execute(_CLOSED, {"name": name.name, "schema": name.schema_}).scalars())
@@ -202,6 +209,16 @@ _UNIQUE = sa.text("""
     WHERE i.indrelid = :oid AND i.indisunique AND i.indisvalid AND i.indimmediate
       AND i.indexprs IS NULL
     GROUP BY i.indexrelid, i.indpred IS NOT NULL
+""")
+
+_INDEXED = sa.text("""
+    SELECT EXISTS (
+        SELECT FROM pg_index i
+        WHERE i.indrelid = :oid AND i.indisvalid AND i.indpred IS NULL
+          AND (SELECT array_agg(a.attname::text ORDER BY a.attname::text COLLATE "C")
+               FROM unnest(i.indkey[0:cardinality(CAST(:columns AS text[])) - 1]) AS k(attnum)
+               JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum)
+              = CAST(:columns AS text[]))
 """)
 
 _TRIGGERS = sa.text("""

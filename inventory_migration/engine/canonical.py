@@ -23,6 +23,7 @@ from inventory_migration.catalog.conversions import (
     unread_number_sql,
 )
 from inventory_migration.database import quoted
+from inventory_migration.engine import owners
 from inventory_migration.engine.columns import (
     hash_of,
     key_of_source,
@@ -124,9 +125,9 @@ def companies(resolved: ResolvedMapping) -> str:
         FROM {resolved.company.sql} AS c
         LEFT JOIN ({defaults_by_company(resolved)}) AS d ON d.company_key = c.{quoted(company.key)}
         LEFT JOIN (
-            SELECT {column_sql(resolved.mapping.source.company)} AS company_key,
+            SELECT {owners.company_key(resolved)} AS company_key,
                    count(*) AS stock_records
-            FROM {resolved.source.sql} AS s {resolved.mapping.source.joins}
+            FROM {resolved.source.sql} AS s {resolved.mapping.source.joins} {owners.join(resolved)}
             GROUP BY 1) AS n ON n.company_key = c.{quoted(company.key)}"""
 
 
@@ -175,7 +176,8 @@ def source_rows(
     return f"""
         SELECT {snapshot_columns} {", ".join(key_list)},
                {key_text(resolved, "s", source=True)} AS key_text,
-               {column_sql(mapping.source.company)} AS company_key,
+               {owners.company_key(resolved)} AS company_key,
+               {owners.count(resolved)} AS companies,
                {_item(resolved)} AS item_key,
                {number_sql(quantity, quantity_type)} AS quantity,
                {number_state_sql(quantity, quantity_type)} AS quantity_state,
@@ -188,7 +190,7 @@ def source_rows(
                {f"CASE {skips} END" if skips else "NULL::text"} AS skip_reason,
                {_own_rules(mapping)} AS own_rules
                {hashed_row}{f", {extra}" if extra else ""}
-        FROM {rows} {mapping.source.joins}
+        FROM {rows} {mapping.source.joins} {owners.join(resolved)}
         {shape.joins(chunked) if resolved.target_exists else ""}"""
 
 
@@ -234,7 +236,7 @@ def records(
     canonical = ", ".join(
         [
             *names,
-            "key_text, company_key, company_found, item_key, quantity, quantity_state",
+            "key_text, company_key, companies, company_found, item_key, quantity, quantity_state",
             "reserved, reserved_state, unread, unconverted",
             "location_key, location_own, default_location",
             "target_agrees, held_quantity, held_reserved, item_duplicate, own_rules, row_hash",
@@ -322,6 +324,7 @@ def rule_conditions(resolved: ResolvedMapping) -> dict[str, str]:
     `records` or the snapshot computed.
     """
     conditions = {
+        "company_ambiguous": "companies > 1",
         "company_missing": "company_found IS NOT TRUE",
         "location_foreign": "location_own IS FALSE",
         "target_exists": "location_own AND NOT target_agrees",
@@ -393,7 +396,15 @@ def _company(resolved: ResolvedMapping, *, planned: bool) -> tuple[str, str]:
 def _without_duplicate(resolved: ResolvedMapping, chunked: str | None) -> str:
     names = [
         *keys(resolved),
-        *("key_text", "company_key", "item_key", "quantity", "quantity_state", "reserved"),
+        *(
+            "key_text",
+            "company_key",
+            "companies",
+            "item_key",
+            "quantity",
+            "quantity_state",
+            "reserved",
+        ),
         *("reserved_state", "unread", "unconverted", "location_key", "held_quantity"),
         *("held_reserved", "target_rows", "skip_reason", "own_rules", "row_hash"),
     ]

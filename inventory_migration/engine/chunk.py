@@ -390,6 +390,7 @@ _DIFFERING = (
 )
 
 REASONS = {
+    "company_ambiguous": "belongs to more than one company",
     "company_missing": "no company with this key",
     "location_foreign": "refers to a location that is missing or belongs to another company",
     "quantity_inexact": "the target cannot hold its numbers to the last digit",

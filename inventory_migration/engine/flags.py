@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped, quoted
 from inventory_migration.engine import canonical
-from inventory_migration.mapping import CompanyQuery, Expression, Standardised, StockLevel
+from inventory_migration.mapping import CompanyQuery, Expression, Standardised, StockLevel, Through
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,8 @@ def mentioned(resolved: ResolvedMapping) -> set[str]:
     words = set(re.findall(r"[\w$]+", " ".join(fragments(resolved))))
     target = resolved.mapping.target
     named += target.values.values() if isinstance(target, StockLevel) else []
+    if isinstance(source.company, Through):
+        named += source.company.through.record.values()
     columns = {part.column for part in named if isinstance(part, Standardised) and part.column}
     return {name for name in named if isinstance(name, str)} | columns | words
 

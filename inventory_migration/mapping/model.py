@@ -118,12 +118,44 @@ class Locations(Part):
     links: list[Link] = Field(default_factory=list)
 
 
+class LinkTable(Part):
+    """A table that says whom a record belongs to.
+
+    Attributes:
+        table: Which.
+        record: Its columns that name the record, each with the record's own column.
+        company: Its column that names the company.
+    """
+
+    table: Table
+    record: dict[str, str] = Field(min_length=1)
+    company: str
+
+
+class Through(Part):
+    """The company of a record as another table has it, which may have none, or several."""
+
+    through: LinkTable
+
+
+def _owner_form(value: object) -> str:
+    """Whether the record says whom it belongs to, or another table."""
+    linked = "through" in value if isinstance(value, dict) else isinstance(value, Through)
+    return "Through" if linked else "OfTheRecord"
+
+
+CompanyOfRecord = Annotated[
+    Annotated[ColumnOrExpression, Tag("OfTheRecord")] | Annotated[Through, Tag("Through")],
+    Discriminator(_owner_form),
+]
+
+
 class Source(Part):
     """The stock records: key, owner, item and numbers."""
 
     table: Table
     key: Annotated[list[str], BeforeValidator(one_or_many), Field(min_length=1)]
-    company: ColumnOrExpression
+    company: CompanyOfRecord
     joins: str = ""
     item: ColumnOrExpression
     quantity: ColumnOrExpression
@@ -170,6 +202,7 @@ class Rules(Part):
     model_config = ConfigDict(extra="allow", frozen=True)
     __pydantic_extra__: dict[str, OwnRule] = Field(init=False)
 
+    company_ambiguous: Action = "quarantine"
     company_missing: Action = "quarantine"
     location_foreign: Action = "quarantine"
     target_exists: Action = "quarantine"
@@ -185,6 +218,7 @@ class Rules(Part):
     @model_validator(mode="after")
     def _what_cannot_be_written_is_not_warned_about(self) -> Rules:
         unwritable = (
+            "company_ambiguous",
             "company_missing",
             "location_foreign",
             "target_exists",
@@ -293,6 +327,8 @@ class StockMapping(Part):
         source = self.source
         named = (*source.key, source.company, source.item, source.quantity, source.reserved)
         read = {column for part in named if (column := named_column(part))}
+        if isinstance(source.company, Through):
+            read |= set(source.company.through.record.values())
         wrong = [
             f"the target column cannot be {column}: the record is read from it"
             for column in self.target.columns
@@ -335,6 +371,8 @@ class StockMapping(Part):
     def rules_without_meaning(self) -> list[str]:
         """The rules that no record of this mapping can break."""
         found = ["reserved_exceeds_quantity"] if self.quantity_basis == "net" else []
+        if not isinstance(self.source.company, Through):
+            found.append("company_ambiguous")
         if not isinstance(self.target, StockLevel):
             found += ["target_exists", "quantity_inexact"]
         return found if self.converted_values else [*found, "value_unconvertible"]
