@@ -15,15 +15,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from inventory_migration.catalog import Derived, ResolvedMapping, column_sql, literal
-from inventory_migration.catalog.conversions import (
-    NOTHING_TOLD,
-    number_sql,
-    number_state_sql,
-    unconverted_sql,
-    unread_number_sql,
-)
 from inventory_migration.database import quoted
-from inventory_migration.engine import owners
+from inventory_migration.engine import owners, readings
 from inventory_migration.engine.columns import (
     hash_of,
     key_of_source,
@@ -166,9 +159,7 @@ def source_rows(
     if chunked:
         rows = f"{chunked} AS im_p JOIN {rows} ON {key_of_source(resolved, 'im_p')}"
     hashed_row = f", {row_hash(resolved)} AS row_hash" if hashed else ""
-    quantity, quantity_type = mapping.source.quantity, resolved.quantity_type
-    reserved_number = _reserved(resolved)
-    held_reserved = (held.reserved or reserved_number) if held else "NULL::numeric"
+    held_reserved = (held.reserved or readings.reserved(resolved)) if held else "NULL::numeric"
     held_quantity = "NULL::numeric"
     if held:
         net = mapping.quantity_basis == "net"
@@ -178,12 +169,13 @@ def source_rows(
                {key_text(resolved, "s", source=True)} AS key_text,
                {owners.company_key(resolved)} AS company_key,
                {owners.count(resolved)} AS companies,
-               {_item(resolved)} AS item_key,
-               {number_sql(quantity, quantity_type)} AS quantity,
-               {number_state_sql(quantity, quantity_type)} AS quantity_state,
-               {reserved_number} AS reserved,
-               {_reserved_state(resolved)} AS reserved_state,
-               {_unread(resolved)} AS unread, {_unconverted(resolved)} AS unconverted,
+               {readings.item(resolved)} AS item_key,
+               {readings.quantity(resolved)} AS quantity,
+               {readings.quantity_state(resolved)} AS quantity_state,
+               {readings.reserved(resolved)} AS reserved,
+               {readings.reserved_state(resolved)} AS reserved_state,
+               {readings.unread(resolved)} AS unread,
+               {readings.unconverted(resolved)} AS unconverted,
                {target} AS location_key,
                {held_quantity} AS held_quantity, {held_reserved} AS held_reserved,
                {shape.rows() if resolved.target_exists else "NULL::bigint"} AS target_rows,
@@ -411,45 +403,3 @@ def _without_duplicate(resolved: ResolvedMapping, chunked: str | None) -> str:
     return ", ".join(
         f"r.{name}" for name in ([*("position", "chunk"), *names] if chunked else names)
     )
-
-
-def _item(resolved: ResolvedMapping) -> str:
-    """The item as text, or as the text that it is: one without regard to case has its own type."""
-    item = column_sql(resolved.mapping.source.item)
-    return item if resolved.item_type == "citext" else f"{item}::text"
-
-
-def _reserved(resolved: ResolvedMapping) -> str:
-    column, kind = resolved.mapping.source.reserved, resolved.reserved_type or "numeric"
-    return f"COALESCE({number_sql(column, kind)}, 0)" if column else "0::numeric"
-
-
-def _reserved_state(resolved: ResolvedMapping) -> str:
-    column, kind = resolved.mapping.source.reserved, resolved.reserved_type or "numeric"
-    if column is None:
-        return "'ok'"
-    return (
-        f"CASE {number_state_sql(column, kind)} WHEN 'not_a_number' THEN 'not_a_number' "
-        "ELSE 'ok' END"
-    )
-
-
-def _unread(resolved: ResolvedMapping) -> str:
-    """What stands in the place of numbers, told for whoever looks into the quarantine."""
-    source = resolved.mapping.source
-    told = [unread_number_sql("quantity", source.quantity, resolved.quantity_type)]
-    if source.reserved is not None:
-        kind = resolved.reserved_type or "numeric"
-        told.append(unread_number_sql("reserved", source.reserved, kind))
-    return _together(told)
-
-
-def _unconverted(resolved: ResolvedMapping) -> str:
-    """The texts of values for the target that do not convert."""
-    values = resolved.mapping.converted_values
-    return _together([unconverted_sql(name, value) for name, value in values.items()])
-
-
-def _together(told: list[str]) -> str:
-    known = [text for text in told if text != NOTHING_TOLD]
-    return f"NULLIF(concat_ws(', ', {', '.join(known)}), '')" if known else NOTHING_TOLD
