@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from inventory_migration.catalog import Derived, ResolvedMapping, column_sql, literal
+from inventory_migration.catalog import Derived, ResolvedMapping, literal
 from inventory_migration.database import quoted
 from inventory_migration.engine import owners, readings
 from inventory_migration.engine.columns import (
