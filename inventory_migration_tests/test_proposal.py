@@ -458,10 +458,20 @@ def test_text_that_holds_quantities_says_how_much_of_it_does_not(database: Datab
     database.psql(f"""{COMPANIES}
         CREATE TABLE stock (id uuid PRIMARY KEY, company_id int REFERENCES companies, qty text);
         INSERT INTO stock VALUES (gen_random_uuid(), 1, ' 7 '), (gen_random_uuid(), 1, '#REF!'),
-                                 (gen_random_uuid(), 2, NULL);
+                                 (gen_random_uuid(), 2, NULL), (gen_random_uuid(), 2, ' ');
     """)
     found = proposed(database)
-    assert comment_at(found, "quantity") == "text, NULL in 1 of 3 rows, no number in 1."
+    said = "text, NULL or blank in 2 of 4 rows, no number in 1."
+    assert comment_at(found, "quantity") == said
+    database.psql("INSERT INTO stock VALUES (gen_random_uuid(), 1, '1,234.5')")
+    found = proposed(database)
+    assert "1 are grouped like 1,234" in comment_at(found, "quantity")
+    mended = parsed(found)
+    mended["source"]["quantity"] = yaml.safe_load("{column: qty, as: [numeric]}")
+    mapping = parse_mapping(yaml.safe_dump(mended), "proposal")
+    predicted = verbs.test(verbs.open_target(database.url), mapping)
+    assert predicted["quarantined"] == {"quantity_missing": 2, "quantity_not_a_number": 1}
+    assert predicted["records"]["migrated"] == 2
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,9 @@ from inventory_migration.proposal.sources import Candidate
 from inventory_migration.proposal.survey import Survey, Table, is_text
 from inventory_migration.proposal.words import NET, RECORDS, says, stem
 
-_NUMBER = "^ *[-+]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][-+]?[0-9]{1,3})? *$"
+# Blank text is no value, and so none that cannot be read.
+_NUMBER = "^[[:space:]]*([-+]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][-+]?[0-9]{1,3})?)?[[:space:]]*$"
+_GROUPED = "^[[:space:]]*[-+]?[0-9]{1,3}(,[0-9]{3})+([.][0-9]*)?[[:space:]]*$"
 
 
 @dataclass
@@ -106,7 +108,9 @@ def _wanted(table: Table, quantity: str | None, skips: dict[str, str]) -> dict[s
         column = f"s.{quoted(quantity)}"
         wanted["missing"] = f"count(*) FILTER (WHERE {column} IS NULL)"
         if is_text(table.columns[quantity]):
+            wanted["missing"] = f"count(*) FILTER (WHERE COALESCE({column}, '') ~ '^[[:space:]]*$')"
             wanted["unreadable"] = f"count(*) FILTER (WHERE {column} !~ '{_NUMBER}')"
+            wanted["grouped"] = f"count(*) FILTER (WHERE {column} ~ '{_GROUPED}')"
     for name, test in skips.items():
         wanted[f"skip {name}"] = f"count(*) FILTER (WHERE s.{quoted(name)} {test})"
     for name in sources.flags(table):
@@ -140,10 +144,16 @@ def _quantity(
         return Part("quantity", PLACEHOLDER, undecided=[why])
     said = [f"{table.columns[quantity].type}"]
     if seen is not None and seen.rows:
-        said.append(f"NULL in {seen.values['missing']:,} of {seen.of}")
+        missing = "NULL or blank" if is_text(table.columns[quantity]) else "NULL"
+        said.append(f"{missing} in {seen.values['missing']:,} of {seen.of}")
         if seen.values.get("unreadable"):
             said.append(f"no number in {seen.values['unreadable']:,}")
     comments = [", ".join(said) + "."]
+    if seen is not None and seen.values.get("grouped"):
+        comments.append(
+            f"{seen.values['grouped']:,} are grouped like 1,234, which may mean two things; where "
+            f"they are thousands: {{column: {quantity}, as: [numeric]}}."
+        )
     if others:
         comments.append(f"Also considered: {', '.join(others[:4])}.")
     return Part("quantity", quantity, comments)
