@@ -17,8 +17,8 @@ from inventory_migration.demo import create_demo
 from inventory_migration.engine import prediction
 from inventory_migration.errors import MappingInvalid, NoStockFound, TableUnknown
 from inventory_migration.mapping import AllocationJson, Expression, StockLevel, parse_mapping
-from inventory_migration.proposal import Proposal, glance, survey
-from inventory_migration.proposal.document import PLACEHOLDER
+from inventory_migration.proposal import Proposal, document, glance, survey
+from inventory_migration.proposal.document import PLACEHOLDER, Part
 from inventory_migration_tests import hostile, stage, test_real_data
 from inventory_migration_tests.conftest import Database
 from inventory_migration_tests.roles import WorkedDatabase, worked_database
@@ -493,6 +493,35 @@ def test_the_key_is_what_is_unique_and_never_null(
     found = proposed(database)
     assert parsed(found)["source"]["key"] == (chosen or [PLACEHOLDER])
     assert [one["key"] for one in found.undecided] == ([] if chosen else ["source.key"])
+
+
+def test_what_is_unique_only_in_part_is_no_key(database: Database) -> None:
+    database.psql(f"""{COMPANIES}
+        CREATE TABLE stock (id int NOT NULL, quantity int, company_id int REFERENCES companies);
+        CREATE UNIQUE INDEX ON stock (id) WHERE quantity > 0;
+    """)
+    found = proposed(database)
+    assert [one["key"] for one in found.undecided] == ["source.key"]
+    assert parsed(found)["source"]["key"] == [PLACEHOLDER]
+
+
+def test_a_store_that_owns_stock_is_not_where_it_is(database: Database) -> None:
+    database.psql("""
+        CREATE TABLE stores (id int PRIMARY KEY, name text);
+        CREATE TABLE stock (id int PRIMARY KEY, store_id int REFERENCES stores, quantity int);
+        INSERT INTO stores VALUES (1, 'Ann'); INSERT INTO stock VALUES (1, 1, 5);
+    """)
+    found = proposed(database)
+    assert parsed(found)["source"]["company"] == "store_id"
+    assert parsed(found)["target"]["column"] == "location_id"
+    assert predicted_for(database, found)["records"]["migrated"] == 1
+
+
+def test_a_name_of_several_lines_is_written_on_one() -> None:
+    names = {"a\n\nb: c": "x\ny", "#": "- '", "yes": "1", "": "a, b]"}
+    text = document.written([Part("source", [Part(k, v) for k, v in names.items()])], [])
+    assert len(text.splitlines()) == 1 + len(names)
+    assert yaml.safe_load(text) == {"source": names}
 
 
 def test_a_partitioned_table_is_one_table(database: Database) -> None:
