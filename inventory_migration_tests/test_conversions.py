@@ -26,7 +26,7 @@ from inventory_migration.catalog.conversions import (
     unconverted_sql,
     unread_number_sql,
 )
-from inventory_migration.database import escaped
+from inventory_migration.database import create_engine, escaped
 from inventory_migration.embedded import EmbeddedServer
 from inventory_migration.mapping import Standardised
 from inventory_migration_tests import hostile
@@ -412,6 +412,33 @@ def test_a_text_may_have_a_collation_that_knows_no_patterns(asked: sa.Connection
         (None, "not_a_number", "1,234", 1234, "ok", None),
     ]
     undone.rollback()
+
+
+def test_a_database_may_have_another_encoding(database: Database) -> None:
+    """White space that an encoding does not have must not keep a statement from being sent."""
+    name = f"{database.name}_latin"
+    newer = int(database.psql("SHOW server_version_num")) >= 150_000
+    database.psql(
+        f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' "
+        + ("LOCALE_PROVIDER libc" if newer else "")
+    )
+    engine = create_engine(database.url.replace(f"/{database.name}?", f"/{name}?"))
+    columns = [
+        column_sql(standardised("trim", "collapse_space", "upper")),
+        number_sql(standardised({"numeric": {"thousands": " ", "decimal": ","}}), "text"),
+        number_sql(standardised({"numeric": {"thousands": "'"}}), "text"),
+        f"({column_sql(standardised({'timestamptz': 'YYYY-MM-DD'}))}) AT TIME ZONE 'UTC'",
+    ]
+    try:
+        with engine.connect() as connection:
+            assert read(connection, ["\xa01\xa0234,5 ", " 2024-01-02\xa0", "1'234"], *columns) == [
+                ("1 234,5", Decimal("1234.5"), None, None),
+                ("2024-01-02", None, None, dt.datetime(2024, 1, 2)),
+                ("1'234", None, Decimal(1234), None),
+            ]
+    finally:
+        engine.dispose()
+        database.psql(f"DROP DATABASE {name}")
 
 
 STEP: TypeAdapter[Standardised] = TypeAdapter(Standardised)
