@@ -121,6 +121,31 @@ def test_resume_goes_on_with_the_same_migration(database: Database, target: verb
     assert database.psql("SELECT count(*) FROM inventory_migration.migration") == "1"
 
 
+@pytest.mark.parametrize("run_id", [None, "a-dagster-run"])
+def test_a_resume_lifts_no_pause_that_comes_after_it(
+    database: Database, run_id: str | None
+) -> None:
+    """Its steps are processes of their own in Dagster: the run alone is what they share."""
+    stage.shop(database)
+    stage.locations(database)
+    control.pause(database.engine, 1, reason="lunch")
+    one = Start(resume=True, run_id=run_id)
+    stage.locations(database, start=one)
+    control.pause(database.engine, 1, reason="fire drill")
+    before = database.psql(f"{STATE}; {LOCATED}")
+    for start in (one, Start(resume=True, run_id=run_id, command=one.command)):
+        with pytest.raises(MigrationPaused, match="fire drill"):
+            stage.transform(database, start=start)
+    assert database.psql(f"{STATE}; {LOCATED}") == before
+    assert database.psql("SELECT desired FROM inventory_migration.control") == "pause"
+    another = Start(resume=True, run_id=run_id and "another")
+    stage.locations(database, start=another)
+    # Its state is what it was until somebody works: the later steps of one start go on.
+    assert database.psql(STATE) == "paused"
+    stage.transform(database, start=another)
+    assert stage.close(database, start=another).proof.passed
+
+
 def test_an_abort_leaves_what_was_moved_and_only_an_explicit_run_follows(
     database: Database, target: verbs.Target
 ) -> None:

@@ -6,7 +6,8 @@ list is written in `snapshot.py`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from uuid import uuid4
 
 import sqlalchemy as sa
 
@@ -52,6 +53,7 @@ class Start:
         max_rows_per_second: How many records move at most, instead of what the mapping says.
         no_window: Work may go on outside of the mapping's window.
         retry: The records of the quarantine that the migration is for; None for what is new.
+        command: The command that starts; all its steps are one, and so are those of a Dagster run.
     """
 
     run_id: str | None = None
@@ -62,6 +64,12 @@ class Start:
     max_rows_per_second: int | None = None
     no_window: bool = False
     retry: Filter | None = None
+    command: str = field(default_factory=lambda: uuid4().hex, compare=False)
+
+    @property
+    def token(self) -> str:
+        """What the steps of one start have in common, and no other start has."""
+        return self.run_id or self.command
 
 
 def read_mapping(engine: sa.Engine, mapping: StockMapping) -> ResolvedMapping:
@@ -178,6 +186,7 @@ def _take_up(
     connection: sa.Connection, resolved: ResolvedMapping, active: Migration, start: Start
 ) -> None:
     mapping = resolved.mapping
+    lifts = start.resume and not _has_lifted(connection, active, start)
     if active.state in {"paused", "held"} and not start.resume:
         raise MigrationPaused(
             mapping=mapping.name,
@@ -208,11 +217,12 @@ def _take_up(
             .values(run_ids=sa.func.array_append(ledger.migration.c.run_ids, start.run_id))
         )
     # Whoever held the claim is gone; what an operator asked for stays until it is lifted.
-    if start.resume:
+    if lifts:
         control.desire(connection, active.migration_id, "run", reason="taken up")
+        ledger.note(connection, _LIFTED, migration_id=active.migration_id, start=start.token)
     control.require(connection, active.migration_id, "run")
     verification.require(connection, resolved, active)
-    if start.resume:
+    if lifts:
         undo_marks.reopen(connection, active)
     if active.state in {"paused", "held", "failed"}:
         # Whoever starts has seen which chunks failed; each is tried anew, and alone.
@@ -225,6 +235,29 @@ def _take_up(
             )
             .values(attempts=1)
         )
+
+
+def _has_lifted(connection: sa.Connection, active: Migration, start: Start) -> bool:
+    """Whether an earlier step of this start has lifted what stood then.
+
+    Whoever has paused the migration since must not be overruled by the next step.
+    """
+    event = ledger.event
+    return bool(
+        connection.execute(
+            sa.select(
+                sa.exists().where(
+                    event.c.migration_id == active.migration_id,
+                    event.c.kind == _LIFTED,
+                    event.c.detail["start"].astext == start.token,
+                )
+            )
+        ).scalar_one()
+    )
+
+
+_LIFTED = "resumed"
+"""The event of a start that has lifted a pause, by its token."""
 
 
 def refuse_retry(connection: sa.Connection, resolved: ResolvedMapping) -> None:

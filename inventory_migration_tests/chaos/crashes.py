@@ -88,13 +88,23 @@ def _kill_a_backend(server: EmbeddedServer) -> bool:
             "SELECT pid FROM pg_stat_activity WHERE application_name = 'inventory-migration' "
             "AND state <> 'idle' ORDER BY random() LIMIT 1"
         ).fetchone()
-    if row is None:
-        return False
-    try:
-        os.kill(row[0], signal.SIGKILL)
-    except ProcessLookupError:
-        return False
+        if row is None:
+            return False
+        try:
+            os.kill(row[0], signal.SIGKILL)
+        except ProcessLookupError:
+            return False
+        # The postmaster notices it, and ends every session before it recovers: ours as well.
+        _until(lambda: _is_ended(connection), "the server ends every session")
     return True
+
+
+def _is_ended(connection: psycopg.Connection) -> bool:
+    try:
+        connection.execute("SELECT 1")
+    except psycopg.OperationalError:
+        return True
+    return False
 
 
 def _until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:

@@ -159,10 +159,10 @@ def drive(
 
 
 def _migrate(database: Database, mapping: StockMapping, start: dict[str, Any]) -> tuple[int, str]:
-    options = {"explicit": True, **start}
-    stage.locations(database, mapping, Start(**options))
-    stage.transform(database, mapping, start=Start(**options), workers=2)
-    found = stage.close(database, mapping, Start(**options))
+    one = Start(**{"explicit": True, **start})
+    stage.locations(database, mapping, one)
+    stage.transform(database, mapping, start=one, workers=2)
+    found = stage.close(database, mapping, one)
     assert found.migration is not None
     with database.engine.connect() as connection:
         ended = ledger.find(connection, migration_id=found.migration.migration_id)

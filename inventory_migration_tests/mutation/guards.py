@@ -176,6 +176,14 @@ GUARDS = (
         "test_patience.py::test_a_cancel_while_a_failure_is_written_down_stops_nothing",
     ),
     Guard(
+        "a resume lifts what stood when it was given",
+        "the next step of a resumed run overrules who has paused it since",
+        "engine/plan.py",
+        "    lifts = start.resume and not _has_lifted(connection, active, start)",
+        "    lifts = start.resume",
+        "test_steering.py::test_a_resume_lifts_no_pause_that_comes_after_it",
+    ),
+    Guard(
         "errors that nobody foresaw stop",
         "a broken statement is taken for bad data",
         "engine/failures.py",
