@@ -87,6 +87,7 @@ def test_the_shipped_mapping_says_what_the_design_says() -> None:
     )
     assert found.quantity_basis == "gross"
     assert found.rules.actions() == {
+        "company_ambiguous": "quarantine",
         "company_missing": "quarantine",
         "location_foreign": "quarantine",
         "target_exists": "quarantine",
