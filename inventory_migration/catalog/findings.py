@@ -118,43 +118,41 @@ class Findings:
         try:
             return self._types(source, [expression])[0]
         except sa.exc.DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) == "42501":
-                raise explain(error, self.connection.engine) from None
-            _raise_unless_answered(error)
-            self.problem(where, f"the server refuses it: {_first_line(error)}")
+            self._note_refusal(where, error)
             return None
 
     def _types(self, source: Relation, expressions: Sequence[ColumnOrExpression]) -> list[str]:
         selected = ", ".join(map(column_sql, expressions))
         query = f"SELECT {selected} FROM {source.sql} AS s {self.mapping.source.joins} LIMIT 0"  # noqa: S608
-        nested = self.connection.begin_nested()
-        try:
-            result = self.connection.execute(sa.text(escaped(query)))
-            codes = [column[1] for column in result.cursor.description]
-            result.close()
-            return list(self.connection.execute(_TYPE_NAMES, {"oids": codes}).scalars())
-        finally:
-            nested.rollback()
+        return [kind for _, kind in self._described(query)]
 
     def columns_of(self, where: str, query: str) -> dict[str, Column] | None:
         """The columns that a SELECT gives, by having the server plan it; None where it refuses."""
+        try:
+            found = self._described(f"SELECT * FROM ({query}\n) AS q LIMIT 0")  # noqa: S608
+        except sa.exc.DBAPIError as error:
+            self._note_refusal(where, error)
+            return None
+        return {name: Column(name, kind, False, False, False) for name, kind in found}
+
+    def _described(self, query: str) -> list[tuple[str, str]]:
+        """Name and type of each column of a query, by having the server plan it."""
         nested = self.connection.begin_nested()
         try:
-            selected = f"SELECT * FROM ({escaped(query)}\n) AS q LIMIT 0"  # noqa: S608
-            result = self.connection.execute(sa.text(selected))
+            result = self.connection.execute(sa.text(escaped(query)))
             found = [(column[0], column[1]) for column in result.cursor.description]
             result.close()
             types = self.connection.execute(_TYPE_NAMES, {"oids": [oid for _, oid in found]})
-            named = zip((name for name, _ in found), types.scalars(), strict=True)
-            return {name: Column(name, kind, False, False, False) for name, kind in named}
-        except sa.exc.DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) == "42501":
-                raise explain(error, self.connection.engine) from None
-            _raise_unless_answered(error)
-            self.problem(where, f"the server refuses it: {_first_line(error)}")
-            return None
+            return list(zip((name for name, _ in found), types.scalars(), strict=True))
         finally:
             nested.rollback()
+
+    def _note_refusal(self, where: str, error: sa.exc.DBAPIError) -> None:
+        """Note what the server objects to; what a role may not read is no fault of a mapping."""
+        if getattr(error.orig, "sqlstate", None) == "42501":
+            raise explain(error, self.connection.engine) from None
+        _raise_unless_answered(error)
+        self.problem(where, f"the server refuses it: {_first_line(error)}")
 
     def check_columns(
         self, relation: Relation, wanted: dict[str, str], *, otherwise: str = ""
