@@ -59,7 +59,7 @@ slow: setup ## Run the tests that take longer: Dagster as it runs, whole migrati
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m "slow and not chaos" $(PYTEST_ARGS)
 
 # What a run does is read from the environment: SEED, which repeats it, DURATION in seconds of what
-# is limited by time, EVERY=n for one exception in n, and DEEP=1 for every combination of what is
+# is limited by time, EVERY=n for one failure in n, and DEEP=1 for every combination of what is
 # otherwise drawn.
 chaos: setup ## Do harm on purpose: failures at every statement, crashes (DURATION=... SEED=... DEEP=1)
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m chaos \

@@ -54,6 +54,7 @@ def test_every_batch_is_allocated_to_its_tenants_main_store(database: Database) 
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", written)
 
 
+@pytest.mark.slow
 def test_there_and_back_leaves_every_batch_as_it_was(database: Database) -> None:
     demo(database)
     before = batches(database)

@@ -32,7 +32,7 @@ from inventory_migration_tests.dagster_runs import (
     materialized,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.one_server]
 
 STATE = "SELECT state FROM inventory_migration.migration ORDER BY migration_id DESC LIMIT 1"
 LOCATED = "SELECT count(*) FROM stock_items WHERE location_id IS NOT NULL"

@@ -18,6 +18,8 @@ from inventory_migration_tests.conftest import Database, made_database
 from inventory_migration_tests.dagster_runs import dump
 from inventory_migration_tests.roles import WorkedDatabase, worked_database
 
+pytestmark = pytest.mark.one_server
+
 CASES = [
     *bad_mappings.FILES,
     *bad_mappings.MAPPINGS,

@@ -28,7 +28,7 @@ from inventory_migration_tests.dagster_runs import (
     materialized,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.one_server]
 
 GATES = """
     SELECT suite || ' ' || COALESCE(passed::text, 'unjudged')

@@ -27,7 +27,7 @@ from inventory_migration_tests.commands import (
 )
 from inventory_migration_tests.conftest import Database
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.one_server]
 
 PHASES = [{"name": "pilot", "companies": 1}, {"name": "rest"}]
 WRITING = """

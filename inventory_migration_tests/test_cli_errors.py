@@ -24,6 +24,8 @@ from inventory_migration_tests.commands import (
 )
 from inventory_migration_tests.conftest import SECRET, Database
 
+pytestmark = pytest.mark.one_server
+
 NO_PORT = "postgresql://ann:Sup3rS3cret@127.0.0.1:1/shop"
 
 

@@ -35,6 +35,8 @@ from inventory_migration_tests.dagster_runs import (
     job_execute,
 )
 
+pytestmark = pytest.mark.one_server
+
 TEMPLATE = PROJECT / "deploy" / "dagster.postgres.yaml"
 LOCATION = {
     "repositoryLocationName": "inventory_migration",

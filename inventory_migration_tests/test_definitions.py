@@ -22,6 +22,8 @@ from inventory_migration.mapping import named_mapping
 from inventory_migration_tests import stage
 from inventory_migration_tests.dagster_runs import PROJECT, STEPS
 
+pytestmark = pytest.mark.one_server
+
 ITEMS = named_mapping("stock_items")
 
 

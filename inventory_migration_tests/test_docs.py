@@ -27,6 +27,8 @@ from inventory_migration.mapping import (
 )
 from inventory_migration_tests.story import STORY
 
+pytestmark = pytest.mark.one_server
+
 PROJECT = Path(__file__).resolve().parent.parent
 PAGES = [PROJECT / "README.md", PROJECT / "SECURITY.md", *sorted((PROJECT / "docs").glob("*.md"))]
 README = PAGES[0].read_text()

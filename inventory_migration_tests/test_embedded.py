@@ -22,6 +22,8 @@ from inventory_migration.embedded import EmbeddedServer
 from inventory_migration.errors import EmbeddedServerFailed
 from inventory_migration_tests.conftest import FAST, run_psql
 
+pytestmark = pytest.mark.one_server
+
 PROJECT = Path(__file__).resolve().parent.parent
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: run the tests with sudo")

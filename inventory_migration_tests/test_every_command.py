@@ -20,6 +20,8 @@ from inventory_migration_tests.roles import WorkedDatabase, worked_database
 from inventory_migration_tests.test_docs import COMMANDS
 from inventory_migration_tests.test_shapes import TARGETS
 
+pytestmark = pytest.mark.one_server
+
 SHAPES = [*TARGETS, "levels in step"]
 
 

@@ -349,6 +349,7 @@ def test_sessions_that_we_block_slow_us_down(database: Database) -> None:
     try:
         with working(database, mapping=gentle, workers=1) as end:
             until(lambda: health_events(database), "the first event")
+            stop.set()
             assert end(60) is None
     finally:
         stop.set()

@@ -19,6 +19,8 @@ from inventory_migration.mapping import StockMapping, parse_mapping
 from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database
 
+pytestmark = pytest.mark.one_server
+
 NOTED = """
     SELECT detail->>'occasion', detail->>'hook', detail->>'failure'
     FROM inventory_migration.event WHERE kind = 'hook' ORDER BY event_id

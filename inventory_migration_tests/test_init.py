@@ -13,6 +13,8 @@ from inventory_migration_tests.commands import answer, im, sentence
 from inventory_migration_tests.conftest import SECRET, Database
 from inventory_migration_tests.test_read_only import violations
 
+pytestmark = pytest.mark.one_server
+
 NO_OWNER = "CREATE TABLE stock (id int PRIMARY KEY, quantity int)"
 
 

@@ -188,6 +188,7 @@ REFUSALS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", WRITTEN)
 @pytest.mark.parametrize("refusal", REFUSALS)
 def test_under_every_shape_only_the_records_that_are_refused_stay_behind(

@@ -199,6 +199,7 @@ def forth_and_back(database: Database, kind: Kind, mapping: StockMapping) -> Non
     assert database.psql(f"SELECT count(*) FROM {LEDGER}.conflict") == "0"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", RECORDS)
 def test_a_record_may_have_any_key_in_any_build_of_table(database: Database, kind: str) -> None:
     chosen = RECORDS[kind]
@@ -207,6 +208,7 @@ def test_a_record_may_have_any_key_in_any_build_of_table(database: Database, kin
 
 
 @pytest.mark.slow
+@pytest.mark.one_server
 @pytest.mark.parametrize("shape", ["allocation_json", "stock_level"])
 @pytest.mark.parametrize("kind", RECORDS)
 def test_so_it_may_in_every_shape(database: Database, kind: str, shape: str) -> None:
@@ -347,12 +349,14 @@ def companies_and_places(database: Database, kind: str, shape: str) -> None:
     assert database.psql(f"SELECT count(*) FROM {LEDGER}.conflict") == "0"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", OWNERS)
 def test_companies_and_locations_may_have_any_key(database: Database, kind: str) -> None:
     companies_and_places(database, kind, "location_column")
 
 
 @pytest.mark.slow
+@pytest.mark.one_server
 @pytest.mark.parametrize("shape", ["allocation_json", "stock_level"])
 @pytest.mark.parametrize("kind", OWNERS)
 def test_so_they_may_in_every_shape(database: Database, kind: str, shape: str) -> None:

@@ -29,7 +29,7 @@ from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database
 from inventory_migration_tests.dagster_runs import CLAIMS, SLOW
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.one_server]
 
 PHASES = stage.mapping(phases=[{"name": "pilot", "companies": 1}, {"name": "rest"}])
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.one_server
+
 PACKAGE = Path(__file__).resolve().parent.parent / "inventory_migration"
 
 # From the top; a module may import its own layer and those below.

@@ -13,6 +13,8 @@ import pytest
 
 from inventory_migration import logs
 
+pytestmark = pytest.mark.one_server
+
 SECRET = "s3cr3t$pa:ss@x"
 
 

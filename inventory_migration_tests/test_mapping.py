@@ -25,6 +25,8 @@ from inventory_migration.mapping import (
 from inventory_migration.project import listing
 from inventory_migration_tests.stage import DEFINITION, mapping
 
+pytestmark = pytest.mark.one_server
+
 MINIMAL = textwrap.dedent("""\
     name: shop
     company: {table: companies, key: id, name: name}

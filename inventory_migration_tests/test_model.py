@@ -42,7 +42,7 @@ from inventory_migration_tests.model_application import (
 from inventory_migration_tests.model_targets import TARGETS
 from inventory_migration_tests.test_rollback import undo
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.one_server]
 
 # The same examples each time. They are not made smaller: a run takes a second, and what differs is
 # told record by record.

@@ -18,6 +18,8 @@ from inventory_migration_tests import stage
 from inventory_migration_tests.commands import answer, im
 from inventory_migration_tests.conftest import Database
 
+pytestmark = pytest.mark.one_server
+
 BATCHES = named_mapping("inventory_batches")
 MAKE = {"id": Expression(sql="gen_random_uuid()::text"), "name": "Main"}
 CREATING = BATCHES.model_copy(

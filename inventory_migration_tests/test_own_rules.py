@@ -15,6 +15,8 @@ from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database
 from inventory_migration_tests.test_mapping import MINIMAL, problems
 
+pytestmark = pytest.mark.one_server
+
 MISSING = {"when": {"sql": "s.sku IS NULL OR s.sku = ''"}, "do": "quarantine"}
 HUGE = {"when": {"sql": "s.quantity > 25"}, "do": "warn"}
 

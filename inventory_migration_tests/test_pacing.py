@@ -34,6 +34,8 @@ from inventory_migration_tests.commands import answer, im, mapping_file, program
 from inventory_migration_tests.conftest import Database
 from inventory_migration_tests.sessions import until
 
+pytestmark = pytest.mark.one_server
+
 
 class Clock:
     """A clock that goes on when it is told to."""
@@ -334,6 +336,7 @@ TOOK = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("says", ["mapping", "start"])
 def test_all_workers_together_stay_under_the_limit_of_records(
     database: Database, says: str

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.one_server
+
 PROJECT = Path(__file__).resolve().parent.parent
 METADATA = tomllib.loads((PROJECT / "pyproject.toml").read_text())
 

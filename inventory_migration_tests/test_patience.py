@@ -75,6 +75,7 @@ def test_a_step_is_not_taken_again_where_that_mends_nothing(database: Database, 
     assert hits == [state]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", ["57014", "55P03"])
 @pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
 def test_a_cancel_or_a_lock_between_the_chunks_stops_nothing(

@@ -17,6 +17,8 @@ from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database
 from inventory_migration_tests.stage import DEFINITION, mapping
 
+pytestmark = pytest.mark.one_server
+
 SAME = (
     "mapping", "companies", "locations_created", "quarantined", "warnings", "units", "reserved",
     "available", "changed",

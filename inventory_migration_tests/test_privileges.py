@@ -38,7 +38,7 @@ from inventory_migration_tests.test_shapes import (  # noqa: F401
     test_status_of_a_record,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.one_server]
 
 
 @pytest.fixture

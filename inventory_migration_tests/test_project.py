@@ -10,6 +10,8 @@ import pytest
 from inventory_migration import project
 from inventory_migration.errors import EnvFileInvalid, ProjectFileMissing, ProjectFolderMissing
 
+pytestmark = pytest.mark.one_server
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 

@@ -24,6 +24,8 @@ from inventory_migration_tests.conftest import Database
 from inventory_migration_tests.roles import WorkedDatabase, worked_database
 from inventory_migration_tests.test_real_data import needs_data
 
+pytestmark = pytest.mark.one_server
+
 COMPANIES = """
     CREATE TABLE companies (id int PRIMARY KEY, name text NOT NULL);
     INSERT INTO companies VALUES (1, 'Ann'), (2, 'Bob');
@@ -206,6 +208,7 @@ def test_what_is_suggested_for_the_stock_of_one_owner_is_accepted(database: Data
     assert (found["companies"], found["records"]["migrated"]) == (1, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["uuid", "text", "int"])
 def test_owners_that_are_in_no_table_are_the_values_of_their_column(
     database: Database, kind: str

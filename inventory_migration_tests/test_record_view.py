@@ -11,6 +11,8 @@ from inventory_migration.mapping import StockMapping
 from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database
 
+pytestmark = pytest.mark.one_server
+
 VIEW = "inventory_migration.shop_record_status"
 LATE = "INSERT INTO stock_items (company_id, sku, quantity) VALUES (1, 'late', 1)"
 

@@ -20,6 +20,8 @@ from inventory_migration.report.markdown import cell, table
 from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database
 
+pytestmark = pytest.mark.one_server
+
 HOSTILE = "<script>alert(1)</script> | [x](javascript:1) `rm` *b* _u_ $x$ ~s~ \\ \x1b[31m\n# head"
 
 

@@ -252,6 +252,7 @@ def test_it_must_be_said_which_records_are_meant(said: dict[str, Any]) -> None:
         quarantine.selection(**said)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "keys"),
     [

@@ -14,6 +14,8 @@ from inventory_migration_tests import stage
 from inventory_migration_tests.commands import answer, im, mapping_file, sentence
 from inventory_migration_tests.conftest import Database
 
+pytestmark = pytest.mark.one_server
+
 RENAMED = stage.mapping(name="renamed")
 
 STATES = {

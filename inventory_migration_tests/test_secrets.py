@@ -16,6 +16,8 @@ from inventory_migration_tests.commands import im, mapping_file
 from inventory_migration_tests.conftest import SECRET, Database, made_database
 from inventory_migration_tests.dagster_runs import dagster, environment, job_execute
 
+pytestmark = pytest.mark.one_server
+
 WRONG = "Wr0ng'er\\%@:/pass wörd"
 PHASES = [{"name": "pilot", "companies": 1}, {"name": "rest"}]
 

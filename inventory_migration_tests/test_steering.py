@@ -19,6 +19,8 @@ from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database
 from inventory_migration_tests.test_rollback import undo
 
+pytestmark = pytest.mark.one_server
+
 PHASES = stage.mapping(phases=[{"name": "pilot", "companies": 1}, {"name": "rest"}])
 STATE = "SELECT state FROM inventory_migration.migration ORDER BY migration_id DESC LIMIT 1"
 DONE = "SELECT count(*) FROM inventory_migration.chunk WHERE state = 'done'"

@@ -23,6 +23,8 @@ from inventory_migration_tests.canonical_tables import (
 )
 from inventory_migration_tests.conftest import Database
 
+pytestmark = pytest.mark.one_server
+
 
 @dataclass(frozen=True)
 class Break:

@@ -17,6 +17,8 @@ from inventory_migration.mapping import StockMapping
 from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database
 
+pytestmark = pytest.mark.one_server
+
 STATE = "SELECT state FROM inventory_migration.migration"
 LOCATED = "SELECT count(location_id) FROM stock_items"
 TOLD = """

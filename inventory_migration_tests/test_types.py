@@ -80,6 +80,7 @@ def aside(database: Database) -> list[str]:
     ).splitlines()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", [stage.DEFINITION["target"], LEVELS], ids=["column", "level"])
 @pytest.mark.parametrize("kind", EXACT)
 def test_units_are_exact_whatever_type_holds_them(

@@ -15,6 +15,8 @@ from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database
 from inventory_migration_tests.test_rollback import foretell, target, undo, undone
 
+pytestmark = pytest.mark.one_server
+
 PHASES = [{"name": "pilot", "companies": 1}, {"name": "rest"}]
 SHOP = stage.mapping(phases=PHASES, thresholds={"quarantined_percent": 100})
 LOCATED = "SELECT company_id, count(location_id) FROM stock_items GROUP BY 1 ORDER BY 1"

@@ -23,7 +23,7 @@ from inventory_migration.mapping import named_mapping
 from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.one_server]
 
 MAPPING = named_mapping("stock_items")
 

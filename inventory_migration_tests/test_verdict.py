@@ -23,6 +23,8 @@ from inventory_migration.quality.verdict import SAMPLE_SIZE, Verdict, judge
 from inventory_migration_tests.canonical_tables import judged, make_tables
 from inventory_migration_tests.conftest import Database
 
+pytestmark = pytest.mark.one_server
+
 NUMBERS = "SELECT n AS key_1, n::text AS key_text, n AS v FROM generate_series(1, 25) AS n"
 
 
