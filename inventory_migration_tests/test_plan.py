@@ -15,6 +15,7 @@ from inventory_migration.engine import (
     control,
     default_locations,
     ledger,
+    new_locations,
     phases,
     plan,
     schema_change,
@@ -284,7 +285,7 @@ def test_two_who_create_at_once_give_each_company_one(database: Database) -> Non
     def create(_: int) -> int:
         together.wait(10)
         with database.engine.begin() as connection:
-            *locks, insert = schema_change.create_locations(resolved)
+            *locks, insert = new_locations.create_locations(resolved)
             for lock in locks:
                 connection.execute(sa.text(lock))
             return len(connection.execute(sa.text(insert)).all())

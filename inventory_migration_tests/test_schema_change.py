@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.embedded import EmbeddedServer
-from inventory_migration.engine import plan, schema_change
+from inventory_migration.engine import new_locations, plan, schema_change
 from inventory_migration.errors import LockNotObtained
 from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import FAST, Database
@@ -161,10 +161,10 @@ def test_a_key_that_the_server_cannot_default_is_made_by_us(database: Database) 
         "CREATE TABLE locations (id uuid PRIMARY KEY, company_id bigint, name text, code text, "
         "is_default boolean)"
     )
-    *locks, insert = schema_change.create_locations(resolved(database))
+    *locks, insert = new_locations.create_locations(resolved(database))
     assert len(locks) == 1
     assert "gen_random_uuid()" in insert
-    assert len(schema_change.create_locations(resolved(database), keep_out=False)) == 1
+    assert len(new_locations.create_locations(resolved(database), keep_out=False)) == 1
 
 
 def writing(database: Database) -> sa.Connection:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import sqlalchemy as sa
 
+from inventory_migration.catalog import places
 from inventory_migration.catalog.conversions import raw_sql
 from inventory_migration.catalog.findings import Findings
 from inventory_migration.catalog.levels import check_levels, check_links, find_levels, find_links
 from inventory_migration.catalog.resolved import ResolvedLink, ResolvedMapping, literal
 from inventory_migration.catalog.tables import (
-    DELETE,
     FLOATS,
-    INSERT,
     INTEGERS,
     TEXTS,
     UPDATE,
@@ -23,7 +22,6 @@ from inventory_migration.catalog.tables import (
     Relation,
     base_type,
     has_index,
-    schema_exists,
 )
 from inventory_migration.database import quoted
 from inventory_migration.mapping import (
@@ -33,7 +31,6 @@ from inventory_migration.mapping import (
     Standardised,
     StockLevel,
     StockMapping,
-    TableName,
     Through,
     Timestamptz,
     named_column,
@@ -69,7 +66,7 @@ class _Resolver(Findings):
             written=[*mapping.target.columns, *mapping.touch],
         )
         company = self._company()
-        locations = self._locations(source)
+        locations = places.find_locations(self, source)
         if source:
             self._check_source(source)
         if company:
@@ -78,7 +75,7 @@ class _Resolver(Findings):
         if company and not isinstance(company, Derived):
             self.check_key("company.key", company, (mapping.company.key,))
         if locations:
-            self._check_locations(locations)
+            places.check_names(self, locations)
         if source and isinstance(mapping.target, StockLevel):
             self._levels = find_levels(self, mapping.target, source)
         self._links = find_links(self)
@@ -133,33 +130,6 @@ class _Resolver(Findings):
                 )
         return found
 
-    def _locations(self, source: Relation | None) -> Relation | None:
-        """The table of locations; None where it is missing and may be added."""
-        named = self.mapping.locations
-        events = INSERT | DELETE if named.create is not None else 0
-        if named.add:
-            self.check_length(
-                {
-                    "locations.table": named.table.name,
-                    "locations.key": named.key,
-                    "locations.company": named.company,
-                    **{f"locations.default.{name}": name for name in named.default},
-                    **{f"locations.create.{name}": name for name in named.create or {}},
-                }
-            )
-        if not named.add:
-            return self.relation("locations.table", named.table, fired_by=events)
-        found = self.relation("locations.table", named.table, fired_by=events, required=False)
-        if found is not None or source is None or self.problems:
-            return found
-        if named.table.schema_ is None:
-            # It is added beside the source, where the search path need not find it afterwards.
-            beside = TableName(schema=source.schema, name=named.table.name)
-            return self.relation("locations.table", beside, fired_by=events, required=False)
-        if not schema_exists(self.connection, named.table.schema_):
-            self.problem("locations.table", f"there is no schema {named.table.schema_} to add to")
-        return None
-
     def _typed(
         self, source: Relation, company: Relation, locations: Relation | None
     ) -> ResolvedMapping:
@@ -204,7 +174,7 @@ class _Resolver(Findings):
             )
         self._check_standardised(source)
         if locations:
-            self._check_values(locations, company)
+            places.check_values(self, locations, company)
         for where in ("source.quantity", "source.reserved"):
             kind = base_type(types.get(where) or "numeric")
             if kind not in INTEGERS | FLOATS | TEXTS | {"numeric"}:
@@ -213,12 +183,7 @@ class _Resolver(Findings):
             "source.company", types.get("source.company"), "company.key", company_key_type
         )
         if locations:
-            self.check_comparable(
-                "locations.company",
-                locations.columns[mapping.locations.company].type,
-                "company.key",
-                company_key_type,
-            )
+            places.check_owner(self, locations, company_key_type)
         for where, name in self._target_columns().items():
             if name in source.columns:
                 self._check_target(where, source.columns[name], location_key_type)
@@ -291,34 +256,6 @@ class _Resolver(Findings):
             if name in source.columns and source.columns[name].generated:
                 self.problem(f"touch.{name}", "is a generated column and cannot be set")
 
-    def _check_locations(self, locations: Relation) -> None:
-        named = self.mapping.locations
-        self.check_columns(
-            locations,
-            {
-                "locations.key": named.key,
-                "locations.company": named.company,
-                **{f"locations.default.{name}": name for name in named.default},
-                **{f"locations.create.{name}": name for name in named.create or {}},
-            },
-        )
-        if named.key in locations.columns:
-            self.check_key("locations.key", locations, (named.key,))
-        if named.create is None:
-            return
-        given = {named.company, *named.default, *named.create}
-        for column in locations.columns.values():
-            if column.name in given or column.has_default or column.generated:
-                continue
-            if column.name == named.key and column.type == "uuid":
-                continue
-            if column.not_null:
-                self.problem(
-                    "locations.create",
-                    f"column {column.name} of {locations.name} needs a value and has no default; "
-                    "add it to create",
-                )
-
     def _target_columns(self) -> dict[str, str]:
         named = zip(
             ("target.column", "target.transfers"), self.mapping.target.columns, strict=False
@@ -338,34 +275,6 @@ class _Resolver(Findings):
             self.problem(
                 where, f"{column.name} is {column.type}, but locations.key is {location_key_type}"
             )
-
-    def _check_values(self, locations: Relation, company: Relation) -> None:
-        """Ask the server whether constants and expressions fit the columns of the locations."""
-        named = self.mapping.locations
-        conditions = {
-            f"locations.default.{name}": f"l.{quoted(name)} IS NOT DISTINCT FROM {literal(value)}"
-            for name, value in named.default.items()
-        }
-        select = f"SELECT FROM {locations.sql} AS l WHERE "
-        self.probe_together(
-            f"{select}{' AND '.join(conditions.values())} LIMIT 0",
-            {where: f"{select}{wanted} LIMIT 0" for where, wanted in conditions.items()},
-        )
-        given = {quoted(name): literal(value) for name, value in (named.create or {}).items()}
-
-        def insert(names: Iterable[str], values: Iterable[str]) -> str:
-            return (
-                f"EXPLAIN INSERT INTO {locations.sql} ({', '.join(names)}) "  # noqa: S608
-                f"SELECT {', '.join(values)} FROM {company.sql} AS c"
-            )
-
-        self.probe_together(
-            insert(given.keys(), given.values()),
-            {
-                f"locations.create.{name}": insert([quoted(name)], [literal(value)])
-                for name, value in (named.create or {}).items()
-            },
-        )
 
     def _check_standardised(self, source: Relation) -> None:
         """Note what cannot be read as text of a number or of a point in time, and unknown zones."""

@@ -25,13 +25,14 @@ INSERT, DELETE, UPDATE = 4, 8, 16
 
 @dataclass(frozen=True)
 class Column:
-    """A column as the catalog has it."""
+    """A column as the catalog has it; its default as SQL, the next value of an identity too."""
 
     name: str
     type: str
     not_null: bool
     has_default: bool
     generated: bool
+    default: str | None = None
 
     @property
     def base_type(self) -> str:
@@ -195,8 +196,13 @@ _CLOSED = sa.text("""
 
 _COLUMNS = sa.text("""
     SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
-           a.atthasdef OR a.attidentity <> '', a.attgenerated <> ''
+           a.atthasdef OR a.attidentity <> '', a.attgenerated <> '',
+           CASE WHEN a.attidentity <> ''
+                THEN format('nextval(%L::regclass)',
+                            pg_get_serial_sequence(a.attrelid::regclass::text, a.attname))
+                ELSE pg_get_expr(d.adbin, d.adrelid) END
     FROM pg_attribute a
+    LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
     WHERE a.attrelid = :oid AND a.attnum > 0 AND NOT a.attisdropped
     ORDER BY a.attnum
 """)

@@ -133,10 +133,11 @@ def stock_columns(resolved: ResolvedMapping) -> dict[str, str]:
 def location_columns(resolved: ResolvedMapping) -> dict[str, str]:
     """What a mapping takes the columns of the locations for."""
     locations = resolved.mapping.locations
+    owner = named_column(locations.company)
     return {
         **dict.fromkeys(locations.default, "says whether this is its company's default location"),
         locations.key: "key of the location",
-        locations.company: "company that the location belongs to",
+        **({owner: "company that the location belongs to"} if owner else {}),
     }
 
 

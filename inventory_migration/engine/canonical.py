@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from inventory_migration.catalog import Derived, ResolvedMapping, literal
 from inventory_migration.database import quoted
-from inventory_migration.engine import owners, readings
+from inventory_migration.engine import owners, places, readings
 from inventory_migration.engine.columns import (
     hash_of,
     key_of_source,
@@ -50,36 +50,26 @@ def row_hash(resolved: ResolvedMapping, alias: str = "s") -> str:
     return hash_of(kept, alias)
 
 
-def default_condition(resolved: ResolvedMapping, alias: str = "l") -> str:
-    """How a default location is recognised."""
-    return " AND ".join(
-        f"{alias}.{quoted(column)} IS NOT DISTINCT FROM {literal(value)}"
-        for column, value in resolved.mapping.locations.default.items()
-    )
-
-
 def default_locations(resolved: ResolvedMapping) -> str:
     """Every default location: location_key, company_key, company_found."""
-    locations, company = resolved.mapping.locations, resolved.mapping.company
+    company = resolved.mapping.company
     if resolved.locations is None:
         return (
             f"SELECT NULL::{resolved.location_key_type} AS location_key, "
             f"NULL::{resolved.company_key_type} AS company_key, "
             "NULL::boolean AS company_found WHERE false"
         )
-    owner = f"l.{quoted(locations.company)}"
     found = (
         # A query gives no more a company whose last record has gone: its location is no mistake.
-        f"{owner} IS NOT NULL"
+        "l.company_key IS NOT NULL"
         if isinstance(resolved.company, Derived)
         else f"EXISTS (SELECT FROM {resolved.company.sql} AS c "
-        f"WHERE c.{quoted(company.key)} = {owner})"
+        f"WHERE c.{quoted(company.key)} = l.company_key)"
     )
     return f"""
-        SELECT l.{quoted(locations.key)} AS location_key, {owner} AS company_key,
-               {found} AS company_found
-        FROM {resolved.locations_sql} AS l
-        WHERE {default_condition(resolved)}"""
+        SELECT l.location_key, l.company_key, {found} AS company_found
+        FROM ({places.owned(resolved)}) AS l
+        WHERE l.is_default"""
 
 
 def defaults_by_company(resolved: ResolvedMapping) -> str:
@@ -94,16 +84,15 @@ def defaults_by_company(resolved: ResolvedMapping) -> str:
 
 def planned_locations(resolved: ResolvedMapping, planned: str) -> str:
     """The default locations a migration has planned with; none for one that no longer stands."""
-    locations = resolved.mapping.locations
     # The company is compared beside the join: as a join condition it makes the planner expect a
     # single row, and compare every record with every company.
-    stands = f"l.{quoted(locations.company)} = w.company_key"
+    stands = places.belongs("l", "w.company_key")
     return f"""
         SELECT w.company_key,
                CASE WHEN {stands} THEN w.location_key END AS location_key,
                CASE WHEN {stands} THEN 1 ELSE 0 END::bigint AS default_locations
         FROM {planned} AS w
-        JOIN {resolved.locations_sql} AS l ON l.{quoted(locations.key)} = w.location_key"""
+        JOIN ({places.places(resolved)}) AS l ON l.location_key = w.location_key"""
 
 
 def companies(resolved: ResolvedMapping) -> str:
@@ -199,17 +188,16 @@ def records(
     """
     mapping = resolved.mapping
     shape = shape_of(resolved)
-    locations = mapping.locations
     has_locations = resolved.locations is not None
     own = (
         "CASE WHEN r.location_key IS NOT NULL THEN "
-        f"COALESCE(own.{quoted(locations.company)} = r.company_key, false) END"
+        f"COALESCE({places.belongs('own', 'r.company_key')}, false) END"
         if has_locations
         else "NULL::boolean"
     )
     own_join = (
-        f"LEFT JOIN {resolved.locations_sql} AS own ON "
-        + shape.same_location(f"own.{quoted(locations.key)}", "r.location_key")
+        f"LEFT JOIN ({places.places(resolved)}) AS own ON "
+        + shape.same_location("own.location_key", "r.location_key")
         if has_locations
         else ""
     )
@@ -279,7 +267,7 @@ def new_records(
         table: What is read in the place of the source table.
         duplicate: The condition over a record `r` that its company has its item already.
     """
-    named, company = resolved.mapping.locations, resolved.mapping.company
+    company = resolved.mapping.company
     actions = resolved.mapping.rules.actions()
     refusing = [
         f"({condition}) IS TRUE"
@@ -302,11 +290,11 @@ def new_records(
                    {duplicate} AS item_duplicate
             FROM ({rows}) AS r
             LEFT JOIN LATERAL (
-                SELECT (array_agg(l.{quoted(named.key)}))[1] AS location_key,
+                SELECT (array_agg(l.location_key))[1] AS location_key,
                        count(*) AS default_locations
-                FROM {resolved.locations_sql} AS l
-                WHERE l.{quoted(named.company)} = r.company_key
-                  AND {default_condition(resolved)}) AS d ON true) AS f"""
+                FROM ({places.places(resolved)}) AS l
+                WHERE {places.belongs("l", "r.company_key")}
+                  AND l.is_default) AS d ON true) AS f"""
 
 
 def rule_conditions(resolved: ResolvedMapping) -> dict[str, str]:

@@ -6,11 +6,14 @@ migration is rolled back is in `created_locations.py`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped, quoted
-from inventory_migration.engine import canonical, ledger, links, schema_change
+from inventory_migration.engine import canonical, ledger, links, new_locations, places
 from inventory_migration.engine.failures import Action, action_for, sqlstate
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.errors import DefaultLocationWrong, LockNotObtained
@@ -100,21 +103,60 @@ def follow(connection: sa.Connection, resolved: ResolvedMapping, migration: Migr
 
 
 def _create(connection: sa.Connection, resolved: ResolvedMapping) -> list[str]:
-    """Create the missing default locations; returns their keys."""
+    """Create the missing default locations; returns their keys.
+
+    Raises:
+        DefaultLocationWrong: One is not its company's by what the mapping says of locations.
+        LockNotObtained: The application was creating some all the while.
+    """
     may_lock = connection.execute(
         sa.text("SELECT has_table_privilege(:table, 'UPDATE, DELETE, TRUNCATE')"),
         {"table": resolved.locations_sql},
     ).scalar_one()
-    *locks, insert = schema_change.create_locations(resolved, keep_out=may_lock)
+    *locks, insert = new_locations.create_locations(resolved, keep_out=may_lock)
     connection.execute(sa.text(f"SET LOCAL lock_timeout = '{CREATORS_SECONDS}s'"))
     try:
         for lock in locks:
             connection.execute(sa.text(lock))
-        created = [str(row.location_key) for row in connection.execute(sa.text(insert))]
+        created = connection.execute(sa.text(insert)).all()
     except sa.exc.DBAPIError as error:
         if action_for(sqlstate(error)) is not Action.RETRY:
             raise
         what = f"create rows in {resolved.locations_sql}"
         raise LockNotObtained(what=what, seconds=CREATORS_SECONDS) from error
     connection.execute(sa.text("SET LOCAL lock_timeout = 0"))
-    return created
+    _refuse_unowned(connection, resolved, created)
+    return [row.location_key for row in created]
+
+
+def _refuse_unowned(
+    connection: sa.Connection, resolved: ResolvedMapping, created: Sequence[sa.Row[Any]]
+) -> None:
+    """Refuse what was created where it is not a default location of whom it was created for."""
+    company = resolved.mapping.company
+    key, name = escaped(quoted(company.key)), escaped(quoted(company.name))
+    unowned = connection.execute(
+        sa.text(f"""
+            SELECT format('company %s (%s)', c.{key}, c.{name})
+            FROM {escaped(resolved.company.sql)} AS c
+            JOIN unnest(CAST(:companies AS text[]), CAST(:locations AS text[]))
+                AS n(company_key, location_key) ON n.company_key = c.{key}::text
+            WHERE NOT EXISTS (
+                SELECT FROM ({escaped(places.owned(resolved))}) AS l
+                WHERE l.is_default AND l.company_key = c.{key}
+                  AND l.location_key::text = n.location_key)
+            ORDER BY c.{key}
+        """),
+        {
+            "companies": [row.company_key for row in created],
+            "locations": [row.location_key for row in created],
+        },
+    ).scalars()
+    if wrong := list(unowned):
+        raise DefaultLocationWrong(
+            mapping=resolved.mapping.name,
+            companies=wrong,
+            why="what locations.create and locations.default give a location does not make it a "
+            "default location of its company, as locations.company says whose it is; none is "
+            "created",
+        )

@@ -100,7 +100,9 @@ def fragments(resolved: ResolvedMapping) -> Iterator[str]:
     parts += [rule.when for rule in resolved.mapping.rules.own.values()]
     target = resolved.mapping.target
     parts += target.values.values() if isinstance(target, StockLevel) else []
-    for link in resolved.mapping.locations.links:
+    locations = resolved.mapping.locations
+    parts += [locations.company, *(locations.create or {}).values()]
+    for link in locations.links:
         parts += [link.where, *link.values.values()]
     for part in parts:
         if isinstance(part, Expression | Standardised) and part.sql:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedLink, ResolvedMapping, literal
 from inventory_migration.database import quoted
-from inventory_migration.engine import canonical
+from inventory_migration.engine import places
 from inventory_migration.engine.chunk import parametrised
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.mapping import Canonical, Generated, LinkValue
@@ -97,9 +97,10 @@ def _insert(resolved: ResolvedMapping, found: ResolvedLink) -> str:
         WITH wanted AS MATERIALIZED (
             SELECT {given}
             FROM {resolved.locations_sql} AS l
+            JOIN ({places.owned(resolved)}) AS im_w ON im_w.location_key = l.{quoted(named.key)}
             JOIN {resolved.company.sql} AS c
-              ON c.{quoted(company.key)} = l.{quoted(named.company)} {each}
-            WHERE {canonical.default_condition(resolved)} {only}),
+              ON c.{quoted(company.key)} = im_w.company_key {each}
+            WHERE im_w.is_default {only}),
         inserted AS (
             INSERT INTO {found.table.sql} AS t ({names})
             SELECT {names} FROM wanted AS w

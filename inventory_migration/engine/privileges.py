@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import Derived, Relation, ResolvedMapping
 from inventory_migration.database import quoted
-from inventory_migration.engine import columns, guard, schema_change, sync
+from inventory_migration.engine import columns, guard, new_locations, schema_change, sync
 from inventory_migration.engine.ledger import SCHEMA
 from inventory_migration.engine.measures import MONITORING
 from inventory_migration.errors import PrivilegesMissing
@@ -89,7 +89,9 @@ def of_worker(
         *(
             Privilege("USAGE", "SEQUENCE", quoted(row.schema, row.name))
             for relation in _inserted(resolved)
-            for row in connection.execute(_SEQUENCES, {"oid": relation.oid})
+            for row in connection.execute(
+                _SEQUENCES, {"oid": relation.oid, "identity": _identity(resolved, relation)}
+            )
         ),
     ]
 
@@ -144,7 +146,7 @@ def _writes(resolved: ResolvedMapping) -> Iterator[Privilege]:
     if guard.wanted(resolved) or sync.wanted(resolved):
         yield Privilege("TRIGGER", "TABLE", resolved.source.sql)
     if mapping.locations.create is not None:
-        inserted = tuple(schema_change.inserted_columns(resolved))
+        inserted = tuple(new_locations.inserted_columns(resolved))
         yield Privilege("INSERT", "TABLE", resolved.locations_sql, inserted)
         yield Privilege("DELETE", "TABLE", resolved.locations_sql)
     for link in resolved.links:
@@ -168,6 +170,13 @@ def _inserted(resolved: ResolvedMapping) -> list[Relation]:
     if isinstance(mapping.target, StockLevel) and resolved.levels is not None:
         found.append(resolved.levels)
     return found
+
+
+def _identity(resolved: ResolvedMapping, relation: Relation) -> str | None:
+    """The identity column whose next value we ask for; for those that fill themselves none need."""
+    named = resolved.mapping.locations
+    ours = relation is resolved.locations and new_locations.keyed_beforehand(resolved)
+    return named.key if ours and named.key not in (named.create or {}) else None
 
 
 def _ledger(connection: sa.Connection) -> list[Privilege]:
@@ -251,5 +260,13 @@ _SEQUENCES = sa.text("""
     JOIN pg_class q ON q.oid = d.refobjid AND q.relkind = 'S'
     JOIN pg_namespace n ON n.oid = q.relnamespace
     WHERE f.adrelid = CAST(:oid AS oid) AND d.refclassid = 'pg_class'::regclass
+    UNION
+    SELECT n.nspname, q.relname
+    FROM pg_attribute a
+    JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = a.attrelid
+                    AND d.refobjsubid = a.attnum AND d.deptype = 'i'
+    JOIN pg_class q ON d.classid = 'pg_class'::regclass AND q.oid = d.objid AND q.relkind = 'S'
+    JOIN pg_namespace n ON n.oid = q.relnamespace
+    WHERE a.attrelid = CAST(:oid AS oid) AND a.attname = CAST(:identity AS text)
     ORDER BY 1, 2
 """)

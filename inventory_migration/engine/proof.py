@@ -14,8 +14,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
-from inventory_migration.database import escaped, quoted
-from inventory_migration.engine import canonical, columns, coverage, ledger, sync
+from inventory_migration.database import escaped
+from inventory_migration.engine import canonical, columns, coverage, ledger, places, sync
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.shapes import shape_of
 from inventory_migration.engine.shapes.stock_level import StockLevel as LevelShape
@@ -207,7 +207,6 @@ def count_balances(
 
 def _compared(resolved: ResolvedMapping, migration: Migration, phase: int | None) -> str:
     """Every snapshot row beside its live row, its outcome and what its chunk must have left."""
-    locations = resolved.mapping.locations
     shape = shape_of(resolved)
     live = canonical.source_rows(
         resolved, extra=f"{shape.row_xmin()} AS row_xmin, {shape.as_targets()}"
@@ -215,7 +214,8 @@ def _compared(resolved: ResolvedMapping, migration: Migration, phase: int | None
     held = [f"l.{name}" for name in columns.targets(resolved, "target")]
     before = [f"p.{name}" for name in columns.targets(resolved, "before")]
     written = shape.written(migration.planned_locations, snapshot="p", after_image="i", chunk="k")
-    at_location = shape.same_location(f"w.{quoted(locations.key)}", "l.location_key")
+    at_location = shape.same_location("w.location_key", "l.location_key")
+    own = places.belongs("w", "l.company_key")
     only = f"WHERE k.phase = {phase}" if phase is not None else ""
     migrated = "COALESCE(o.outcome, 'migrated') = 'migrated'"
     ours = "(l.row_xmin = k.xid) IS TRUE"
@@ -234,9 +234,8 @@ def _compared(resolved: ResolvedMapping, migration: Migration, phase: int | None
                p.company_key AS company_before, p.item_key AS item_before,
                l.company_key, l.item_key,
                {columns.all_same(held, before)} AS as_before, l.location_key,
-               w.{quoted(locations.key)} IS NOT NULL AS location_found,
-               CASE WHEN l.location_key IS NOT NULL
-                    THEN COALESCE(w.{quoted(locations.company)} = l.company_key, false) END
+               w.location_key IS NOT NULL AS location_found,
+               CASE WHEN l.location_key IS NOT NULL THEN COALESCE({own}, false) END
                    AS location_own,
                p.quantity AS quantity_before, p.reserved AS reserved_before,
                CASE WHEN i.position IS NOT NULL THEN i.quantity ELSE p.quantity END
@@ -260,7 +259,7 @@ def _compared(resolved: ResolvedMapping, migration: Migration, phase: int | None
           ON o.migration_id = {migration.migration_id} AND o.position = p.position
         LEFT JOIN {SCHEMA}.after_image AS i
           ON i.migration_id = {migration.migration_id} AND i.position = p.position
-        LEFT JOIN {resolved.locations_sql} AS w ON {at_location}
+        LEFT JOIN ({places.places(resolved)}) AS w ON {at_location}
         {only}"""
 
 

@@ -24,6 +24,7 @@ from inventory_migration.engine import (
     guard,
     ledger,
     links,
+    new_locations,
     privileges,
     references,
     schema_change,
@@ -221,7 +222,7 @@ def _writes(connection: sa.Connection, resolved: ResolvedMapping) -> Iterator[st
     resolved = _expanded(resolved)
     migration = _next_migration(connection, resolved)
     if resolved.mapping.locations.create is not None:
-        yield from (_unescaped(s) for s in schema_change.create_locations(resolved))
+        yield from (_unescaped(s) for s in new_locations.create_locations(resolved))
     yield from links.insert_statements(resolved)
     if guard.wanted(resolved):
         yield from guard.install_statements(connection, resolved)

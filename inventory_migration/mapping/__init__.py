@@ -10,9 +10,7 @@ from inventory_migration.mapping.limits import Gates, Thresholds
 from inventory_migration.mapping.model import (
     Company,
     CompanyQuery,
-    Link,
     LinkTable,
-    Locations,
     Phase,
     Rules,
     Source,
@@ -37,6 +35,7 @@ from inventory_migration.mapping.parts import (
     ValueOrExpression,
     named_column,
 )
+from inventory_migration.mapping.places import Link, Locations
 from inventory_migration.mapping.targets import AllocationJson, LocationColumn, StockLevel
 
 __all__ = [

@@ -27,13 +27,9 @@ from inventory_migration.mapping.health import Health
 from inventory_migration.mapping.limits import Gates, Thresholds
 from inventory_migration.mapping.parts import (
     Action,
-    Canonical,
     ColumnOrExpression,
     Expression,
-    LinkValue,
-    NewValue,
     Part,
-    Scalar,
     Standardised,
     Table,
     Timestamptz,
@@ -41,6 +37,7 @@ from inventory_migration.mapping.parts import (
     named_column,
     one_or_many,
 )
+from inventory_migration.mapping.places import Locations
 from inventory_migration.mapping.targets import StockLevel, TargetShape
 
 
@@ -78,44 +75,6 @@ Companies = Annotated[
     Annotated[Company, Tag("Company")] | Annotated[CompanyQuery, Tag("CompanyQuery")],
     Discriminator(_company_form),
 ]
-
-
-class Link(Part):
-    """Rows that a default location needs in another table, such as the channels it serves.
-
-    One row, or one for each row of the table `for_each`, alias `f`; expressions may also name the
-    location `l` and its company `c`.
-    """
-
-    table: Table
-    for_each: Table | None = None
-    where: Expression | None = None
-    values: dict[str, LinkValue] = Field(min_length=1)
-
-    @field_validator("values")
-    @classmethod
-    def _of_a_location(cls, values: dict[str, LinkValue]) -> dict[str, LinkValue]:
-        for column, value in values.items():
-            if isinstance(value, Canonical) and value.from_ not in {"company", "location"}:
-                raise ValueError(
-                    f"{column}: a location has no {value.from_}; take company or location"
-                )
-        named = [v for v in values.values() if isinstance(v, Canonical) and v.from_ == "location"]
-        if not named:
-            raise ValueError("a link names its location: give a column {from: location}")
-        return values
-
-
-class Locations(Part):
-    """Where stock can be, how a default location is recognised and how one is made."""
-
-    table: Table
-    key: str
-    company: str
-    default: dict[str, Scalar] = Field(min_length=1)
-    create: dict[str, NewValue] | None = None
-    add: bool = False
-    links: list[Link] = Field(default_factory=list)
 
 
 class LinkTable(Part):
