@@ -75,7 +75,7 @@ STORY = [
     Step("report", reads=True),
 ]
 
-APART = {"init", "demo", "db start", "db stop", "db status", "db url", "db reset"}
+APART = {"init", "examples", "demo", "db start", "db stop", "db status", "db url", "db reset"}
 """The commands that know nothing of a mapping's migration; `test_init.py` has `init`."""
 
 

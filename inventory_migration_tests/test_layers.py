@@ -21,7 +21,7 @@ LAYERS = [
     {"verbs", "steering", "quarantine", "inquiries"},
     {"audit", "quality", "report", "proposal"},
     {"engine"},
-    {"mapping", "catalog", "demo"},
+    {"mapping", "catalog", "demo", "examples"},
     {"database", "embedded", "binaries", "accounts"},
     {"project", "logs"},
     {"errors"},
@@ -36,7 +36,7 @@ COSTLY = {
     "plotly": ({"report", "dashboard"}, set()),
     "nicegui": ({"dashboard"}, {"dashboard"}),
 }
-LEAN = {"demo": {"database", "project", "errors"}}
+LEAN = {name: {"database", "project", "errors"} for name in ("demo", "examples")}
 
 
 def modules() -> list[Path]:

@@ -84,12 +84,15 @@ print(json.dumps({
     assert all(Path(path).is_relative_to(installed) for path in paths)
 
 
-def test_a_wheel_has_every_module_and_says_that_it_is_typed(installed: Path) -> None:
-    def modules(folder: Path) -> set[str]:
-        return {path.relative_to(folder).as_posix() for path in folder.rglob("*.py")}
+def test_a_wheel_has_every_module_and_example_and_says_that_it_is_typed(installed: Path) -> None:
+    def files(folder: Path, pattern: str) -> set[str]:
+        return {path.relative_to(folder).as_posix() for path in folder.rglob(pattern)}
 
     package = installed / "inventory_migration"
-    assert modules(package) == modules(PROJECT / "inventory_migration")
+    for pattern in ("*.py", "*.sql", "examples/*/*.yaml"):
+        there = files(PROJECT / "inventory_migration", pattern)
+        assert files(package, pattern) == there
+        assert there
     assert (package / "py.typed").is_file()
 
 

@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from inventory_migration import __version__
-from inventory_migration.cli import migrations, proposals, quarantine, server, steer
+from inventory_migration.cli import examples, migrations, proposals, quarantine, server, steer
 from inventory_migration.cli.session import (
     DATABASE_URL,
     ENV_FILE,
@@ -73,7 +73,13 @@ app = typer.Typer(
 )
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(server.app, name="db")
-_COMMANDS = {**proposals.COMMANDS, **migrations.COMMANDS, **steer.COMMANDS, **server.COMMANDS}
+_COMMANDS = {
+    **proposals.COMMANDS,
+    **examples.COMMANDS,
+    **migrations.COMMANDS,
+    **steer.COMMANDS,
+    **server.COMMANDS,
+}
 for _name, (_command, _example) in _COMMANDS.items():
     app.command(_name, epilog=f"For example: {PROGRAM} {_name} {_example}")(_command)
 

@@ -40,7 +40,7 @@ def init(
         raise CommandUnclear(f"{out} is there already, and is not written over; name another file")
     found = inquiries.propose_mapping(session.target(), table)
     if out is not None:
-        _write(out, found.yaml)
+        write_new(out, found.yaml)
     said = {"mapping": found.name, "out": str(out) if out else None, **asdict(found)}
     del said["name"]
     if not session.json:
@@ -60,7 +60,12 @@ def init(
     session.show(said, _shown)
 
 
-def _write(path: Path, text: str) -> None:
+def write_new(path: Path, text: str) -> None:
+    """Write a file that was not there.
+
+    Raises:
+        CommandUnclear: It is there by now, or its folder does not take it.
+    """
     try:
         # Exclusively: what somebody writes meanwhile is not written over either.
         with path.open("x", encoding="utf-8") as file:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from inventory_migration.errors.base import MigrationError
+from inventory_migration.errors.base import MigrationError, nearest
 
 
 class ProjectFileMissing(MigrationError):
@@ -104,6 +104,36 @@ class DemoInUse(MigrationError):
         super().__init__(
             f"the demo can not be replaced: {'; '.join(dependents)}; nothing was changed; drop "
             "these first, then 'inventory-migration demo --replace'"
+        )
+
+
+class ExampleUnknown(MigrationError):
+    """There is no example of this name."""
+
+    exit_code = 2
+
+    def __init__(self, *, name: str, known: list[str]) -> None:
+        """Name what was asked for, and those that there are."""
+        self.name, self.known = name, known
+        super().__init__(
+            f"no example {name}{nearest(name, known)}; there is {', '.join(known)}, and "
+            "'inventory-migration examples' tells of each"
+        )
+
+
+class ExampleConflict(MigrationError):
+    """The database has tables of an example's names already."""
+
+    exit_code = 2
+
+    def __init__(self, *, example: str, tables: list[str]) -> None:
+        """List the tables; none of them is ever changed."""
+        self.example, self.tables = example, tables
+        super().__init__(
+            f"this database has {', '.join(tables)} in schema public already; nothing was changed; "
+            "name an empty database in INVENTORY_DATABASE_URL (the embedded server's is emptied "
+            f"by 'inventory-migration db reset'), then 'inventory-migration examples --load "
+            f"{example}' again"
         )
 
 
