@@ -290,7 +290,7 @@ GUARDS = (
     Guard(
         "a second creator of locations is kept out",
         "a company ends with two default locations",
-        "engine/schema_change.py",
+        "engine/new_locations.py",
         "([lock, insert] if keep_out else [insert])",
         "([insert])",
         "test_plan.py::test_d_a_creator_that_has_not_committed_yet_is_waited_for",
