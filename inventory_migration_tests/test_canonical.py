@@ -637,6 +637,8 @@ def expected(found: list[Item], actions: dict[str, str], basis: str) -> list[tup
             "reserved_exceeds_quantity": basis == "gross"
             and quantity is not None
             and 0 <= quantity < (reserved or 0),
+            "target_key_missing": False,
+            "target_key_shared": False,
             "target_exists": False,
             "quantity_inexact": False,
             "value_unconvertible": False,

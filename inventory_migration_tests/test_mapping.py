@@ -92,6 +92,8 @@ def test_the_shipped_mapping_says_what_the_design_says() -> None:
         "company_ambiguous": "quarantine",
         "company_missing": "quarantine",
         "location_foreign": "quarantine",
+        "target_key_missing": "quarantine",
+        "target_key_shared": "quarantine",
         "target_exists": "quarantine",
         "quantity_missing": "quarantine",
         "quantity_not_a_number": "quarantine",
@@ -414,6 +416,8 @@ def test_phases_that_make_no_sense_are_refused(phases: list[dict[str, Any]], why
     [
         "company_missing",
         "location_foreign",
+        "target_key_missing",
+        "target_key_shared",
         "quantity_missing",
         "quantity_not_a_number",
         "value_unconvertible",

@@ -343,8 +343,10 @@ def test_levels_that_nothing_keeps_unique_are_refused(database: Database) -> Non
 
 
 def test_a_record_of_which_a_level_names_only_a_part_is_no_mapping() -> None:
-    with pytest.raises(ValueError, match="must name each key column of the record once: id"):
-        mapping(target={"record": {"item_id": "id", "lot": "sku"}})
+    source = {**stage.DEFINITION["source"], "key": ["id", "sku"]}
+    for part in ({"item_id": "id"}, {"item_id": "id", "lot": "id"}):
+        with pytest.raises(ValueError, match="must name each key column of the record once: id, s"):
+            mapping(source=source, target={"record": part})
 
 
 def test_touch_is_for_records_that_are_written() -> None:

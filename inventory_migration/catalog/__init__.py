@@ -6,7 +6,7 @@ do not belong here.
 
 from inventory_migration.catalog.conversions import column_sql
 from inventory_migration.catalog.resolution import resolve
-from inventory_migration.catalog.resolved import ResolvedLink, ResolvedMapping, literal
+from inventory_migration.catalog.resolved import ResolvedLink, ResolvedMapping, TargetKey, literal
 from inventory_migration.catalog.tables import (
     FLOATS,
     INTEGERS,
@@ -27,6 +27,7 @@ __all__ = [
     "Relation",
     "ResolvedLink",
     "ResolvedMapping",
+    "TargetKey",
     "Trigger",
     "base_type",
     "column_sql",

@@ -99,12 +99,8 @@ def check_levels(
     """
     target = findings.mapping.target
     assert isinstance(target, StockLevel)  # noqa: S101 - only such a target has levels
-    for name, key in target.record.items():
-        where = f"target.record.{name}"
-        _probe(findings, where, source, levels, name, f"s.{quoted(key)}")
-        findings.check_comparable(
-            where, levels.columns[name].type, f"source.key {key}", source.columns[key].type
-        )
+    for name, given in target.record.items():
+        _probe(findings, f"target.record.{name}", source, levels, name, column_sql(given))
     _probe(
         findings,
         "target.location",

@@ -10,7 +10,7 @@ from inventory_migration.catalog import places
 from inventory_migration.catalog.conversions import raw_sql
 from inventory_migration.catalog.findings import Findings
 from inventory_migration.catalog.levels import check_levels, check_links, find_levels, find_links
-from inventory_migration.catalog.resolved import ResolvedLink, ResolvedMapping, literal
+from inventory_migration.catalog.resolved import ResolvedLink, ResolvedMapping, TargetKey, literal
 from inventory_migration.catalog.tables import (
     FLOATS,
     INTEGERS,
@@ -23,6 +23,7 @@ from inventory_migration.catalog.tables import (
     base_type,
     has_index,
 )
+from inventory_migration.catalog.target_keys import find_target_key
 from inventory_migration.database import quoted
 from inventory_migration.mapping import (
     CompanyQuery,
@@ -193,8 +194,10 @@ class _Resolver(Findings):
             "item": "text",
             "location": location_key_type,
         }
+        target_key: tuple[TargetKey, ...] = ()
         if self._levels:
             check_levels(self, source, self._levels, canonical_types)
+            target_key = find_target_key(self, source, self._levels)
         if locations:
             check_links(
                 self,
@@ -228,6 +231,7 @@ class _Resolver(Findings):
             levels_sql=levels_sql,
             links=tuple(self._links),
             owners=self._owners,
+            target_key=target_key,
         )
 
     def _check_source(self, source: Relation) -> None:
@@ -240,6 +244,8 @@ class _Resolver(Findings):
         if mapping.source.reserved is not None:
             parts["source.reserved"] = mapping.source.reserved
         parts |= {f"target.values.{n}": v for n, v in mapping.converted_values.items()}
+        if isinstance(mapping.target, StockLevel):
+            parts |= {f"target.record.{n}": v for n, v in mapping.target.record.items()}
         self.check_columns(source, {w: c for w, p in parts.items() if (c := named_column(p))})
         self.check_columns(source, {f"touch.{name}": name for name in mapping.touch})
         if self.check_columns(

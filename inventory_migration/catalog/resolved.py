@@ -25,6 +25,14 @@ class ResolvedLink:
 
 
 @dataclass(frozen=True)
+class TargetKey:
+    """A column of a level that says whose it is, and its value as that column compares it."""
+
+    column: str
+    sql: str
+
+
+@dataclass(frozen=True)
 class ResolvedMapping:
     """A mapping whose every name was found, with the types that its SQL needs."""
 
@@ -46,6 +54,7 @@ class ResolvedMapping:
     levels_sql: str = ""
     links: tuple[ResolvedLink, ...] = ()
     owners: Relation | None = None
+    target_key: tuple[TargetKey, ...] = ()
 
     @property
     def key_columns(self) -> tuple[Column, ...]:

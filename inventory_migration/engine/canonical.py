@@ -18,10 +18,14 @@ from inventory_migration.catalog import Derived, ResolvedMapping, literal
 from inventory_migration.database import quoted
 from inventory_migration.engine import owners, places, readings
 from inventory_migration.engine.columns import (
+    SHARING,
+    beside_key,
     hash_of,
     key_of_source,
     key_text,
     keys,
+    record_keys,
+    record_values,
     written_columns,
 )
 from inventory_migration.engine.shapes import shape_of
@@ -143,6 +147,11 @@ def source_rows(
         for reason, condition in mapping.source.skip.items()
     )
     snapshot_columns = "im_p.position, im_p.chunk, im_p.item_duplicate," if chunked else ""
+    if chunked:
+        key_list += [f"im_p.{name}" for name in beside_key(resolved)]
+    elif resolved.target_key:
+        named = zip(record_values(resolved), record_keys(resolved), strict=True)
+        key_list += [f"{value} AS {name}" for value, name in named]
     held = shape.held() if resolved.target_exists else None
     rows = f"{table or resolved.source.sql} AS s"
     if chunked:
@@ -212,7 +221,7 @@ def records(
             "(r.item_key IS NOT NULL AND r.company_key IS NOT NULL AND r.skip_reason IS NULL AND "
             "count(*) OVER (PARTITION BY r.company_key, r.item_key, r.skip_reason) > 1)"
         )
-    names = ["position", "chunk", *keys(resolved)] if chunked else keys(resolved)
+    names = [*(("position", "chunk") if chunked else ()), *keys(resolved), *beside_key(resolved)]
     canonical = ", ".join(
         [
             *names,
@@ -222,6 +231,10 @@ def records(
             "target_agrees, held_quantity, held_reserved, item_duplicate, own_rules, row_hash",
         ]
     )
+    already = "location_own AND target_agrees"
+    if resolved.target_key:
+        # A level that says the same may be that of the other record.
+        already += " AND shared_with = 0"
     deciding = "\n".join(
         f"WHEN {condition} THEN '{rule}'"
         for rule, condition in _deciding(resolved, planned=planned is not None)
@@ -229,18 +242,18 @@ def records(
     return f"""
         SELECT {canonical}, rule,
                CASE WHEN skip_reason IS NOT NULL THEN 'skipped'
-                    WHEN location_own AND target_agrees THEN 'already'
+                    WHEN {already} THEN 'already'
                     WHEN rule IS NOT NULL THEN 'quarantined'
                     ELSE 'migrated' END AS outcome
         FROM (
             SELECT j.*,
                    CASE WHEN skip_reason IS NOT NULL THEN skip_reason
-                        WHEN location_own AND target_agrees THEN NULL
+                        WHEN {already} THEN NULL
                         {deciding}
                    END AS rule
             FROM (
                 SELECT {_without_duplicate(resolved, chunked)},
-                       {duplicate} AS item_duplicate,
+                       {duplicate} AS item_duplicate, {_shared(resolved, chunked)}
                        {found} AS company_found,
                        {own} AS location_own,
                        {shape.agrees("r")} AS target_agrees,
@@ -307,6 +320,11 @@ def rule_conditions(resolved: ResolvedMapping) -> dict[str, str]:
         "company_ambiguous": "companies > 1",
         "company_missing": "company_found IS NOT TRUE",
         "location_foreign": "location_own IS FALSE",
+        "target_key_missing": " OR ".join(
+            f"{key} IS NULL" for key in record_keys(resolved) if resolved.target_key
+        )
+        or "false",
+        "target_key_shared": "shared_with > 0" if resolved.target_key else "false",
         "target_exists": "location_own AND NOT target_agrees",
         "quantity_missing": "quantity_state = 'missing'",
         "quantity_not_a_number": "(quantity_state = 'not_a_number' "
@@ -335,6 +353,46 @@ def duplicates(resolved: ResolvedMapping) -> str:
         WHERE skip_reason IS NULL AND item_key IS NOT NULL AND company_key IS NOT NULL
         GROUP BY company_key, item_key
         HAVING count(*) > 1"""
+
+
+def sharing(resolved: ResolvedMapping, rows: str, places: list[str]) -> str:
+    """How many other records would write the level of a row, and the key of one, by a window.
+
+    Every record with stock to move counts, whatever else is wrong with it: it wants the same level
+    once that is mended. One that is skipped does not, nor one that has nowhere to go.
+
+    Args:
+        resolved: The mapping and its types.
+        rows: Alias of the rows of `source_rows`.
+        places: What tells where each of them goes, all NULL where that is nowhere.
+    """
+    parts = [f"{rows}.{key}" for key in record_keys(resolved)]
+    somewhere = " OR ".join(f"{place} IS NOT NULL" for place in places)
+    takes = " AND ".join(
+        [
+            f"{rows}.skip_reason IS NULL",
+            *(f"{part} IS NOT NULL" for part in parts),
+            f"({somewhere})",
+        ]
+    )
+    window = f"OVER (PARTITION BY {', '.join([*parts, *places])}, {takes})"
+    key = f"{rows}.key_text"
+    return f"""
+        CASE WHEN {takes} THEN count(*) {window} - 1 ELSE 0 END AS shared_with,
+        CASE WHEN {takes} AND count(*) {window} > 1
+             THEN CASE WHEN min({key}) {window} = {key} THEN max({key}) {window}
+                       ELSE min({key}) {window} END END AS shared_key"""
+
+
+def _shared(resolved: ResolvedMapping, chunked: str | None) -> str:
+    """Who shares a record's level: as the snapshot has it, else as the records stand."""
+    if not resolved.target_key:
+        return ""
+    if chunked:
+        return "".join(f"r.{name}, " for name in SHARING)
+    # A location that is yet to be made is its company's.
+    company = f"CASE WHEN d.location_key IS NULL THEN c.{quoted(resolved.mapping.company.key)} END"
+    return f"{sharing(resolved, 'r', ['d.location_key', company])},"
 
 
 def _deciding(resolved: ResolvedMapping, *, planned: bool) -> Iterator[tuple[str, str]]:
@@ -376,6 +434,7 @@ def _company(resolved: ResolvedMapping, *, planned: bool) -> tuple[str, str]:
 def _without_duplicate(resolved: ResolvedMapping, chunked: str | None) -> str:
     names = [
         *keys(resolved),
+        *(record_keys(resolved) if resolved.target_key else ()),
         *(
             "key_text",
             "company_key",

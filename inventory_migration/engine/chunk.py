@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping, literal
 from inventory_migration.database import escaped
-from inventory_migration.engine import canonical, columns, retries
+from inventory_migration.engine import canonical, columns, retries, target_keys
 from inventory_migration.engine.control import keepalives
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.shapes import shape_of
@@ -68,12 +68,17 @@ class ChunkStatements:
         self.migration = migration
         self.migration_id = migration.migration_id
         self._lock = sa.text(lock_statement(resolved, migration))
+        self._follow = self._meet = None
+        if resolved.target_key:
+            self._follow = sa.text(parametrised(target_keys.follow_statement(resolved, migration)))
+            self._meet = sa.text(parametrised(target_keys.meet_statement(resolved, migration)))
         self._write = sa.text(write_statement(resolved, migration))
         self._settle = sa.text(parametrised(retries.settle_statement(migration)))
         self._read_back = sa.text(read_back_statement(resolved, migration))
         shape = shape_of(resolved)
+        after = shape.after_write(migration.snapshot, migration.planned_locations)
         self._before = [sa.text(parametrised(s)) for s in shape.before_write(migration.snapshot)]
-        self._after = [sa.text(parametrised(s)) for s in shape.after_write(migration.snapshot)]
+        self._after = [sa.text(parametrised(s)) for s in after]
 
     def begin(self, connection: sa.Connection) -> None:
         """Limit what this transaction may wait for; everything ends with it."""
@@ -101,6 +106,11 @@ class ChunkStatements:
     def lock_records(self, connection: sa.Connection, chunks: Sequence[int]) -> None:
         """Lock the live records of the chunks in key order, as they are now."""
         connection.execute(self._lock, {"im_chunks": list(chunks)})
+        if self._follow is not None and self._meet is not None:
+            changed = connection.execute(self._follow, {"im_chunks": list(chunks)}).scalars().all()
+            if changed:
+                # All records are looked at, which most chunks have no reason for.
+                connection.execute(self._meet, {"im_positions": list(changed)})
         for statement in self._before:
             connection.execute(statement, {"im_chunks": list(chunks)})
 
@@ -213,7 +223,8 @@ def lock_statement(resolved: ResolvedMapping, migration: Migration) -> str:
 def write_statement(resolved: ResolvedMapping, migration: Migration) -> str:
     """Give each locked record its one outcome, and write those that are to be migrated."""
     shape = shape_of(resolved)
-    keys = ", ".join(f"p.{key}" for key in columns.keys(resolved))
+    named = [*columns.keys(resolved), *columns.beside_key(resolved)]
+    keys = ", ".join(f"p.{key}" for key in named)
     records = canonical.records(
         resolved, chunked=migration.snapshot, planned=migration.planned_locations
     )
@@ -224,8 +235,9 @@ def write_statement(resolved: ResolvedMapping, migration: Migration) -> str:
         else "false"
     )
     told = REASONS | {name: rule.when.sql for name, rule in resolved.mapping.rules.own.items()}
+    details = _DETAILS | target_keys.details(resolved)
     reasons = " ".join(
-        f"WHEN {literal(rule)} THEN concat_ws(': ', {literal(why)}, {_DETAILS.get(rule, 'NULL')})"
+        f"WHEN {literal(rule)} THEN concat_ws(': ', {literal(why)}, {details.get(rule, 'NULL')})"
         for rule, why in told.items()
     )
     row = (
@@ -393,6 +405,8 @@ REASONS = {
     "company_ambiguous": "belongs to more than one company",
     "company_missing": "no company with this key",
     "location_foreign": "refers to a location that is missing or belongs to another company",
+    "target_key_missing": "has nothing to name its level by",
+    "target_key_shared": "would write the same level as another record",
     "quantity_inexact": "the target cannot hold its numbers to the last digit",
     "value_unconvertible": "a value for the target does not convert",
     "quantity_missing": "the quantity is NULL or blank",

@@ -11,10 +11,42 @@ from collections.abc import Iterable
 from inventory_migration.catalog import FLOATS, INTEGERS, TEXTS, Column, ResolvedMapping
 from inventory_migration.database import quoted
 
+SHARING = ("shared_with", "shared_key")
+"""How many other records would write a record's level, and the key of one of them."""
+
 
 def keys(resolved: ResolvedMapping) -> list[str]:
     """The canonical names of the key columns: key_1, key_2, and so on."""
     return [f"key_{number}" for number, _ in enumerate(resolved.key_columns, start=1)]
+
+
+def record_keys(resolved: ResolvedMapping) -> list[str]:
+    """The canonical names of what names a level: record_1 and so on, or the record's own key."""
+    if not resolved.target_key:
+        return keys(resolved)
+    return [f"record_{number}" for number, _ in enumerate(resolved.target_key, start=1)]
+
+
+def record_values(resolved: ResolvedMapping) -> list[str]:
+    """The same of a source row, as SQL."""
+    if not resolved.target_key:
+        return [f"s.{quoted(column.name)}" for column in resolved.key_columns]
+    return [part.sql for part in resolved.target_key]
+
+
+def named(resolved: ResolvedMapping) -> list[str]:
+    """The canonical keys of a record, and of its level where these are others."""
+    return list(dict.fromkeys([*keys(resolved), *record_keys(resolved)]))
+
+
+def beside_key(resolved: ResolvedMapping) -> list[str]:
+    """What a snapshot holds of a level's key where it is another than the record's: SHARING too."""
+    return [*record_keys(resolved), *SHARING] if resolved.target_key else []
+
+
+def same_record(resolved: ResolvedMapping, left: str, right: str) -> str:
+    """The condition that two relations name the same level, but for its location."""
+    return " AND ".join(f"{left}.{key} = {right}.{key}" for key in record_keys(resolved))
 
 
 def same_key(resolved: ResolvedMapping, left: str, right: str) -> str:

@@ -82,7 +82,8 @@ def mentioned(resolved: ResolvedMapping) -> set[str]:
     named += [source.quantity, source.reserved]
     words = set(re.findall(r"[\w$]+", " ".join(fragments(resolved))))
     target = resolved.mapping.target
-    named += target.values.values() if isinstance(target, StockLevel) else []
+    if isinstance(target, StockLevel):
+        named += [*target.record.values(), *target.values.values()]
     if isinstance(source.company, Through):
         named += source.company.through.record.values()
     columns = {part.column for part in named if isinstance(part, Standardised) and part.column}
@@ -99,7 +100,8 @@ def fragments(resolved: ResolvedMapping) -> Iterator[str]:
     parts += [*source.skip.values(), *resolved.mapping.touch.values()]
     parts += [rule.when for rule in resolved.mapping.rules.own.values()]
     target = resolved.mapping.target
-    parts += target.values.values() if isinstance(target, StockLevel) else []
+    if isinstance(target, StockLevel):
+        parts += [*target.record.values(), *target.values.values()]
     locations = resolved.mapping.locations
     parts += [locations.company, *(locations.create or {}).values()]
     for link in locations.links:

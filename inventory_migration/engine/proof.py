@@ -7,7 +7,7 @@ explained. Nothing is written here; which difference fails a gate is decided in 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -15,7 +15,15 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped
-from inventory_migration.engine import canonical, columns, coverage, ledger, places, sync
+from inventory_migration.engine import (
+    canonical,
+    columns,
+    coverage,
+    ledger,
+    places,
+    sync,
+    target_keys,
+)
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.shapes import shape_of
 from inventory_migration.engine.shapes.stock_level import StockLevel as LevelShape
@@ -220,6 +228,18 @@ def _compared(resolved: ResolvedMapping, migration: Migration, phase: int | None
     migrated = "COALESCE(o.outcome, 'migrated') = 'migrated'"
     ours = "(l.row_xmin = k.xid) IS TRUE"
     holds = shape.held() is not None
+    of_another, others = "false", ""
+    if resolved.target_key:
+        # What was put aside may have the name of a level that another record was given.
+        of_another = "im_u.company_key IS NOT NULL"
+        names = ", ".join(f"u.{key}" for key in columns.record_keys(resolved))
+        others = f"""
+        LEFT JOIN (SELECT DISTINCT {names}, u.company_key FROM {migration.snapshot} AS u
+                   WHERE NOT EXISTS (SELECT FROM {SCHEMA}.outcome AS v
+                                     WHERE v.migration_id = {migration.migration_id}
+                                       AND v.position = u.position)) AS im_u
+          ON o.outcome IN ('skipped', 'quarantined') AND im_u.company_key = p.company_key
+             AND {columns.same_record(resolved, "im_u", "p")}"""
     # What was migrated counts as its target has it, all else as it stands in the record.
     after, same = ["l.quantity", "l.reserved"], "true"
     if holds:
@@ -234,6 +254,7 @@ def _compared(resolved: ResolvedMapping, migration: Migration, phase: int | None
                p.company_key AS company_before, p.item_key AS item_before,
                l.company_key, l.item_key,
                {columns.all_same(held, before)} AS as_before, l.location_key,
+               {target_keys.differs(resolved, "p", "l")} AS renamed, {of_another} AS of_another,
                w.location_key IS NOT NULL AS location_found,
                CASE WHEN l.location_key IS NOT NULL THEN COALESCE({own}, false) END
                    AS location_own,
@@ -260,6 +281,7 @@ def _compared(resolved: ResolvedMapping, migration: Migration, phase: int | None
         LEFT JOIN {SCHEMA}.after_image AS i
           ON i.migration_id = {migration.migration_id} AND i.position = p.position
         LEFT JOIN ({places.places(resolved)}) AS w ON {at_location}
+        {others}
         {only}"""
 
 
@@ -281,6 +303,7 @@ def _kind(resolved: ResolvedMapping, *, kept: bool, theirs: bool) -> str:
     # application has written itself is its own, unless something is there to keep the two in step.
     kept = kept or isinstance(target, AllocationJson)
     lost = "'target_changed_since'" if theirs else "'location_lost'"
+    renamed = "'target_changed_since'" if theirs else "'target_key_changed'"
     differing = "'target_differs'" if kept else "'target_changed_since'"
     # A number computed from other tables changes without the record's row being touched.
     reserved = resolved.mapping.source.reserved
@@ -292,9 +315,10 @@ def _kind(resolved: ResolvedMapping, *, kept: bool, theirs: bool) -> str:
              WHEN outcome = 'gone' THEN CASE WHEN live THEN 'came_back' END
              WHEN NOT live THEN 'deleted_since'
              WHEN outcome IN ('skipped', 'quarantined') THEN
-                 CASE WHEN as_before THEN NULL
+                 CASE WHEN as_before OR of_another THEN NULL
                       WHEN location_own THEN 'located_since'
                       ELSE 'location_foreign' END
+             WHEN renamed THEN {renamed}
              WHEN location_key IS NULL THEN {lost}
              WHEN NOT location_own THEN 'location_foreign'
              WHEN outcome = 'already' THEN
@@ -348,6 +372,15 @@ def _orphans(
     if not kept:
         kind = f"CASE WHEN t.row_xmin = k.xid THEN {kind} ELSE 'target_changed_since' END"
     only = f"AND k.phase = {phase}" if phase is not None else ""
+    heirs = ""
+    if resolved.target_key:
+        # A record that was made anew has the level of its name.
+        rows = canonical.source_rows(replace(resolved, target_exists=False), hashed=False)
+        heirs = f"""
+                AND t.company_key = p.company_key
+                AND NOT EXISTS (SELECT FROM ({rows}) AS im_h
+                                WHERE {columns.same_record(resolved, "im_h", "p")}
+                                  AND im_h.company_key = p.company_key)"""
     return f"""
         SELECT kind, key_text, kind IN ({_EXPLAINED}) AS explained, detail
         FROM (SELECT {kind} AS kind, {key_text} AS key_text,
@@ -355,9 +388,10 @@ def _orphans(
               FROM {migration.snapshot} AS p
               JOIN {SCHEMA}.chunk AS k
                 ON k.migration_id = {migration.migration_id} AND k.number = p.chunk
-              JOIN ({shape.levels()}) AS t ON {columns.same_key(resolved, "t", "p")}
+              JOIN ({shape.levels()}) AS t ON {columns.same_record(resolved, "t", "p")}
               WHERE NOT EXISTS (SELECT FROM {resolved.source.sql} AS s
-                                WHERE {columns.key_of_source(resolved, "p")}) {only}) AS d"""
+                                WHERE {columns.key_of_source(resolved, "p")}) {heirs}
+                {only}) AS d"""
 
 
 _EXPLAINED = ", ".join(

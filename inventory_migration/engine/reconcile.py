@@ -208,7 +208,7 @@ _NOT_FINAL = (
 )
 
 # What the application does while it writes, and the pass under a write stop puts right.
-_MENDED = {"target_outdated", "target_orphaned"}
+_MENDED = {"target_outdated", "target_orphaned", "target_key_changed"}
 
 
 def _note_totals(

@@ -96,8 +96,9 @@ def add_levels(resolved: ResolvedMapping) -> str | None:
         return None
     keys = {column.name: column.type for column in resolved.key_columns}
     named = resolved.mapping.locations
-    record = ", ".join(quoted(name) for name in target.record)
-    columns = [f"{quoted(name)} {keys[key]} NOT NULL" for name, key in target.record.items()]
+    key_of = target.record_columns
+    record = ", ".join(quoted(name) for name in key_of)
+    columns = [f"{quoted(name)} {keys[key]} NOT NULL" for name, key in key_of.items()]
     columns += [
         f"{quoted(target.location)} {resolved.location_key_type} NOT NULL "
         f"REFERENCES {resolved.locations_sql} ({quoted(named.key)})",
@@ -106,7 +107,7 @@ def add_levels(resolved: ResolvedMapping) -> str | None:
         f"PRIMARY KEY ({record}, {quoted(target.location)})",
         f"FOREIGN KEY ({record}) REFERENCES {resolved.source.sql} "
         # An application that deletes a record must not be kept from it.
-        f"({', '.join(quoted(key) for key in target.record.values())}) ON DELETE CASCADE",
+        f"({', '.join(quoted(key) for key in key_of.values())}) ON DELETE CASCADE",
     ]
     listed = ",\n    ".join(columns)
     return f"CREATE TABLE {resolved.levels_sql} (\n    {listed}\n)"

@@ -74,7 +74,7 @@ def _snapshot(resolved: ResolvedMapping, migration: Migration, only: str | None)
     """
     keys = columns.keys(resolved)
     key_list = ", ".join(keys)
-    before = columns.before_columns(resolved)
+    beside = [*columns.before_columns(resolved).values(), *columns.beside_key(resolved)]
     taken = f"JOIN ({only}) AS u ON {columns.same_key(resolved, 'u', 'r')}" if only else ""
     company_key = f"c.{quoted(resolved.mapping.company.key)}"
     rows = resolved.mapping.chunk.rows
@@ -83,7 +83,7 @@ def _snapshot(resolved: ResolvedMapping, migration: Migration, only: str | None)
         WITH work AS MATERIALIZED (
             SELECT {", ".join(f"r.{key}" for key in keys)}, r.company_key, r.item_key, r.quantity,
                    r.reserved, r.skip_reason, r.row_hash, r.item_duplicate,
-                   {", ".join(f"r.{name}" for name in before.values())}
+                   {", ".join(f"r.{name}" for name in beside)}
             FROM ({flagged_rows(resolved)}) AS r {taken}),
         owners AS (
             SELECT {company_key} AS company_key, {_listed_phase(resolved, company_key)} AS listed
@@ -107,7 +107,7 @@ def _snapshot(resolved: ResolvedMapping, migration: Migration, only: str | None)
                 + (row_number() OVER (PARTITION BY phase ORDER BY {key_list}) - 1) / {rows}
                )::integer AS chunk,
                phase, {key_list}, company_key, item_key, quantity, reserved, skip_reason,
-               row_hash, item_duplicate, {", ".join(before.values())}
+               row_hash, item_duplicate, {", ".join(beside)}
         FROM placed JOIN sizes USING (phase)
         ORDER BY 1"""
 
@@ -124,9 +124,15 @@ def flagged_rows(resolved: ResolvedMapping) -> str:
             "item_key IS NOT NULL AND company_key IS NOT NULL AND skip_reason IS NULL "
             "AND count(*) OVER (PARTITION BY company_key, item_key, skip_reason) > 1"
         )
+    rows = canonical.source_rows(resolved, extra=shape_of(resolved).pre_images())
+    if not resolved.target_key:
+        return f"SELECT x.*, {duplicate} AS item_duplicate FROM ({rows}) AS x"
     return f"""
-        SELECT x.*, {duplicate} AS item_duplicate
-        FROM ({canonical.source_rows(resolved, extra=shape_of(resolved).pre_images())}) AS x"""
+        SELECT x.*, {duplicate} AS item_duplicate,
+               {canonical.sharing(resolved, "x", ["d.location_key"])}
+        FROM ({rows}) AS x
+        LEFT JOIN ({canonical.defaults_by_company(resolved)}) AS d
+          ON d.company_key = x.company_key"""
 
 
 def _listed_phase(resolved: ResolvedMapping, company_key: str) -> str:

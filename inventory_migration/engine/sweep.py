@@ -21,11 +21,13 @@ from inventory_migration.engine import (
     schema_change,
     snapshot,
     sync,
+    target_keys,
 )
 from inventory_migration.engine.chunk import parametrised
 from inventory_migration.engine.failures import Action, action_for, sqlstate
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.shapes import shape_of
+from inventory_migration.engine.shapes.stock_level import StockLevel as LevelShape
 from inventory_migration.engine.undo_statements import mine
 from inventory_migration.mapping import StockLevel
 
@@ -125,7 +127,8 @@ def _take_back(connection: sa.Connection, resolved: ResolvedMapping, migration: 
             JOIN ({rows}) AS l ON {columns.same_key(resolved, "l", "p")}
             WHERE l.location_key IS NOT NULL
               AND (l.held_quantity IS DISTINCT FROM l.quantity
-                   OR l.held_reserved IS DISTINCT FROM l.reserved)),
+                   OR l.held_reserved IS DISTINCT FROM l.reserved)
+               OR {target_keys.differs(resolved, "l", "p")}),
         late AS MATERIALIZED (
             SELECT * FROM (
                 SELECT p.position
@@ -165,9 +168,17 @@ def _reopen(resolved: ResolvedMapping, migration: Migration, first: int) -> str:
     keys = ", ".join(f"p.{key}" for key in columns.keys(resolved))
     rows = resolved.mapping.chunk.rows
     chunk = f"{first} + (row_number() OVER (ORDER BY p.position) - 1) / {rows}"
+    misplaced, meets, met = "r.location_own IS NOT TRUE", "", ""
+    if resolved.target_key:
+        renamed = target_keys.differs(resolved, "r", "p")
+        # Its old level is the application's own by now: to write another would count it twice.
+        stays = LevelShape(resolved).stands("p")
+        misplaced = f"({misplaced} OR {renamed}) AND NOT ({renamed} AND {stays})"
+        meets = "".join(f", r.{name}" for name in columns.SHARING)
+        met = "".join(f", {name} = late.{name}" for name in columns.SHARING)
     sql = f"""
         WITH late AS (
-            SELECT p.position, p.chunk AS old_chunk, ({chunk})::integer AS new_chunk, {keys}
+            SELECT p.position, p.chunk AS old_chunk, ({chunk})::integer AS new_chunk, {keys}{meets}
             FROM {migration.snapshot} AS p
             JOIN ({canonical.records(resolved)}) AS r ON {columns.same_key(resolved, "r", "p")}
             LEFT JOIN {SCHEMA}.outcome AS o
@@ -175,7 +186,7 @@ def _reopen(resolved: ResolvedMapping, migration: Migration, first: int) -> str:
             WHERE o.outcome = 'gone'
                OR o.rule = '{canonical.LATE_RULE}' AND o.state = 'open'
                   AND r.outcome <> 'quarantined'
-               OR COALESCE(o.outcome, 'already') = 'already' AND r.location_own IS NOT TRUE),
+               OR COALESCE(o.outcome, 'already') = 'already' AND {misplaced}),
         forgotten AS (
             DELETE FROM {SCHEMA}.outcome AS o USING late
             WHERE o.migration_id = :im_migration_id AND o.position = late.position),
@@ -188,7 +199,7 @@ def _reopen(resolved: ResolvedMapping, migration: Migration, first: int) -> str:
             WHERE k.migration_id = :im_migration_id AND k.number = n.old_chunk),
         given AS (
             UPDATE {migration.snapshot} AS p
-            SET chunk = late.new_chunk, phase = {phase_number(resolved)}
+            SET chunk = late.new_chunk, phase = {phase_number(resolved)}{met}
             FROM late WHERE p.position = late.position RETURNING 1)
         SELECT count(*) FROM given"""
     return parametrised(sql)
@@ -199,7 +210,7 @@ def _add(
 ) -> str:
     """Append records that no snapshot holds, in chunks after the reopened ones."""
     keys = ", ".join(columns.keys(resolved))
-    before = columns.before_columns(resolved)
+    beside = [*columns.before_columns(resolved).values(), *columns.beside_key(resolved)]
     covered = coverage.dealt_with_beside(connection, resolved, migration)
     never = coverage.never_seen(resolved, covered)
     rows = resolved.mapping.chunk.rows
@@ -208,11 +219,11 @@ def _add(
     return escaped(f"""
         INSERT INTO {migration.snapshot}
             (position, chunk, phase, {keys}, company_key, item_key, quantity, reserved,
-             skip_reason, row_hash, item_duplicate, {", ".join(before.values())})
+             skip_reason, row_hash, item_duplicate, {", ".join(beside)})
         SELECT {last} + row_number() OVER (ORDER BY {keys}),
                ({next_chunk}
                 + (row_number() OVER (ORDER BY {keys}) - 1) / {rows})::integer,
                {phase_number(resolved)}, {keys}, company_key, item_key, quantity, reserved,
-               skip_reason, row_hash, item_duplicate, {", ".join(before.values())}
+               skip_reason, row_hash, item_duplicate, {", ".join(beside)}
         FROM ({snapshot.flagged_rows(resolved)}) AS r
         WHERE {never}""")

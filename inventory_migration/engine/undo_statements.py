@@ -31,7 +31,7 @@ def mine(
         number: The migration's id as SQL, where several migrations meet in one statement.
     """
     shape = shape_of(resolved)
-    keys = ", ".join(f"p.{key}" for key in columns.keys(resolved))
+    keys = ", ".join(f"p.{key}" for key in columns.named(resolved))
     before = ", ".join(f"p.{name}" for name in columns.before_columns(resolved).values())
     values = shape.written(migration.planned_locations, snapshot="p", after_image="i", chunk="k")
     named = columns.targets(resolved, "written")
@@ -64,7 +64,7 @@ def standing(resolved: ResolvedMapping) -> str:
     `touched`: somebody has written the row since. Neither ours nor back is a conflict.
     """
     shape = shape_of(resolved)
-    keys = columns.keys(resolved)
+    keys = columns.named(resolved)
     found, written = columns.targets(resolved, "found"), columns.targets(resolved, "written")
     back = columns.all_same(found, columns.targets(resolved, "before"))
     differing = ", ".join(

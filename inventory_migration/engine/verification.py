@@ -18,6 +18,7 @@ FOR_THE_SWEEP = {
     "came_back",
     "location_lost",
     "location_foreign",
+    "target_key_changed",
     "target_outdated",
     "target_orphaned",
     "target_differs",

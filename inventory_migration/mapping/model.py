@@ -164,6 +164,8 @@ class Rules(Part):
     company_ambiguous: Action = "quarantine"
     company_missing: Action = "quarantine"
     location_foreign: Action = "quarantine"
+    target_key_missing: Action = "quarantine"
+    target_key_shared: Action = "quarantine"
     target_exists: Action = "quarantine"
     quantity_missing: Action = "quarantine"
     quantity_not_a_number: Action = "quarantine"
@@ -180,6 +182,8 @@ class Rules(Part):
             "company_ambiguous",
             "company_missing",
             "location_foreign",
+            "target_key_missing",
+            "target_key_shared",
             "target_exists",
             "quantity_missing",
             "quantity_not_a_number",
@@ -241,6 +245,29 @@ class Chunk(Part):
 
     rows: int = Field(default=1000, ge=1, le=100_000)
     target_ms: int = Field(default=500, ge=10, le=60_000)
+
+
+def _unnamed(target: StockLevel, source: Source) -> list[str]:
+    """Why a level would not say whose it is, or nothing could keep it in step or be its key."""
+    if target.keyed_by(source.key):
+        return []
+    columns = target.record_columns
+    if len(columns) == len(target.record) and set(columns.values()) <= set(source.key):
+        return [
+            "target.record must name each key column of the record once: " + ", ".join(source.key)
+        ]
+    wrong = []
+    if target.sync:
+        wrong.append(
+            "target.sync: the trigger follows a record by its own key, and target.record is not "
+            "that: leave sync out, and end with --write-stop"
+        )
+    if target.add:
+        wrong.append(
+            "target.add: a table that is added has the record's own key, and target.record is not "
+            "that: create the table first"
+        )
+    return wrong
 
 
 class StockMapping(Part):
@@ -310,12 +337,7 @@ class StockMapping(Part):
                 "name"
             )
         if isinstance(self.target, StockLevel):
-            unknown = sorted(set(self.target.record.values()) ^ set(source.key))
-            if unknown or len(self.target.record) != len(source.key):
-                wrong.append(
-                    "target.record must name each key column of the record once: "
-                    + ", ".join(source.key)
-                )
+            wrong += _unnamed(self.target, source)
             if self.guard:
                 wrong.append(
                     "guard: true gives a record itself its location, and levels are rows of their "
@@ -333,7 +355,9 @@ class StockMapping(Part):
         if not isinstance(self.source.company, Through):
             found.append("company_ambiguous")
         if not isinstance(self.target, StockLevel):
-            found += ["target_exists", "quantity_inexact"]
+            found += ["target_exists", "target_key_shared", "quantity_inexact"]
+        if not isinstance(self.target, StockLevel) or self.target.keyed_by(self.source.key):
+            found.append("target_key_missing")
         return found if self.converted_values else [*found, "value_unconvertible"]
 
     @property

@@ -7,9 +7,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from inventory_migration.mapping.parts import Canonical, Part, RecordValue, Table
+from inventory_migration.mapping.parts import (
+    Canonical,
+    ColumnOrExpression,
+    Part,
+    RecordValue,
+    Standardised,
+    Table,
+)
 
 _OF_NUMBERS = {"quantity", "on_hand", "reserved", "available"}
 
@@ -56,13 +63,21 @@ class StockLevel(Part):
 
     shape: Literal["stock_level"]
     table: Table
-    record: dict[str, str] = Field(min_length=1)
+    record: dict[str, ColumnOrExpression] = Field(min_length=1)
     location: str
     on_hand: str
     reserved: str | None = None
     values: dict[str, RecordValue] = Field(default_factory=dict)
     add: bool = False
     sync: bool = False
+
+    @field_validator("record")
+    @classmethod
+    def _stays_text(cls, record: dict[str, ColumnOrExpression]) -> dict[str, ColumnOrExpression]:
+        for name, value in record.items():
+            if isinstance(value, Standardised) and value.conversion is not None:
+                raise ValueError(f"{name}: only trim, collapse_space and upper make sense here")
+        return record
 
     @model_validator(mode="after")
     def _each_column_once(self) -> StockLevel:
@@ -86,6 +101,16 @@ class StockLevel(Part):
                 "name it in target.reserved"
             )
         return self
+
+    @property
+    def record_columns(self) -> dict[str, str]:
+        """The columns of a level that hold a column of its record as it is, with that column."""
+        return {name: value for name, value in self.record.items() if isinstance(value, str)}
+
+    def keyed_by(self, key: list[str]) -> bool:
+        """Whether levels are named by just these columns of their records, each once."""
+        named = list(self.record_columns.values())
+        return len(named) == len(self.record) and sorted(named) == sorted(key)
 
     @property
     def following(self) -> dict[str, Canonical]:

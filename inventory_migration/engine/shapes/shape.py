@@ -152,7 +152,7 @@ class Shape(abc.ABC):
         """What a chunk does once its records are locked, before it looks at them."""
         return []
 
-    def after_write(self, snapshot: str) -> list[str]:  # noqa: ARG002
+    def after_write(self, snapshot: str, planned: str) -> list[str]:  # noqa: ARG002
         """What a chunk keeps of the targets that it has written."""
         return []
 

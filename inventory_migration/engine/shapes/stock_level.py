@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from inventory_migration.catalog import FLOATS, INTEGERS, Column, column_sql, literal
 from inventory_migration.database import quoted
-from inventory_migration.engine import columns
+from inventory_migration.engine import columns, owners, places
 from inventory_migration.engine.ledger import SCHEMA
 from inventory_migration.engine.shapes.shape import Held, Shape
 from inventory_migration.mapping import (
@@ -74,14 +74,26 @@ class StockLevel(Shape):
 
     def joins(self, chunked: str | None = None) -> str:
         """The levels of each record; of the records of `:im_chunks` alone where chunked."""
+        resolved = self.resolved
+        same = columns.key_of_source(resolved, "im_t")
+        if resolved.target_key:
+            # A chunk has the keys in its snapshot, where they stay what they are until it ends.
+            keys = columns.record_keys(resolved)
+            own = [f"im_p.{key}" for key in keys] if chunked else columns.record_values(resolved)
+            pairs = [*zip(own, keys, strict=True), (owners.company_key(resolved), "company_key")]
+            same = " AND ".join(f"{value} = im_t.{key}" for value, key in pairs)
         return f"""
             LEFT JOIN ({self.levels(chunked)}) AS im_t
-              ON {columns.key_of_source(self.resolved, "im_t")}"""
+              ON {same}"""
 
     def levels(self, chunked: str | None = None) -> str:
-        """The levels as one row for each record, by canonical keys: location, sums, how many."""
+        """The levels as one row for each record, by canonical keys: location, sums, how many.
+
+        Two companies may have levels of one key, each at locations of its own: then whose a level
+        is, is part of what names it.
+        """
         record = self._record("t")
-        keys = columns.keys(self.resolved)
+        keys = columns.record_keys(self.resolved)
         only = ""
         if chunked:
             # Named here as well, so that a chunk does not add up the levels of all others.
@@ -91,6 +103,11 @@ class StockLevel(Shape):
             )
         named = ", ".join(f"{column} AS {key}" for column, key in zip(record, keys, strict=True))
         location = f"t.{quoted(self.target.location)}"
+        owner = ""
+        if self.resolved.target_key:
+            owner = f"JOIN ({self._owned()}) AS im_w ON im_w.location_key = {location}"
+            named += ", im_w.company_key"
+            record = [*record, "im_w.company_key"]
         sums = ", ".join(
             f"CASE WHEN count(*) = count({number}) THEN sum({number}) END AS {name}"
             for name, number in zip(self.target.holds_as[1:], self._numbers("t"), strict=True)
@@ -99,8 +116,16 @@ class StockLevel(Shape):
             SELECT {named}, count(*) AS levels,
                    (array_agg({location} ORDER BY {location}))[1] AS location_key, {sums},
                    CASE WHEN count(*) = 1 THEN min(t.xmin::text) END AS row_xmin
-            FROM {self.resolved.levels_sql} AS t {only}
+            FROM {self.resolved.levels_sql} AS t {owner} {only}
             GROUP BY {", ".join(record)}"""
+
+    def stands(self, record: str) -> str:
+        """The condition that a record's company has a level of the name that a snapshot row has."""
+        location = f"t.{quoted(self.target.location)}"
+        return f"""EXISTS (
+            SELECT FROM {self.resolved.levels_sql} AS t
+            JOIN ({self._owned()}) AS im_w ON im_w.location_key = {location}
+            WHERE {self._of_record("t", record)} AND im_w.company_key = {record}.company_key)"""
 
     def held(self, alias: str = "s") -> Held | None:  # noqa: ARG002
         """The sums over the record's levels; what is reserved may stay in the record alone."""
@@ -168,7 +193,10 @@ class StockLevel(Shape):
             WHERE c.outcome = 'migrated'"""
 
     def _key(self) -> str:
-        named = zip(self._record("t"), columns.keys(self.resolved), strict=True)
+        """What names a level, its location included where another may share the rest."""
+        named = [*zip(self._record("t"), columns.record_keys(self.resolved), strict=True)]
+        if self.resolved.target_key:
+            named.append((f"t.{quoted(self.target.location)}", "location_key"))
         return ", ".join(f"{column} AS {name}" for column, name in named)
 
     def own(self) -> str:
@@ -194,10 +222,10 @@ class StockLevel(Shape):
 
     def moved(self) -> str:
         """The positions of the levels that `apply` returned."""
-        return (
-            "SELECT im_c.position FROM classified AS im_c "
-            f"JOIN moved AS im_m ON {columns.same_key(self.resolved, 'im_c', 'im_m')}"
-        )
+        same = columns.same_record(self.resolved, "im_c", "im_m")
+        if self.resolved.target_key:
+            same += " AND im_m.location_key = im_c.default_location"
+        return f"SELECT im_c.position FROM classified AS im_c JOIN moved AS im_m ON {same}"
 
     def found(self) -> str:
         """The level of each record of `mine` where we put it, or another where there is none."""
@@ -210,7 +238,7 @@ class StockLevel(Shape):
                    m.*, {", ".join(f"{column} AS {name}" for column, name in held)},
                    t.xmin::text AS row_xmin, {self.rest_same("m.image")} AS rest_same
             FROM mine AS m
-            JOIN {self.resolved.levels_sql} AS t ON {self._of_record("t", "m")}
+            JOIN {self.resolved.levels_sql} AS t ON {self._of_record("t", "m")} {self._found_at()}
             ORDER BY m.position, ({location} IS NOT DISTINCT FROM m.written_1) DESC"""
 
     def ours(self) -> str:
@@ -281,11 +309,19 @@ class StockLevel(Shape):
                                  AND o.position = p.position)"""
         ]
 
-    def after_write(self, snapshot: str) -> list[str]:
+    def after_write(self, snapshot: str, planned: str) -> list[str]:
         """Keep a hash of keys and defaults that the server made, and of what expressions gave."""
+        at = ""
+        if self.resolved.target_key:
+            location = self.written(planned, snapshot="p", after_image="i", chunk="k")[0]
+            at = f"""
+            AND t.{quoted(self.target.location)} = (
+                SELECT {location} FROM (SELECT CAST(:im_migration_id AS bigint) AS id) AS im_n
+                LEFT JOIN {SCHEMA}.after_image AS i
+                  ON i.migration_id = im_n.id AND i.position = p.position)"""
         written = f"""
             FROM {snapshot} AS p
-            JOIN {self.resolved.levels_sql} AS t ON {self._of_record("t", "p")}
+            JOIN {self.resolved.levels_sql} AS t ON {self._of_record("t", "p")} {at}
             WHERE p.chunk = ANY(:im_chunks) AND t.xmin::text = pg_current_xact_id()::xid::text"""
         statements = []
         if self._underivable():
@@ -320,20 +356,45 @@ class StockLevel(Shape):
         return f"({same} OR {columns.all_same(held, live)})"
 
     def _record(self, alias: str) -> list[str]:
-        """The columns of a level that name its record, in the order of the record's key."""
-        by_key = {key: column for column, key in self.target.record.items()}
+        """The columns of a level that name its record, in the order of the canonical keys."""
+        if self.resolved.target_key:
+            return [f"{alias}.{quoted(part.column)}" for part in self.resolved.target_key]
+        by_key = {key: column for column, key in self.target.record_columns.items()}
         return [f"{alias}.{quoted(by_key[key.name])}" for key in self.resolved.key_columns]
 
     def _keys_of_record(self) -> list[str]:
         """The canonical keys in the order in which the mapping names the level's columns."""
+        canonical = columns.record_keys(self.resolved)
+        if self.resolved.target_key:
+            return canonical
         names = [key.name for key in self.resolved.key_columns]
-        canonical = columns.keys(self.resolved)
-        return [canonical[names.index(key)] for key in self.target.record.values()]
+        return [canonical[names.index(key)] for key in self.target.record_columns.values()]
 
     def _of_record(self, alias: str, other: str) -> str:
         """The condition that a level is one of the record of a relation with canonical keys."""
-        pairs = zip(self._record(alias), columns.keys(self.resolved), strict=True)
+        pairs = zip(self._record(alias), columns.record_keys(self.resolved), strict=True)
         return " AND ".join(f"{column} = {other}.{key}" for column, key in pairs)
+
+    def _owned(self) -> str:
+        """The locations with whose they are: location_key, company_key."""
+        if self.resolved.locations is not None:
+            return places.owned(self.resolved)
+        return (
+            f"SELECT NULL::{self.resolved.location_key_type} AS location_key, "
+            f"NULL::{self.resolved.company_key_type} AS company_key WHERE false"
+        )
+
+    def _found_at(self) -> str:
+        """That a level is where its record's was written, or elsewhere with the same company."""
+        if not self.resolved.target_key:
+            return ""
+        location, owned = f"t.{quoted(self.target.location)}", self._owned()
+        return f"""
+             AND ({location} = m.written_1
+                  OR EXISTS (SELECT FROM ({owned}) AS im_a
+                             JOIN ({owned}) AS im_b ON im_b.company_key = im_a.company_key
+                             WHERE im_a.location_key = {location}
+                               AND im_b.location_key = m.written_1))"""
 
     def _numbers(self, alias: str) -> list[str]:
         """The numbers of a level, exactly."""

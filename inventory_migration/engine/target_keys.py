@@ -1,0 +1,82 @@
+"""Records that would meet on one level: followed from the snapshot into the chunks.
+
+Who meets whom is computed once, over all records, as the snapshot is written (`canonical.sharing`).
+A chunk asks only whether a record that it has locked is named otherwise by now, and looks at all
+others for those alone. Where a level holds its record's own key there is nothing to follow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from inventory_migration.catalog import ResolvedMapping, literal
+from inventory_migration.database import quoted
+from inventory_migration.engine import canonical, columns
+from inventory_migration.engine.ledger import Migration
+
+
+def differs(resolved: ResolvedMapping, left: str, right: str) -> str:
+    """The condition that two relations name different levels, NULLs included."""
+    if not resolved.target_key:
+        return "false"
+    keys = columns.record_keys(resolved)
+    return f"NOT {columns.all_same([f'{left}.{k}' for k in keys], [f'{right}.{k}' for k in keys])}"
+
+
+def details(resolved: ResolvedMapping) -> dict[str, str]:
+    """What is told of a quarantined record beside the reason, as SQL over `classified`."""
+    if not resolved.target_key:
+        return {}
+    keys = columns.record_keys(resolved)
+    named = zip(keys, resolved.target_key, strict=True)
+    lacking = [f"CASE WHEN {key} IS NULL THEN {literal(part.column)} END" for key, part in named]
+    told = ", ".join(f"{key}::text" for key in keys)
+    return {
+        "target_key_missing": f"concat_ws(', ', {', '.join(lacking)})",
+        "target_key_shared": f"concat_ws(', ', {told}) || ' is also that of ' || shared_key "
+        "|| CASE WHEN shared_with > 1 THEN format(' and %s more', shared_with - 1) ELSE '' END",
+    }
+
+
+def follow_statement(resolved: ResolvedMapping, migration: Migration) -> str:
+    """Take over the target keys of locked records that have changed since; returns where.
+
+    What is written of a record is from then on what its snapshot row says.
+    """
+    keys = columns.record_keys(resolved)
+    values = zip(columns.record_values(resolved), keys, strict=True)
+    own = zip(resolved.key_columns, columns.keys(resolved), strict=True)
+    return f"""
+        UPDATE {migration.snapshot} AS p SET
+            {", ".join(f"{key} = n.{key}" for key in keys)}, shared_with = 0, shared_key = NULL
+        FROM (SELECT {", ".join(f"s.{quoted(c.name)} AS {key}" for c, key in own)},
+                     {", ".join(f"{value} AS {key}" for value, key in values)}
+              FROM {resolved.source.sql} AS s {resolved.mapping.source.joins}) AS n
+        WHERE p.chunk = ANY(:im_chunks) AND {columns.same_key(resolved, "p", "n")}
+          AND {differs(resolved, "p", "n")}
+        RETURNING p.position"""
+
+
+def meet_statement(resolved: ResolvedMapping, migration: Migration) -> str:
+    """Note who meets at the levels that the rows `:im_positions` have come to, for all of them."""
+    named = columns.named(resolved)
+    rows = canonical.source_rows(replace(resolved, target_exists=False), hashed=False)
+    return f"""
+        WITH live AS MATERIALIZED (
+            SELECT {", ".join(f"r.{name}" for name in named)}, r.key_text, r.skip_reason,
+                   w.location_key AS place
+            FROM ({rows}) AS r
+            LEFT JOIN {migration.planned_locations} AS w ON w.company_key = r.company_key),
+        reached AS (
+            SELECT DISTINCT {", ".join(f"l.{key}" for key in columns.record_keys(resolved))}
+            FROM live AS l JOIN {migration.snapshot} AS c ON {columns.same_key(resolved, "c", "l")}
+            WHERE c.position = ANY(:im_positions)),
+        met AS (
+            SELECT l.*, {canonical.sharing(resolved, "l", ["l.place"])}
+            FROM live AS l JOIN reached AS t ON {columns.same_record(resolved, "t", "l")})
+        UPDATE {migration.snapshot} AS p
+        SET shared_with = m.shared_with, shared_key = m.shared_key
+        FROM met AS m
+        WHERE {columns.same_key(resolved, "p", "m")}
+          AND {columns.same_record(resolved, "p", "m")}
+          AND p.shared_with <> m.shared_with"""
