@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import typer
@@ -23,6 +23,7 @@ from inventory_migration.mapping import (
     LocationColumn,
     StockLevel,
     StockMapping,
+    entries,
     parse_mapping,
 )
 from inventory_migration_tests.story import STORY
@@ -122,7 +123,7 @@ def test_every_command_and_option_says_what_it_does(name: str) -> None:
 
 
 def keys_of(model: type[BaseModel]) -> set[str]:
-    return set(model.model_fields)
+    return {field.alias or name for name, field in model.model_fields.items()}
 
 
 def test_the_reference_of_the_mapping_is_a_mapping_and_has_every_key() -> None:
@@ -154,6 +155,16 @@ def test_the_reference_of_levels_and_links_fits_the_mapping_and_has_every_key() 
     assert found.target.shape == "stock_level"
     assert whole["target"].keys() == keys_of(StockLevel)
     assert whole["locations"]["links"][0].keys() == keys_of(Link)
+
+
+def test_what_the_page_calls_the_usual_entry_is_what_a_mapping_without_one_writes() -> None:
+    page = (PROJECT / "docs" / "json-templates.md").read_text()
+    target = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", page, flags=re.S)[0])["target"]
+    shown = AllocationJson.model_validate(target)
+    assert target.keys() == keys_of(AllocationJson) - {"add"}
+    assert shown.entry == AllocationJson(shape=shown.shape, column=shown.column).fields
+    values = set(re.findall(r"^\| `\{from: (\w+)\}`", page, flags=re.M))
+    assert values == set(get_args(entries.Meaning))
 
 
 def test_the_configuration_of_a_job_has_options_that_it_has() -> None:

@@ -56,6 +56,20 @@ TARGETS: dict[str, dict[str, Any]] = {
     },
 }
 
+# The same shape in another form.
+FORMS: dict[str, dict[str, Any]] = {
+    "allocation_list": {
+        **TARGETS["allocation_json"],
+        "as": "list",
+        "entry": {
+            "place": {"id": {"from": "location"}},
+            "qty": {"from": "on_hand", "as": "text"},
+            "promised": {"from": "reserved"},
+            "by": {"from": "marker"},
+        },
+    },
+}
+
 # How a record shows that it is at its company's default location, and what it holds there.
 PLACED = {
     "location_column": "SELECT s.id, s.quantity, s.reserved FROM stock_items s "
@@ -63,6 +77,10 @@ PLACED = {
     "allocation_json": "SELECT s.id, (a.value->>'allocated')::int, (a.value->>'reserved')::int "
     "FROM stock_items s, jsonb_each(s.allocations) a "
     "JOIN locations l ON true WHERE l.id::text = a.key AND l.company_id = s.company_id",
+    "allocation_list": "SELECT s.id, (a->>'qty')::int, (a->'promised')::int "
+    "FROM stock_items s, jsonb_array_elements(s.allocations) a "
+    "JOIN locations l ON true WHERE to_jsonb(l.id) = a->'place'->'id' "
+    "AND l.company_id = s.company_id",
     "stock_level": "SELECT s.id, t.on_hand::int, t.reserved::int FROM stock_items s "
     "JOIN stock_levels t ON {same} "
     "JOIN locations l ON l.id = t.location_id AND l.company_id = s.company_id",
@@ -86,22 +104,28 @@ KEYS = {
 TAKEN_FURTHER = {
     "location_column": "UPDATE stock_items SET location_id = 4 WHERE sku = 'SKU-1'",
     "allocation_json": "UPDATE stock_items SET allocations = '{\"4\": {}}' WHERE sku = 'SKU-1'",
+    "allocation_list": 'UPDATE stock_items SET allocations = \'[{"place": {"id": 4}}]\' '
+    "WHERE sku = 'SKU-1'",
     "stock_level": "UPDATE stock_levels SET location_id = 4 WHERE on_hand = 1",
 }
 # Which column shows it, and what of its text only the value has that we wrote.
 MOVED_COLUMN = {
     "location_column": "location_id",
     "allocation_json": "allocations",
+    "allocation_list": "allocations",
     "stock_level": "location_id",
 }
 WRITTEN = {
     "location_column": "1",
     "allocation_json": "SYSTEM_MIGRATION",
+    "allocation_list": "SYSTEM_MIGRATION",
     "stock_level": "location 1",
 }
 LEFT_WRITTEN = {
     "location_column": "SELECT sku FROM stock_items WHERE location_id IS NOT NULL",
     "allocation_json": "SELECT sku FROM stock_items "
+    "WHERE allocations IS NOT NULL OR transfers IS NOT NULL",
+    "allocation_list": "SELECT sku FROM stock_items "
     "WHERE allocations IS NOT NULL OR transfers IS NOT NULL",
     "stock_level": "SELECT s.sku FROM stock_levels t JOIN stock_items s ON {same}",
 }
@@ -118,13 +142,14 @@ CASES = [
         ("composite", "gross"),
     )
 ]
+CASES += [(form, "uuid", "net") for form in FORMS]
 contract = pytest.mark.parametrize(("shape", "keys", "basis"), CASES)
 
 
 def target(shape: str, keys: str) -> dict[str, Any]:
     """The shape's target; a level names the record by each column of its key."""
     if shape != "stock_level":
-        return TARGETS[shape]
+        return {**TARGETS, **FORMS}[shape]
     return {**TARGETS[shape], "record": {f"item_{key}": key for key in KEYS[keys][0]}}
 
 
@@ -163,7 +188,8 @@ def placed(database: Database, shape: str, keys: str) -> list[str]:
 
 
 def test_every_registered_shape_has_its_place_in_this_contract() -> None:
-    assert set(SHAPES) == set(TARGETS) == set(PLACED) == set(TAKEN_FURTHER) == set(LEFT_WRITTEN)
+    assert set(SHAPES) == set(TARGETS)
+    assert {*TARGETS, *FORMS} == set(PLACED) == set(TAKEN_FURTHER) == set(LEFT_WRITTEN)
 
 
 @dataclass(frozen=True)

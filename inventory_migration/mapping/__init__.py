@@ -3,7 +3,7 @@
 Nothing here knows a database.
 """
 
-from inventory_migration.mapping import timestamps
+from inventory_migration.mapping import entries, timestamps
 from inventory_migration.mapping.files import load_mapping, named_mapping, parse_mapping
 from inventory_migration.mapping.health import Health, Window
 from inventory_migration.mapping.limits import Gates, Thresholds
@@ -71,6 +71,7 @@ __all__ = [
     "Timestamptz",
     "ValueOrExpression",
     "Window",
+    "entries",
     "load_mapping",
     "named_column",
     "named_mapping",

@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from inventory_migration.mapping import entries
 from inventory_migration.mapping.health import Health
 from inventory_migration.mapping.limits import Gates, Thresholds
 from inventory_migration.mapping.parts import (
@@ -38,7 +39,7 @@ from inventory_migration.mapping.parts import (
     one_or_many,
 )
 from inventory_migration.mapping.places import Locations
-from inventory_migration.mapping.targets import StockLevel, TargetShape
+from inventory_migration.mapping.targets import AllocationJson, StockLevel, TargetShape
 
 
 class Company(Part):
@@ -344,6 +345,9 @@ class StockMapping(Part):
                     "own: say sync: true in target, whose trigger gives new records their level, "
                     "and take guard out"
                 )
+        if isinstance(self.target, AllocationJson):
+            form, basis = self.target.as_, self.quantity_basis
+            wrong += entries.unfit(self.target.fields, form=form, basis=basis)
         if wrong:
             raise ValueError("; ".join(wrong))
         return self
@@ -382,6 +386,14 @@ class StockMapping(Part):
         # How much is tolerated, who is told, when and how fast: no part of what moves, and an
         # operator may change it while a migration stands still.
         del said["thresholds"], said["health"]
+        # What is usual is what was meant before there was anything else to say.
+        if isinstance(self.target, AllocationJson):
+            for name, usual in (("as", "object"), ("entry", None)):
+                if said["target"][name] == usual:
+                    del said["target"][name]
+            # A decimal looks like its text there, and is another thing in JSON.
+            if decimals := entries.decimals(self.target.fields):
+                said["target"]["decimals"] = decimals
         # The first reason that fits decides, so their order is part of what is said.
         said["source"]["skip"] = list(said["source"]["skip"].items())
         own = {name: said["rules"].pop(name) for name in self.rules.own}

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from inventory_migration.mapping.entries import USUAL, Fields
 from inventory_migration.mapping.parts import (
     Canonical,
     ColumnOrExpression,
@@ -40,12 +41,28 @@ class LocationColumn(Part):
 
 
 class AllocationJson(Part):
-    """The shape in which a stock record holds its allocations as JSON, by location."""
+    """The shape in which a stock record holds its allocations as JSON, by location.
+
+    Attributes:
+        shape: Its name.
+        column: The column that holds the allocations.
+        transfers: A column that lists transfer requests and starts empty.
+        as_: Whether entries go by location in an object, or name it in a list.
+        entry: What one says; left out, as usual.
+        add: Whether to add the columns where there are none.
+    """
 
     shape: Literal["allocation_json"]
     column: str
     transfers: str | None = None
+    as_: Literal["object", "list"] = Field(default="object", alias="as")
+    entry: Fields | None = None
     add: bool = False
+
+    @property
+    def fields(self) -> Fields:
+        """The template of an entry."""
+        return self.entry or USUAL
 
     @property
     def columns(self) -> list[str]:

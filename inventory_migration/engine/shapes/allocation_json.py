@@ -1,21 +1,27 @@
 """The shape in which a stock record holds its allocations as JSON, an entry per location.
 
-An entry says how much is allocated and reserved there, when that was written and by whom; a
+Entries stand in an object, by their location's key, or in a list, and name it. What else they say
+is the mapping's template: how much is there and reserved, when that was written and by whom; a
 migration signs with its marker. A second column, where the mapping names one, lists transfer
 requests and starts empty.
+
+Whatever stands in the column already may be anything: nothing here raises because of it.
 """
 
 from __future__ import annotations
 
+from inventory_migration.catalog import INTEGERS, base_type, literal
+from inventory_migration.catalog.conversions import number_sql
 from inventory_migration.database import quoted
+from inventory_migration.engine import owners, places, readings
 from inventory_migration.engine.shapes.shape import Held
 from inventory_migration.engine.shapes.source_columns import SourceColumns
-from inventory_migration.mapping import MARKER
+from inventory_migration.mapping import MARKER, Expression, entries
 from inventory_migration.mapping import AllocationJson as Target
 
 
 class AllocationJson(SourceColumns):
-    """`{"<location key>": {"allocated": …, "reserved": …, "lastUpdated": …, "updatedBy": …}}`."""
+    """`{"<location key>": {"allocated": …, "reserved": …}}`, or `[{"location": …, …}]`."""
 
     @property
     def location_type(self) -> str:
@@ -23,12 +29,25 @@ class AllocationJson(SourceColumns):
         return "text"
 
     def location_key(self, alias: str = "s") -> str:
-        """The object's first key; type and text of what is no object, which names no location."""
+        """The first entry's location, or the first that is not of the record's company.
+
+        Type and text of what is no entry, which names no location.
+        """
         column = self._column(alias)
+        keys = f"SELECT array_agg(DISTINCT {self._location_of_entry}) AS keys"
+        first = "im_g.keys[1]"
+        if self.resolved.locations is not None:
+            # One key alone is looked up by whoever asks, so that few records pay for this.
+            company = owners.company_key(self.resolved)
+            foreign = f"((im_k, {company}) IN ({self._owned()})) IS NOT TRUE"
+            first = (
+                f"COALESCE((SELECT min(im_k) FROM unnest(im_g.keys) AS im_k "
+                f"WHERE cardinality(im_g.keys) > 1 AND {foreign}), {first})"
+            )
         return (
             f"CASE WHEN {self.empty(alias)} THEN NULL "
-            f"WHEN jsonb_typeof({column}) = 'object' "
-            f"THEN (SELECT min(im_k) FROM jsonb_object_keys({column}) AS im_k) "
+            f"WHEN jsonb_typeof({column}) = '{self._json_type}' "
+            f"THEN (SELECT {first} FROM ({keys} FROM {self._entries(alias)}) AS im_g) "
             # The text of a bare number would be some location's key.
             f"ELSE jsonb_typeof({column}) || ' ' || {column}::text END"
         )
@@ -38,8 +57,11 @@ class AllocationJson(SourceColumns):
         return f"{key}::text = {location_key}"
 
     def names(self, alias: str, key: str) -> str:
-        """The object has an entry of that key."""
-        return f"jsonb_exists({self._column(alias)}, {key}::text)"
+        """There is an entry of that location."""
+        if self._target.as_ == "object":
+            return f"jsonb_exists({self._column(alias)}, {key}::text)"
+        named = f"{self._location_of_entry} = {key}::text"
+        return f"EXISTS (SELECT FROM {self._entries(alias)} WHERE {named})"
 
     def empty(self, alias: str = "s") -> str:
         """NULL, or JSON that holds nothing."""
@@ -47,35 +69,101 @@ class AllocationJson(SourceColumns):
         return f"({column} IS NULL OR {column} IN ('null', '{{}}', '[]'))"
 
     def signed(self, alias: str = "s") -> str:
-        """An entry has our marker."""
-        marked = f"im_e.value ->> 'updatedBy' = '{MARKER}'"
-        return f"EXISTS (SELECT FROM jsonb_each({self._column(alias)}) AS im_e WHERE {marked})"
+        """An entry has our marker; without a field for it, anybody may have written any of them."""
+        marked = [f"{_text(path)} = {literal(MARKER)}" for path in self._target.fields.of("marker")]
+        if not marked:
+            return "true"
+        return f"EXISTS (SELECT FROM {self._entries(alias)} WHERE {' OR '.join(marked)})"
 
     def values(self, *, location: str, quantity: str, reserved: str, at: str) -> list[str]:
         """One entry for the location, and no transfer requests."""
         on_hand = self.on_hand(quantity, reserved)
-        moment = f"to_char({at} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')"
+        key = f"({location})::text"
+        given: dict[entries.Meaning, str] = {
+            "on_hand": on_hand,
+            "reserved": reserved,
+            "available": f"({on_hand}) - ({reserved})",
+            "quantity": quantity,
+            "location": location if self._numeric_keys else key,
+            "written_at": (
+                f"to_char({at} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')"
+            ),
+            "marker": literal(MARKER),
+        }
+        entry = _object(self._target.fields, given)
+        listed = self._target.as_ == "list"
         allocations = (
-            f"jsonb_build_object(({location})::text, jsonb_build_object("
-            f"'allocated', {on_hand}, 'reserved', {reserved}, "
-            f"'lastUpdated', {moment}, 'updatedBy', '{MARKER}'))"
+            f"jsonb_build_array({entry})" if listed else f"jsonb_build_object({key}, {entry})"
         )
         return [allocations, *(["'[]'::jsonb"] if self._target.transfers else [])]
 
     def held(self, alias: str = "s") -> Held | None:
-        """The sums over all entries of the object; NULL where one of them holds no number."""
-        column = self._column(alias)
+        """The sums over all entries; NULL where one of them holds no number.
 
-        def total(name: str) -> str:
-            value = f"im_e.value -> '{name}'"
-            number = f"CASE WHEN jsonb_typeof({value}) = 'number' THEN ({value})::numeric END"
-            return (
-                f"CASE WHEN jsonb_typeof({column}) = 'object' THEN "
-                f"(SELECT CASE WHEN count(*) = count({number}) THEN sum({number}) END "
-                f"FROM jsonb_each({column}) AS im_e) END"
-            )
+        What entries do not say follows from what they do, or stands in the record alone.
+        """
+        basis = self.resolved.mapping.quantity_basis
+        total = {
+            meaning: self._total(alias, *next(iter(fields.items())))
+            for meaning, fields in entries.numbers(self._target.fields, basis).items()
+            if fields and meaning != "location"
+        }
+        on_hand, reserved = total.get("on_hand"), total.get("reserved")
+        if reserved is None and on_hand and "available" in total:
+            reserved = f"{on_hand} - {total['available']}"
+        if on_hand is None:
+            promised = reserved or readings.reserved(self.resolved)
+            on_hand = f"{total['available']} + {promised}"
+        return Held(f"({on_hand})", f"({reserved})" if reserved else "")
 
-        return Held(total("allocated"), total("reserved"))
+    def _total(self, alias: str, path: entries.Path, field: entries.FromRecord) -> str:
+        value = _field(path)
+        number = f"WHEN jsonb_typeof({value}) = 'number' THEN ({value})::numeric"
+        if field.as_ == "text":
+            text = number_sql(Expression(sql=_text(path)), "text")
+            number += f" WHEN jsonb_typeof({value}) = 'string' THEN {text}"
+        number = f"CASE {number} END"
+        return (
+            f"(SELECT CASE WHEN count(*) = count({number}) THEN sum({number}) END "
+            f"FROM {self._entries(alias)})"
+        )
+
+    def _entries(self, alias: str) -> str:
+        """The entries of a record, `im_e`; none where the column holds something else."""
+        column, wanted = self._column(alias), self._json_type
+        of_type = f"CASE WHEN jsonb_typeof({column}) = '{wanted}' THEN {column} END"
+        if wanted == "object":
+            return f"jsonb_each({of_type}) AS im_e(key, value)"
+        return f"jsonb_array_elements({of_type}) AS im_e(value)"
+
+    @property
+    def _location_of_entry(self) -> str:
+        """The text of the location's key; type and text of an element of a list without one."""
+        if self._target.as_ == "object":
+            return "im_e.key"
+        ((path, _),) = self._target.fields.of("location").items()
+        return (
+            f"CASE WHEN jsonb_typeof({_field(path)}) IN ('number', 'string') THEN {_text(path)} "
+            "ELSE jsonb_typeof(im_e.value) || ' ' || im_e.value::text END"
+        )
+
+    def _owned(self) -> str:
+        """Each location's key, as entries name it, and its company."""
+        return (
+            f"SELECT im_l.location_key::text, im_l.company_key "
+            f"FROM ({places.owned(self.resolved)}) AS im_l WHERE im_l.company_key IS NOT NULL"
+        )
+
+    @property
+    def _json_type(self) -> str:
+        return "object" if self._target.as_ == "object" else "array"
+
+    @property
+    def _numeric_keys(self) -> bool:
+        """Whether a location's key is a number in JSON as well."""
+        fields = self._target.fields.of("location").values()
+        as_text = any(field.as_ == "text" for field in fields)
+        return not as_text and base_type(self.resolved.location_key_type) in INTEGERS
 
     @property
     def _target(self) -> Target:
@@ -85,3 +173,29 @@ class AllocationJson(SourceColumns):
 
     def _column(self, alias: str) -> str:
         return f"{alias}.{quoted(self._target.column)}"
+
+
+def _object(fields: entries.Fields, given: dict[entries.Meaning, str]) -> str:
+    """An object as SQL, by its template."""
+    parts = []
+    for name, value in fields.root.items():
+        if isinstance(value, entries.Fields):
+            said = _object(value, given)
+        elif isinstance(value, entries.FromRecord):
+            said = given[value.from_]
+            said = f"({said})::text" if value.as_ == "text" else said
+        else:
+            said = literal(value)
+        parts.append(f"{literal(name)}, {said}")
+    return f"jsonb_build_object({', '.join(parts)})"
+
+
+def _field(path: entries.Path) -> str:
+    """A field of an entry; NULL where there is none."""
+    return "im_e.value" + "".join(f" -> {literal(name)}" for name in path)
+
+
+def _text(path: entries.Path) -> str:
+    """The text of a field, without quotes."""
+    above = _field(path[:-1])
+    return f"{above} ->> {literal(path[-1])}"
