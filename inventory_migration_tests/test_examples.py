@@ -16,6 +16,7 @@ import yaml
 
 from inventory_migration import verbs
 from inventory_migration.engine.plan import Start
+from inventory_migration.engine.quarantine import Filter
 from inventory_migration.examples import EXAMPLES, Example
 from inventory_migration.examples.load import load_example
 from inventory_migration.mapping import StockMapping, parse_mapping
@@ -27,7 +28,7 @@ RECORDS = 120
 
 # What becomes of a case: its outcome, the rule that decided, and the numbers of its level.
 Ending = tuple[str, str | None, tuple[int, ...] | None]
-MOVED, ASIDE = "migrated", "quarantined"
+MOVED, ASIDE, SKIPPED = "migrated", "quarantined", "skipped"
 
 SPREE: dict[str, Ending] = {
     "count_missing": (ASIDE, "quantity_missing", None),
@@ -58,7 +59,23 @@ SALEOR: dict[str, Ending] = {
     "many_lines": (MOVED, None, (50, 6)),
     "partially_fulfilled": (MOVED, None, (40, 7)),
 }
-ENDINGS = {"spree": SPREE, "saleor": SALEOR}
+MEDUSA: dict[str, Ending] = {
+    "oversold": (MOVED, None, (2, 5)),
+    "negative_unexplained": (MOVED, None, (-2, 0)),
+    "open_order": (MOVED, None, (11, 4)),
+    "variant_deleted": (SKIPPED, "deleted", None),
+    "sku_shared": (MOVED, None, (3, 0)),
+    "item_exists": (MOVED, None, (8, 0)),
+    "unmanaged": (SKIPPED, "unmanaged", None),
+    "gift_card": (MOVED, None, (50, 0)),
+    "no_sku": (MOVED, None, (1, 0)),
+    "link_without_level": (MOVED, None, (6, 0)),
+    "level_exists": (ASIDE, "target_exists", None),
+    "item_shared": (ASIDE, "target_key_shared", None),
+    "kit": (ASIDE, "kit", None),
+    "canceled_order": (MOVED, None, (5, 0)),
+}
+ENDINGS = {"spree": SPREE, "saleor": SALEOR, "medusa": MEDUSA}
 
 APART: dict[str, dict[str, object]] = {
     "spree": {
@@ -71,6 +88,12 @@ APART: dict[str, dict[str, object]] = {
         "variant_gone": "7|CASE-GONE|2",
         "nothing_there": ["0", "1"],
     },
+    "medusa": {
+        "variant_during_run": ["target_key_missing", "12|0"],
+        "two_locations": "Berlin|1\nHamburg|0",
+        "no_channel": "sc_01\nsc_02",
+        "text_keys": "t",
+    },
 }
 """The cases that are no record, and what a test finds of each."""
 
@@ -79,6 +102,17 @@ def mapping_of(name: str) -> StockMapping:
     """An example's mapping in chunks that are small beside its data."""
     found = parse_mapping(EXAMPLES[name].files[f"{name}.yaml"], name)
     return found.model_copy(update={"chunk": found.chunk.model_copy(update={"rows": 40})})
+
+
+def with_owners(name: str, form: str) -> StockMapping:
+    """The mapping with the keys that its end says instead, for several companies."""
+    text = EXAMPLES[name].files[f"{name}.yaml"]
+    end = text.partition(f"# {form}:\n")[2]
+    owned = yaml.safe_load("\n".join(line.removeprefix("#   ") for line in end.splitlines()))
+    definition = yaml.safe_load(text)
+    for part, keys in owned.items():
+        definition[part] = keys if part == "company" else {**definition[part], **keys}
+    return StockMapping.model_validate(definition)
 
 
 def taken_back(script: str) -> str:
@@ -269,13 +303,8 @@ def test_spree_carries_every_unit_and_flag_and_back(database: Database) -> None:
 def test_spree_with_owners_gives_each_a_location_as_the_mappings_end_says(
     database: Database,
 ) -> None:
-    text = EXAMPLES["spree"].files["spree.yaml"]
-    end = text.partition("# marketplace:\n")[2]
-    owned = yaml.safe_load("\n".join(line.removeprefix("#   ") for line in end.splitlines()))
-    definition = yaml.safe_load(text)
-    for part, keys in owned.items():
-        definition[part] = keys if part == "company" else {**definition[part], **keys}
     load_example(database.engine, EXAMPLES["spree"], records=30)
+    text = EXAMPLES["spree"].files["spree.yaml"]
     added = re.search(r"^#   (ALTER TABLE .*;)$", text, flags=re.M)
     assert added
     database.psql(f"""
@@ -285,7 +314,7 @@ def test_spree_with_owners_gives_each_a_location_as_the_mappings_end_says(
         UPDATE spree_products SET supplier_id = 1 + id % 2;
         {added[1]}
     """)
-    assert stage.migrate(database, StockMapping.model_validate(definition)).proof.passed
+    assert stage.migrate(database, with_owners("spree", "marketplace")).proof.passed
     assert database.psql("SELECT enterprise_id FROM spree_stock_locations ORDER BY 1") == "1\n2\n3"
     strangers = (
         "SELECT count(*), count(*) FILTER (WHERE l.enterprise_id <> p.supplier_id) "
@@ -346,3 +375,91 @@ def test_saleor_carries_what_is_allocated_whatever_its_zone_and_back(database: D
     database.psql(taken_back(example.files["saleor.prepare.sql"]))
     assert database.psql("SELECT count(*) FROM account_address") == "0"
     assert apart == APART["saleor"]
+
+
+def test_medusa_puts_what_is_open_back_on_hand_and_reserves_it_and_back(
+    database: Database,
+) -> None:
+    example, asked = EXAMPLES["medusa"], mapping_of("medusa")
+    load_example(database.engine, example, records=RECORDS)
+    prepare, after = example.files["medusa.prepare.sql"], example.files["medusa.after.sql"]
+    before = everything(database, example)
+    database.psql(prepare)
+    assert everything(database, example) == before
+    apart: dict[str, object] = {}
+    items = (
+        "SELECT v.sku, i.id, i.sku, i.requires_shipping FROM product_variant v "
+        "JOIN product_variant_inventory_item k ON k.variant_id = v.id "
+        "JOIN inventory_item i ON i.id = k.inventory_item_id "
+        "WHERE v.id ~ 'case_0[5-8]' ORDER BY v.id"
+    )
+    assert re.sub("prepared_[0-9a-f]{32}", "new", database.psql(items)).splitlines() == [
+        "CASE-SHARED|iitem_new|CASE-SHARED|t",
+        "CASE-06|iitem_case_06|CASE-06|t",
+        "CASE-08|iitem_new|CASE-08|f",
+    ]
+    database.psql(
+        "INSERT INTO product_variant (id, title, product_id, inventory_quantity) "
+        "VALUES ('variant_late', 'Late', 'prod_case', 12)"
+    )
+
+    found = moved(
+        database,
+        "medusa",
+        asked,
+        "SELECT ARRAY[t.stocked_quantity, t.reserved_quantity] FROM inventory_level t "
+        "JOIN product_variant_inventory_item k ON k.inventory_item_id = t.inventory_item_id "
+        "WHERE k.variant_id = key_1 LIMIT 1",
+    )
+    late = "SELECT rule FROM inventory_migration.outcome WHERE key_text = 'variant_late'"
+    apart["variant_during_run"] = [database.psql(late)]
+    assert found["warnings"] == {"negative_quantity": 2, "negative_without_backorder": 1}
+    apart["two_locations"] = database.psql(
+        "SELECT l.name, count(e.id) FROM stock_location l "
+        "LEFT JOIN inventory_level e ON e.location_id = l.id "
+        "WHERE l.name <> 'Default' GROUP BY 1 ORDER BY 1"
+    )
+    apart["no_channel"] = database.psql(
+        "SELECT k.sales_channel_id FROM sales_channel_location k JOIN stock_location l "
+        "ON l.id = k.location_id AND l.name = 'Default' ORDER BY 1"
+    )
+    apart["text_keys"] = database.psql(
+        "SELECT array_agg(p.key_1 ORDER BY p.position) = "
+        "(SELECT array_agg(v.id ORDER BY v.id) FROM product_variant v) "
+        "FROM inventory_migration.snapshot_1 p"
+    )
+
+    # Prepared once more, the late one goes too.
+    database.psql(prepare)
+    start = Start(explicit=True, retry=Filter(keys=("variant_late",)))
+    stage.locations(database, asked, start)
+    stage.transform(database, asked)
+    assert stage.close(database, asked).proof.passed
+    apart["variant_during_run"] += [
+        database.psql(
+            "SELECT e.stocked_quantity, e.reserved_quantity FROM inventory_level e "
+            "JOIN product_variant_inventory_item k ON k.inventory_item_id = e.inventory_item_id "
+            "WHERE k.variant_id = 'variant_late'"
+        )
+    ]
+
+    # What differs is the level that was there, which no order has reserved.
+    assert database.psql(after) == ""
+    once = everything(database, example)
+    assert database.psql(after) == ""
+    assert everything(database, example) == once
+    assert database.psql(
+        "SELECT line_item_id, quantity FROM reservation_item WHERE line_item_id ~ 'case' ORDER BY 1"
+    ) == ("item_case_1|5\nitem_case_2|4")
+    assert database.psql(
+        "SELECT count(*) FROM store s JOIN stock_location l ON l.id = s.default_location_id"
+    ) == ("1")
+    database.psql(taken_back(after))
+    taken_away(database, asked)
+    database.psql("DELETE FROM product_variant_inventory_item WHERE variant_id = 'variant_late'")
+    database.psql("DELETE FROM product_variant WHERE id = 'variant_late'")
+    database.psql("DELETE FROM inventory_item WHERE id = 'iitem_prepared_' || md5('variant_late')")
+    assert everything(database, example) == before
+    database.psql(taken_back(prepare))
+    assert database.psql("SELECT count(*) FROM inventory_item WHERE id !~ 'case'") == "0"
+    assert apart == APART["medusa"]

@@ -139,4 +139,31 @@ _SALEOR = Example(
     ),
 )
 
-EXAMPLES = {example.name: example for example in (_SPREE, _SALEOR)}
+_MEDUSA = Example(
+    name="medusa",
+    title="Medusa 1.7 to 1.8",
+    source="product_variant.inventory_quantity",
+    target="inventory_level of each variant's inventory_item at a stock_location row",
+    cases=(
+        Case("oversold", "a negative quantity, with open orders and backorder", "variant_case_01"),
+        Case("negative_unexplained", "a negative quantity without backorder", "variant_case_02"),
+        Case("open_order", "an open order, taken off at placement", "variant_case_03"),
+        Case("variant_deleted", "a soft-deleted variant that still has stock", "variant_case_04"),
+        Case("sku_shared", "a live variant with a deleted one's SKU", "variant_case_05"),
+        Case("item_exists", "an inventory item of its SKU from elsewhere", "variant_case_06"),
+        Case("unmanaged", "a variant that is not counted, with a quantity", "variant_case_07"),
+        Case("gift_card", "a gift card, which is not shipped", "variant_case_08"),
+        Case("no_sku", "several variants without a SKU", "variant_case_09"),
+        Case("link_without_level", "an item and a link, and no level", "variant_case_11"),
+        Case("level_exists", "a level that says something else", "variant_case_12"),
+        Case("item_shared", "two variants of one inventory item", "variant_case_13"),
+        Case("kit", "a variant of several inventory items", "variant_case_15"),
+        Case("canceled_order", "lines of a canceled order and of a cart", "variant_case_16"),
+        Case("variant_during_run", "a variant that comes after the preparation"),
+        Case("two_locations", "two locations, of which none is the default"),
+        Case("no_channel", "sales channels that no location serves"),
+        Case("text_keys", "keys that are text and sort as text"),
+    ),
+)
+
+EXAMPLES = {example.name: example for example in (_SPREE, _SALEOR, _MEDUSA)}
