@@ -6,7 +6,13 @@ do not belong here.
 
 from inventory_migration.catalog.conversions import column_sql
 from inventory_migration.catalog.resolution import resolve
-from inventory_migration.catalog.resolved import ResolvedLink, ResolvedMapping, TargetKey, literal
+from inventory_migration.catalog.resolved import (
+    OWNERSHIP,
+    ResolvedLink,
+    ResolvedMapping,
+    TargetKey,
+    literal,
+)
 from inventory_migration.catalog.tables import (
     FLOATS,
     INTEGERS,
@@ -21,6 +27,7 @@ from inventory_migration.catalog.tables import (
 __all__ = [
     "FLOATS",
     "INTEGERS",
+    "OWNERSHIP",
     "TEXTS",
     "Column",
     "Derived",

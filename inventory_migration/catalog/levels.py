@@ -79,7 +79,7 @@ def find_links(findings: Findings) -> list[ResolvedLink]:
         found.append(ResolvedLink(link, table, each))
         names = {f"{where}.values.{name}": name for name in link.values}
         if findings.check_columns(table, names):
-            _check_given(findings, f"{where}.values", table, set(link.values))
+            check_given(findings, f"{where}.values", table, set(link.values))
     return found
 
 
@@ -169,11 +169,11 @@ def _check_names(findings: Findings, target: StockLevel, levels: Relation) -> No
         column = levels.columns[name]
         if column.base_type not in INTEGERS | FLOATS | {"numeric"}:
             findings.problem(where, f"{name} is {column.type}; a quantity is a number")
-    _check_given(findings, "target.values", levels, set(named.values()))
+    check_given(findings, "target.values", levels, set(named.values()))
     _check_unique(findings, target, levels)
 
 
-def _check_given(findings: Findings, where: str, relation: Relation, given: set[str]) -> None:
+def check_given(findings: Findings, where: str, relation: Relation, given: set[str]) -> None:
     """Note columns that need a value and would get none."""
     for column in relation.columns.values():
         if column.not_null and column.name not in given and not _filled(column):

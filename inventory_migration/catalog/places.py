@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from inventory_migration.catalog.findings import Findings
+from inventory_migration.catalog.levels import check_given
 from inventory_migration.catalog.resolved import literal
-from inventory_migration.catalog.tables import DELETE, INSERT, Relation, schema_exists
+from inventory_migration.catalog.tables import DELETE, INSERT, Relation, has_index, schema_exists
 from inventory_migration.database import quoted
-from inventory_migration.mapping import Expression, TableName
+from inventory_migration.mapping import Expression, LinkedPlaces, TableName
 
 
 def find_locations(findings: Findings, source: Relation | None) -> Relation | None:
@@ -48,7 +49,8 @@ def check_names(findings: Findings, locations: Relation) -> None:
         findings.check_key("locations.key", locations, (named.key,))
     if named.create is None:
         return
-    given = {named.company, *named.default, *named.create}
+    own = [named.company] if isinstance(named.company, str) else []
+    given = {*own, *named.default, *named.create}
     for column in locations.columns.values():
         if column.name in given or column.has_default or column.generated:
             continue
@@ -62,14 +64,52 @@ def check_names(findings: Findings, locations: Relation) -> None:
             )
 
 
+def find_link(
+    findings: Findings, locations: Relation | None, company: Relation | None
+) -> Relation | None:
+    """The table that links locations to companies, with an index that finds those of a location."""
+    named = findings.mapping.locations
+    if not isinstance(named.company, LinkedPlaces):
+        return None
+    link, where = named.company.through, "locations.company.through"
+    events = INSERT | DELETE if named.create is not None else 0
+    found = findings.relation(f"{where}.table", link.table, fired_by=events)
+    if found is None:
+        return None
+    columns = {
+        f"{where}.location": link.location,
+        f"{where}.company": link.company,
+        **{f"{where}.values.{name}": name for name in link.values},
+    }
+    if not findings.check_columns(found, columns):
+        return found
+    for part, column, other, key, relation in (
+        ("location", link.location, "locations.key", named.key, locations),
+        ("company", link.company, "company.key", findings.mapping.company.key, company),
+    ):
+        if relation is not None and key in relation.columns:
+            kind = relation.columns[key].type
+            findings.check_comparable(f"{where}.{part}", found.columns[column].type, other, kind)
+    if not has_index(findings.connection, found, [link.location]):
+        findings.problem(
+            f"{where}.location",
+            f"each record would read all of {found.name}: create an index on ({link.location})",
+        )
+    if named.create is not None:
+        check_given(findings, f"{where}.values", found, set(link.columns))
+    return found
+
+
 def check_owner(findings: Findings, locations: Relation, company_key_type: str) -> None:
-    """Note where what says whose a location is cannot be a company's key."""
+    """Note where what a location tells of its company cannot be a company's key."""
     company = findings.mapping.locations.company
+    if isinstance(company, LinkedPlaces):
+        return
     if isinstance(company, Expression):
         given = findings.columns_of(
             "locations.company", f"SELECT ({company.sql}\n) AS owner FROM {locations.sql} AS l"
         )
-        kind = given["owner"].type if given else None
+        kind: str | None = given["owner"].type if given else None
     else:
         kind = locations.columns[company].type
     findings.check_comparable("locations.company", kind, "company.key", company_key_type)
@@ -102,6 +142,24 @@ def check_values(findings: Findings, locations: Relation, company: Relation) -> 
             for name, value in (named.create or {}).items()
         },
     )
+
+
+def check_link(findings: Findings, link: Relation, company: Relation) -> None:
+    """Ask the server which links count, and whether what a new one is given fits."""
+    named = findings.mapping.locations.company
+    assert isinstance(named, LinkedPlaces)  # noqa: S101 - only such locations have links
+    where, through = "locations.company.through", named.through
+    if through.where is not None:
+        findings.probe(
+            f"{where}.where",
+            f"SELECT FROM {link.sql} AS o WHERE ({through.where.sql}\n) LIMIT 0",
+        )
+    for name, value in through.values.items():
+        findings.probe(
+            f"{where}.values.{name}",
+            f"EXPLAIN INSERT INTO {link.sql} ({quoted(name)}) "
+            f"SELECT {literal(value)} FROM {company.sql} AS c",
+        )
 
 
 def _names(findings: Findings) -> dict[str, str]:

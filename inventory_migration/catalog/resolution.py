@@ -57,6 +57,7 @@ class _Resolver(Findings):
     _levels: Relation | None = None
     _links: Sequence[ResolvedLink] = ()
     _owners: Relation | None = None
+    _place_links: Relation | None = None
 
     def resolve(self) -> ResolvedMapping:
         mapping = self.mapping
@@ -80,6 +81,7 @@ class _Resolver(Findings):
         if source and isinstance(mapping.target, StockLevel):
             self._levels = find_levels(self, mapping.target, source)
         self._links = find_links(self)
+        self._place_links = places.find_link(self, locations, company)
         if isinstance(mapping.source.company, Through):
             self._owners = self._find_owners(source, mapping.source.company.through)
         self.stop_if_any()
@@ -176,6 +178,8 @@ class _Resolver(Findings):
         self._check_standardised(source)
         if locations:
             places.check_values(self, locations, company)
+        if self._place_links:
+            places.check_link(self, self._place_links, company)
         for where in ("source.quantity", "source.reserved"):
             kind = base_type(types.get(where) or "numeric")
             if kind not in INTEGERS | FLOATS | TEXTS | {"numeric"}:
@@ -232,6 +236,7 @@ class _Resolver(Findings):
             links=tuple(self._links),
             owners=self._owners,
             target_key=target_key,
+            place_links=self._place_links,
         )
 
     def _check_source(self, source: Relation) -> None:

@@ -14,6 +14,9 @@ from inventory_migration.mapping import (
     StockMapping,
 )
 
+OWNERSHIP = -1
+"""The number of the link that says whose a location is, beside those that a mapping lists."""
+
 
 @dataclass(frozen=True)
 class ResolvedLink:
@@ -55,6 +58,7 @@ class ResolvedMapping:
     links: tuple[ResolvedLink, ...] = ()
     owners: Relation | None = None
     target_key: tuple[TargetKey, ...] = ()
+    place_links: Relation | None = None
 
     @property
     def key_columns(self) -> tuple[Column, ...]:
@@ -79,9 +83,17 @@ class ResolvedMapping:
         return f"{self.source.schema}.{self.source.name}.{target.column}"
 
     @property
+    def link_tables(self) -> dict[int, Relation]:
+        """The tables that get rows beside a new location, by the number that the ledger keeps."""
+        found = {number: link.table for number, link in enumerate(self.links)}
+        if self.place_links is not None and self.mapping.locations.create is not None:
+            found[OWNERSHIP] = self.place_links
+        return found
+
+    @property
     def written(self) -> tuple[Relation, ...]:
         """The tables that a migration writes, as far as they are there."""
-        found = (self.source, self.locations, self.levels, *(link.table for link in self.links))
+        found = (self.source, self.locations, self.levels, *self.link_tables.values())
         return tuple(relation for relation in found if relation is not None)
 
 

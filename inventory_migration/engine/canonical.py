@@ -90,7 +90,7 @@ def planned_locations(resolved: ResolvedMapping, planned: str) -> str:
     """The default locations a migration has planned with; none for one that no longer stands."""
     # The company is compared beside the join: as a join condition it makes the planner expect a
     # single row, and compare every record with every company.
-    stands = places.belongs("l", "w.company_key")
+    stands = places.belongs(resolved, "l", "w.company_key")
     return f"""
         SELECT w.company_key,
                CASE WHEN {stands} THEN w.location_key END AS location_key,
@@ -200,7 +200,7 @@ def records(
     has_locations = resolved.locations is not None
     own = (
         "CASE WHEN r.location_key IS NOT NULL THEN "
-        f"COALESCE({places.belongs('own', 'r.company_key')}, false) END"
+        f"COALESCE({places.belongs(resolved, 'own', 'r.company_key')}, false) END"
         if has_locations
         else "NULL::boolean"
     )
@@ -306,7 +306,7 @@ def new_records(
                 SELECT (array_agg(l.location_key))[1] AS location_key,
                        count(*) AS default_locations
                 FROM ({places.places(resolved)}) AS l
-                WHERE {places.belongs("l", "r.company_key")}
+                WHERE {places.belongs(resolved, "l", "r.company_key")}
                   AND l.is_default) AS d ON true) AS f"""
 
 

@@ -19,6 +19,7 @@ from inventory_migration.engine.chunk import parametrised
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.shapes import shape_of
 from inventory_migration.engine.undo_scope import Scope
+from inventory_migration.mapping import LinkedPlaces
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,8 @@ def _users(
     """Whoever may refer to a location `l`: declared foreign keys, and the target itself."""
     assert resolved.locations is not None  # noqa: S101 - asked by those who call
     shape = shape_of(resolved)
-    linked = {found.table.oid for found in resolved.links}
+    key = quoted(resolved.mapping.locations.key)
+    linked = {table.oid for table in resolved.link_tables.values()}
     held_by = resolved.levels or resolved.source
     stays = "".join(
         f" AND NOT EXISTS (SELECT FROM ({relation}) AS im_g WHERE {shape.goes('u', 'im_g')})"
@@ -171,8 +173,16 @@ def _users(
         if row.oid == held_by.oid and by_target in row.columns:
             refers += stays
         users.append(_User(named, quoted(row.schema, row.table), refers))
+    company = resolved.mapping.locations.company
+    if isinstance(company, LinkedPlaces) and resolved.place_links is not None:
+        # A link need not be declared as a foreign key.
+        named = f"{resolved.place_links.name}.{company.through.location}"
+        refers = f"u.{quoted(company.through.location)} = l.{key}"
+        theirs = f"{refers} AND NOT {links.is_ours(migration, 'u')}"
+        if named not in {user.name for user in users}:
+            users.append(_User(named, resolved.place_links.sql, theirs))
     if resolved.target_exists:
-        table, refers = shape.refers(f"l.{quoted(resolved.mapping.locations.key)}")
+        table, refers = shape.refers(f"l.{key}")
         named = f"{held_by.name}.{by_target}"
         if named not in {user.name for user in users}:
             users.append(_User(named, table, f"{refers}{stays}"))

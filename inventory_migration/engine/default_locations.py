@@ -57,7 +57,7 @@ def refuse_wrong(connection: sa.Connection, resolved: ResolvedMapping) -> None:
 def give(connection: sa.Connection, resolved: ResolvedMapping, migration: Migration) -> int:
     """Create missing default locations, note all of them; returns how many were created."""
     may_create = resolved.mapping.locations.create is not None
-    created = _create(connection, resolved) if may_create else []
+    created = _create(connection, resolved, migration) if may_create else []
     connection.execute(
         sa.text(f"""
             INSERT INTO {SCHEMA}.company_location
@@ -102,7 +102,9 @@ def follow(connection: sa.Connection, resolved: ResolvedMapping, migration: Migr
     )
 
 
-def _create(connection: sa.Connection, resolved: ResolvedMapping) -> list[str]:
+def _create(
+    connection: sa.Connection, resolved: ResolvedMapping, migration: Migration
+) -> list[str]:
     """Create the missing default locations; returns their keys.
 
     Raises:
@@ -110,19 +112,24 @@ def _create(connection: sa.Connection, resolved: ResolvedMapping) -> list[str]:
         LockNotObtained: The application was creating some all the while.
     """
     may_lock = connection.execute(
-        sa.text("SELECT has_table_privilege(:table, 'UPDATE, DELETE, TRUNCATE')"),
-        {"table": resolved.locations_sql},
+        sa.text(
+            "SELECT bool_and(has_table_privilege(name, 'UPDATE, DELETE, TRUNCATE')) "
+            "FROM unnest(CAST(:tables AS text[])) AS t(name)"
+        ),
+        {"tables": new_locations.filled_tables(resolved)},
     ).scalar_one()
     *locks, insert = new_locations.create_locations(resolved, keep_out=may_lock)
     connection.execute(sa.text(f"SET LOCAL lock_timeout = '{CREATORS_SECONDS}s'"))
     try:
         for lock in locks:
             connection.execute(sa.text(lock))
-        created = connection.execute(sa.text(insert)).all()
+        created = connection.execute(
+            sa.text(insert), {"im_migration_id": migration.migration_id}
+        ).all()
     except sa.exc.DBAPIError as error:
         if action_for(sqlstate(error)) is not Action.RETRY:
             raise
-        what = f"create rows in {resolved.locations_sql}"
+        what = f"create rows in {' and '.join(new_locations.filled_tables(resolved))}"
         raise LockNotObtained(what=what, seconds=CREATORS_SECONDS) from error
     connection.execute(sa.text("SET LOCAL lock_timeout = 0"))
     _refuse_unowned(connection, resolved, created)

@@ -16,7 +16,14 @@ import sqlalchemy as sa
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped, quoted
 from inventory_migration.engine import canonical
-from inventory_migration.mapping import CompanyQuery, Expression, Standardised, StockLevel, Through
+from inventory_migration.mapping import (
+    CompanyQuery,
+    Expression,
+    LinkedPlaces,
+    Standardised,
+    StockLevel,
+    Through,
+)
 
 
 @dataclass(frozen=True)
@@ -104,6 +111,9 @@ def fragments(resolved: ResolvedMapping) -> Iterator[str]:
         parts += [*target.record.values(), *target.values.values()]
     locations = resolved.mapping.locations
     parts += [locations.company, *(locations.create or {}).values()]
+    if isinstance(locations.company, LinkedPlaces):
+        owned = locations.company.through
+        parts += [owned.where, *owned.values.values()]
     for link in locations.links:
         parts += [link.where, *link.values.values()]
     for part in parts:

@@ -1,8 +1,8 @@
 """The rows that a shop needs beside a location: its channels, its shipping zones, as declared.
 
 Inserted for every default location that lacks them, kept word for word in the ledger, and taken
-away with the location, as far as they are unchanged. The locations themselves are made in
-`plan.py`.
+away with the location, as far as they are unchanged. So are the links that say whose a location is,
+which come into being together with it, in `new_locations.py`.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from inventory_migration.catalog import ResolvedLink, ResolvedMapping, literal
+from inventory_migration.catalog import OWNERSHIP, ResolvedLink, ResolvedMapping, literal
 from inventory_migration.database import quoted
 from inventory_migration.engine import places
 from inventory_migration.engine.chunk import parametrised
 from inventory_migration.engine.ledger import SCHEMA, Migration
-from inventory_migration.mapping import Canonical, Generated, LinkValue
+from inventory_migration.mapping import Canonical, Generated, LinkedPlaces, LinkValue
 
 
 def insert_links(connection: sa.Connection, resolved: ResolvedMapping, migration: Migration) -> int:
@@ -58,10 +58,10 @@ def remove_links(
         parameters: What that condition needs.
     """
     removed = 0
-    for number, found in enumerate(resolved.links):
+    for number, table in resolved.link_tables.items():
         sql = f"""
             WITH removed AS (
-                DELETE FROM {found.table.sql} AS t
+                DELETE FROM {table.sql} AS t
                 USING {SCHEMA}.location_link AS k
                 WHERE k.migration_id = :im_migration_id AND k.link = :im_link AND NOT k.removed
                   AND k.record = to_jsonb(t) AND ({goes})
@@ -73,6 +73,14 @@ def remove_links(
             {"im_migration_id": migration.migration_id, "im_link": number, **parameters},
         ).rowcount
     return removed
+
+
+def inserted_columns(resolved: ResolvedMapping, number: int) -> list[str]:
+    """The columns that a link of this number is given; see `ResolvedMapping.link_tables`."""
+    company = resolved.mapping.locations.company
+    if number == OWNERSHIP and isinstance(company, LinkedPlaces):
+        return company.through.columns
+    return list(resolved.links[number].link.values)
 
 
 def insert_statements(resolved: ResolvedMapping) -> list[str]:
@@ -87,9 +95,10 @@ def _insert(resolved: ResolvedMapping, found: ResolvedLink) -> str:
     given = ", ".join(f"{_value(resolved, v)} AS {quoted(n)}" for n, v in values.items())
     each = f"CROSS JOIN {found.for_each.sql} AS f" if found.for_each else ""
     only = f"AND ({found.link.where.sql})" if found.link.where else ""
-    same = " AND ".join(
-        f"x.{quoted(name)} IS NOT DISTINCT FROM w.{quoted(name)}" for name in _identity(found)
-    )
+    identity = [quoted(name) for name in _identity(found)]
+    same = " AND ".join(f"x.{name} IS NOT DISTINCT FROM w.{name}" for name in identity)
+    # A location that belongs to two companies needs once what does not depend on them.
+    once = ", ".join(f"w.{name}" for name in identity)
     location = next(
         name for name, v in values.items() if isinstance(v, Canonical) and v.from_ == "location"
     )
@@ -103,7 +112,7 @@ def _insert(resolved: ResolvedMapping, found: ResolvedLink) -> str:
             WHERE im_w.is_default {only}),
         inserted AS (
             INSERT INTO {found.table.sql} AS t ({names})
-            SELECT {names} FROM wanted AS w
+            SELECT DISTINCT ON ({once}) {names} FROM wanted AS w
             WHERE NOT EXISTS (SELECT FROM {found.table.sql} AS x WHERE {same})
             RETURNING t.{quoted(location)}::text AS location_key, to_jsonb(t) AS record)
         INSERT INTO {SCHEMA}.location_link (migration_id, link, location_key, record)

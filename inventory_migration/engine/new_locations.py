@@ -1,14 +1,17 @@
 """Locations that are made: the statements that give every company without a default location one.
 
-What a location has in its columns comes from the mapping. Whether what was made is its company's
-default location is asked of the data in `default_locations.py`.
+A link that says whose a location is comes with it, in one statement. Whether what was made is its
+company's default location is asked of the data in `default_locations.py`.
 """
 
 from __future__ import annotations
 
-from inventory_migration.catalog import TEXTS, ResolvedMapping, base_type, literal
+from inventory_migration.catalog import OWNERSHIP, TEXTS, ResolvedMapping, base_type, literal
 from inventory_migration.database import escaped, quoted
 from inventory_migration.engine import canonical
+from inventory_migration.engine.chunk import parametrised
+from inventory_migration.engine.ledger import SCHEMA
+from inventory_migration.mapping import LinkedPlaces
 
 
 def create_locations(resolved: ResolvedMapping, *, keep_out: bool = True) -> list[str]:
@@ -16,10 +19,17 @@ def create_locations(resolved: ResolvedMapping, *, keep_out: bool = True) -> lis
 
     The first keeps a second creator out; the last returns a row for each company that lacked one:
     company_key, and the location_key of what was made for it, NULL where a trigger made it another.
+    It takes the parameter `im_migration_id`.
     """
-    lock = f"LOCK TABLE {resolved.locations_sql} IN SHARE ROW EXCLUSIVE MODE"
-    insert = _insert(resolved)
-    return [escaped(statement) for statement in ([lock, insert] if keep_out else [insert])]
+    lock = f"LOCK TABLE {', '.join(filled_tables(resolved))} IN SHARE ROW EXCLUSIVE MODE"
+    insert = parametrised(_insert(resolved))
+    return [escaped(lock), insert] if keep_out else [insert]
+
+
+def filled_tables(resolved: ResolvedMapping) -> list[str]:
+    """The quoted tables that decide who lacks a location, into which `create_locations` inserts."""
+    linked = resolved.place_links
+    return [resolved.locations_sql, *([linked.sql] if linked else [])]
 
 
 def inserted_columns(resolved: ResolvedMapping) -> list[str]:
@@ -59,9 +69,30 @@ def _insert(resolved: ResolvedMapping) -> str:
             FROM lacking AS im_k
             JOIN {resolved.company.sql} AS c ON {company_key} = im_k.im_company
             ORDER BY {company_key}
-            RETURNING l.{quoted(named.key)} AS location_key, l.{told} AS told)
+            RETURNING l.{quoted(named.key)} AS location_key, l.{told} AS told){_linked(resolved)}
         SELECT im_k.im_company::text AS company_key, im_n.location_key::text AS location_key
         FROM lacking AS im_k LEFT JOIN created AS im_n ON {paired}"""
+
+
+def _linked(resolved: ResolvedMapping) -> str:
+    """The links of what is created, kept word for word in the ledger; nothing without any."""
+    company, table = resolved.mapping.locations.company, resolved.place_links
+    if not isinstance(company, LinkedPlaces) or table is None:
+        return ""
+    link = company.through
+    company_key = f"c.{quoted(resolved.mapping.company.key)}"
+    values = ["im_k.im_location", "im_k.im_company", *map(literal, link.values.values())]
+    return f""",
+        linked AS (
+            INSERT INTO {table.sql} AS t ({", ".join(quoted(name) for name in link.columns)})
+            SELECT {", ".join(values)}
+            FROM lacking AS im_k
+            JOIN {resolved.company.sql} AS c ON {company_key} = im_k.im_company
+            ORDER BY {company_key}
+            RETURNING t.{quoted(link.location)}::text AS location_key, to_jsonb(t) AS record),
+        noted AS (
+            INSERT INTO {SCHEMA}.location_link (migration_id, link, location_key, record)
+            SELECT :im_migration_id, {OWNERSHIP}, location_key, record FROM linked)"""
 
 
 def _typed_key(resolved: ResolvedMapping, value: str) -> str:

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import Derived, Relation, ResolvedMapping
 from inventory_migration.database import quoted
-from inventory_migration.engine import columns, guard, new_locations, schema_change, sync
+from inventory_migration.engine import columns, guard, links, new_locations, schema_change, sync
 from inventory_migration.engine.ledger import SCHEMA
 from inventory_migration.engine.measures import MONITORING
 from inventory_migration.errors import PrivilegesMissing
@@ -149,9 +149,10 @@ def _writes(resolved: ResolvedMapping) -> Iterator[Privilege]:
         inserted = tuple(new_locations.inserted_columns(resolved))
         yield Privilege("INSERT", "TABLE", resolved.locations_sql, inserted)
         yield Privilege("DELETE", "TABLE", resolved.locations_sql)
-    for link in resolved.links:
-        yield Privilege("INSERT", "TABLE", link.table.sql, tuple(link.link.values))
-        yield Privilege("DELETE", "TABLE", link.table.sql)
+    for number, table in resolved.link_tables.items():
+        given = links.inserted_columns(resolved, number)
+        yield Privilege("INSERT", "TABLE", table.sql, tuple(given))
+        yield Privilege("DELETE", "TABLE", table.sql)
     if isinstance(target, StockLevel):
         given = [*target.record, target.location, *target.numbers, *target.values]
         # Without a trigger that keeps them in step, levels are locked and never updated.
@@ -164,7 +165,7 @@ def _writes(resolved: ResolvedMapping) -> Iterator[Privilege]:
 def _inserted(resolved: ResolvedMapping) -> list[Relation]:
     """The tables that get new rows, as far as they are there."""
     mapping = resolved.mapping
-    found = [link.table for link in resolved.links]
+    found = [*resolved.link_tables.values()]
     if mapping.locations.create is not None and resolved.locations is not None:
         found.append(resolved.locations)
     if isinstance(mapping.target, StockLevel) and resolved.levels is not None:

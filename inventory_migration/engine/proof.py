@@ -223,7 +223,7 @@ def _compared(resolved: ResolvedMapping, migration: Migration, phase: int | None
     before = [f"p.{name}" for name in columns.targets(resolved, "before")]
     written = shape.written(migration.planned_locations, snapshot="p", after_image="i", chunk="k")
     at_location = shape.same_location("w.location_key", "l.location_key")
-    own = places.belongs("w", "l.company_key")
+    own = places.belongs(resolved, "w", "l.company_key")
     only = f"WHERE k.phase = {phase}" if phase is not None else ""
     migrated = "COALESCE(o.outcome, 'migrated') = 'migrated'"
     ours = "(l.row_xmin = k.xid) IS TRUE"

@@ -37,7 +37,7 @@ def foreign_keys(connection: sa.Connection, resolved: ResolvedMapping) -> str:
         oids.append(resolved.locations.oid)
     # Foreign keys of the target itself, and of declared links, are what the migration fills.
     target = resolved.mapping.target.columns
-    filled = {link.table.oid for link in resolved.links}
+    filled = {table.oid for table in resolved.link_tables.values()}
     if resolved.levels is not None:
         oids.append(resolved.levels.oid)
         filled.add(resolved.levels.oid)

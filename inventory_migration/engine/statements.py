@@ -153,6 +153,7 @@ def relations_of(connection: sa.Connection, query: str) -> list[tuple[str, str]]
 def _named_tables(resolved: ResolvedMapping) -> set[tuple[str, str]]:
     """The tables that a mapping names by themselves, as far as they are there."""
     named = [resolved.source, resolved.locations, resolved.levels, resolved.owners]
+    named.append(resolved.place_links)
     if not isinstance(resolved.company, Derived):
         named.append(resolved.company)
     named += [part for link in resolved.links for part in (link.table, link.for_each)]

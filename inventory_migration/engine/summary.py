@@ -287,7 +287,7 @@ _MIGRATION = sa.text(f"""
            EXTRACT(EPOCH FROM COALESCE(m.finished_at, clock_timestamp()) - m.started_at)
                AS elapsed_seconds,
            count(w.company_key) FILTER (WHERE w.created) AS locations_created,
-           count(w.company_key) FILTER (WHERE NOT w.created) AS locations_adopted,
+           count(DISTINCT w.location_key) FILTER (WHERE NOT w.created) AS locations_adopted,
            count(w.company_key) FILTER (WHERE w.removed) AS locations_removed,
            -- Subtracted here, since a Decimal keeps 28 digits only.
            m.snapshot_units

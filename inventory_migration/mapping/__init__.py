@@ -35,7 +35,7 @@ from inventory_migration.mapping.parts import (
     ValueOrExpression,
     named_column,
 )
-from inventory_migration.mapping.places import Link, Locations
+from inventory_migration.mapping.places import Link, LinkedPlaces, Locations, PlaceLink
 from inventory_migration.mapping.targets import AllocationJson, LocationColumn, StockLevel
 
 __all__ = [
@@ -52,11 +52,13 @@ __all__ = [
     "Link",
     "LinkTable",
     "LinkValue",
+    "LinkedPlaces",
     "LocationColumn",
     "Locations",
     "NewValue",
     "Numeric",
     "Phase",
+    "PlaceLink",
     "RecordValue",
     "Rules",
     "Scalar",

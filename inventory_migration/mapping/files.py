@@ -164,7 +164,7 @@ _FORMS = {"Expression": "{sql: ...}", "TableName": "a name, or {schema: ..., nam
 
 def _keys_of(loc: Sequence[int | str]) -> Iterator[int | str]:
     branches = {"Constant", "Expression", "Generated", "Canonical", "TableName", "Column"}
-    branches |= {"OfTheRecord", "Through", "Company", "CompanyQuery"}
+    branches |= {"OfTheRecord", "Through", "LinkedPlaces", "Company", "CompanyQuery"}
     branches |= {"Standardised", "TextStep", "Numeric", "Timestamptz", "FromRecord", "Fields"}
     branches |= {"str", "int", "bool", "decimal", "none"}
     branches |= {"location_column", "allocation_json", "stock_level"}

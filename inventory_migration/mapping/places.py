@@ -46,21 +46,62 @@ class Link(Part):
         return values
 
 
+class PlaceLink(Part):
+    """A table that says which companies a location belongs to.
+
+    Attributes:
+        table: Which.
+        location: Its column that names the location.
+        company: Its column that names the company.
+        where: Which of its rows count, over the alias `o`.
+        values: What else a row is given that links a new location.
+    """
+
+    table: Table
+    location: str
+    company: str
+    where: Expression | None = None
+    values: dict[str, NewValue] = Field(default_factory=dict)
+
+    @property
+    def columns(self) -> list[str]:
+        """Every column that a new row is given."""
+        return [self.location, self.company, *self.values]
+
+    @model_validator(mode="after")
+    def _each_column_once(self) -> PlaceLink:
+        columns = self.columns
+        if twice := sorted({name for name in columns if columns.count(name) > 1}):
+            raise ValueError(
+                f"{', '.join(twice)} is given twice; location, company and each of values are "
+                "columns of their own"
+            )
+        return self
+
+
+class LinkedPlaces(Part):
+    """The company of a location as another table has it, which may have none, or several."""
+
+    through: PlaceLink
+
+
 def _owner_form(value: object) -> str | None:
-    """How a location says whose it is."""
+    """How one is told whose a location is."""
     if isinstance(value, Part):
         return type(value).__name__
     if isinstance(value, dict):
-        return "Expression"
+        return "LinkedPlaces" if "through" in value else "Expression"
     return "Column" if isinstance(value, str) else None
 
 
 CompanyOfLocation = Annotated[
-    Annotated[str, Tag("Column")] | Annotated[Expression, Tag("Expression")],
+    Annotated[str, Tag("Column")]
+    | Annotated[Expression, Tag("Expression")]
+    | Annotated[LinkedPlaces, Tag("LinkedPlaces")],
     Discriminator(
         _owner_form,
         custom_error_type="owner_form",
-        custom_error_message="should be a column or {sql: ...}",
+        custom_error_message="should be a column, {sql: ...} or {through: ...}",
     ),
 ]
 """The company that a location belongs to; expressions are over the location `l`."""
@@ -83,5 +124,15 @@ class Locations(Part):
             raise ValueError(
                 "a table that is added gets a column for the company: name it in company, or take "
                 "add out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _what_is_given_is_created(self) -> Locations:
+        linked = self.company.through if isinstance(self.company, LinkedPlaces) else None
+        if linked is not None and linked.values and self.create is None:
+            raise ValueError(
+                "company.through.values are of the links of locations that are created: say "
+                "create, or take them out"
             )
         return self
