@@ -247,6 +247,8 @@ def test_spree_carries_every_unit_and_flag_and_back(database: Database) -> None:
     example, asked = EXAMPLES["spree"], mapping_of("spree")
     load_example(database.engine, example, records=RECORDS)
     target = verbs.open_target(database.url)
+    # Whoever takes our location back leaves that of others.
+    database.psql("UPDATE spree_shipments SET stock_location_id = 99 WHERE id % 4 = 0")
     before = everything(database, example)
     apart: dict[str, object] = {}
 
@@ -463,3 +465,27 @@ def test_medusa_puts_what_is_open_back_on_hand_and_reserves_it_and_back(
     database.psql(taken_back(prepare))
     assert database.psql("SELECT count(*) FROM inventory_item WHERE id !~ 'case'") == "0"
     assert apart == APART["medusa"]
+
+
+def test_medusa_by_sales_channel_gives_each_a_location_as_the_mappings_end_says(
+    database: Database,
+) -> None:
+    load_example(database.engine, EXAMPLES["medusa"], records=30)
+    database.psql(
+        "INSERT INTO product (id, title) VALUES ('prod_both', 'Both');"
+        "INSERT INTO product_sales_channel VALUES ('prod_both', 'sc_01'), ('prod_both', 'sc_02');"
+        "UPDATE product_variant SET product_id = 'prod_both' WHERE id = 'variant_case_16';"
+    )
+    assert stage.migrate(database, with_owners("medusa", "channels")).proof.passed
+    assert database.psql(
+        "SELECT k.sales_channel_id, count(e.id) > 0, bool_and(x.sales_channel_id IS NOT NULL) "
+        "FROM sales_channel_location k JOIN stock_location l ON l.id = k.location_id "
+        "LEFT JOIN inventory_level e ON e.location_id = l.id "
+        "LEFT JOIN product_variant_inventory_item i ON i.inventory_item_id = e.inventory_item_id "
+        "LEFT JOIN product_variant v ON v.id = i.variant_id "
+        "LEFT JOIN product_sales_channel x "
+        "ON x.product_id = v.product_id AND x.sales_channel_id = k.sales_channel_id "
+        "GROUP BY 1 ORDER BY 1"
+    ) == ("sc_01|t|t\nsc_02|t|t")
+    rule = "SELECT rule FROM inventory_migration.outcome WHERE key_text = 'variant_case_16'"
+    assert database.psql(rule) == "company_ambiguous"

@@ -76,18 +76,22 @@ def load_example(
     started = time.monotonic()
     try:
         with engine.begin() as connection:
-            rows = _load(connection, example, records, seed)
+            _load(connection, example, records, seed)
         if example.has("prepare.sql"):
             # The script begins and ends its own transaction, as it does for psql.
             with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                _run(connection, "SET search_path = public")
                 _run(connection, example.text("prepare.sql"))
+                _run(connection, "RESET search_path")
+        with engine.begin() as connection:
+            rows = _counted(connection, example.tables)
     except sa.exc.DBAPIError as error:
         raise explain(error, engine) from error
     elapsed = round(time.monotonic() - started, 3)
     return Loaded(example.name, rows, example.has("prepare.sql"), elapsed)
 
 
-def _load(connection: sa.Connection, example: Example, records: int, seed: int) -> dict[str, int]:
+def _load(connection: sa.Connection, example: Example, records: int, seed: int) -> None:
     tables = example.tables
     _run(connection, _SETTINGS)
     taken = connection.scalars(_TAKEN, {"tables": tables}).all()
@@ -106,14 +110,16 @@ def _load(connection: sa.Connection, example: Example, records: int, seed: int) 
     _run(connection, example.text("data.sql"))
     # It would outlive the transaction in a session that is used again.
     _run(connection, "DROP FUNCTION pg_temp.draw(bigint, text)")
-    _run(connection, f"ANALYZE {', '.join(map(quoted, tables))}")
-    rows = sa.select(
-        *(
-            sa.select(sa.func.count()).select_from(sa.table(table)).scalar_subquery()
-            for table in tables
-        )
+
+
+def _counted(connection: sa.Connection, tables: list[str]) -> dict[str, int]:
+    """The rows of each table, of which the planner learns too."""
+    _run(connection, f"ANALYZE {', '.join(quoted('public', table) for table in tables)}")
+    counts = (
+        sa.select(sa.func.count()).select_from(sa.table(table, schema="public")).scalar_subquery()
+        for table in tables
     )
-    return dict(zip(tables, map(int, connection.execute(rows).one()), strict=True))
+    return dict(zip(tables, map(int, connection.execute(sa.select(*counts)).one()), strict=True))
 
 
 def _run(connection: sa.Connection, statements: str) -> None:

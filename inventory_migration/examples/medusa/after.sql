@@ -35,6 +35,7 @@ ORDER BY 1;
 
 -- To take it back, before the rollback of the stock and while Medusa 1.8 has not run yet:
 --   BEGIN;
---   UPDATE store SET default_location_id = NULL;
+--   UPDATE store SET default_location_id = NULL
+--     WHERE default_location_id IN (SELECT id FROM stock_location WHERE name = 'Default');
 --   DELETE FROM reservation_item WHERE id LIKE 'resitem\_moved\_%';
 --   COMMIT;

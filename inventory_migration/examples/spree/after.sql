@@ -1,11 +1,16 @@
 -- Once the migration is verified, and before Spree 2.0 starts: what hangs on a stock location beside
--- the stock itself. It may be run again; the end says how it is taken back.
+-- the stock itself. It may be run again; the end says how it is taken back. The two small tables that
+-- it makes are for that alone.
 BEGIN;
 
--- Shipments leave from the default location.
-UPDATE spree_shipments AS s SET stock_location_id = l.id
-FROM spree_stock_locations AS l
-WHERE l.name = 'default' AND s.stock_location_id IS NULL;
+-- Shipments that have no location leave from the default one.
+CREATE TABLE IF NOT EXISTS spree_shipments_placed (id integer PRIMARY KEY);
+WITH placed AS (
+    UPDATE spree_shipments AS s SET stock_location_id = l.id
+    FROM spree_stock_locations AS l
+    WHERE l.name = 'default' AND s.stock_location_id IS NULL
+    RETURNING s.id)
+INSERT INTO spree_shipments_placed SELECT id FROM placed;
 
 -- 2.0 calls a promised unit on_hand. Which ones were sold before is kept, since some are on_hand
 -- already, and renaming all of them back would make those sold.
@@ -28,5 +33,7 @@ COMMIT;
 --   DELETE FROM spree_stock_movements WHERE action = 'opening';
 --   UPDATE spree_inventory_units AS u SET state = 'sold' FROM spree_units_sold AS k WHERE k.id = u.id;
 --   DROP TABLE spree_units_sold;
---   UPDATE spree_shipments SET stock_location_id = NULL;
+--   UPDATE spree_shipments AS s SET stock_location_id = NULL
+--     FROM spree_shipments_placed AS k WHERE k.id = s.id;
+--   DROP TABLE spree_shipments_placed;
 --   COMMIT;
