@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -326,6 +328,26 @@ def test_two_companies_may_share_a_location_that_is_the_default_of_both(shop: Da
     undo(shop, asked)
     assert stage.table(shop, "stock_items") == before
     assert (places(shop)[-1], shop.psql("SELECT count(*) FROM zones")) == ("nobodys|None|shop", "0")
+
+
+def test_a_link_that_the_application_is_making_is_waited_for(shop: Database) -> None:
+    """Company 2 comes to share a location that is there; one made beside it would be its second."""
+    shop.psql(f"{LINKED} INSERT INTO places VALUES ('both', 'Both', true, 'shop', '{{}}')")
+    link(shop, "both", 1)
+    with shop.engine.connect() as application, ThreadPoolExecutor(1) as pool:
+        application.exec_driver_sql("INSERT INTO place_owners VALUES ('x', 'both', 2, now())")
+        step = pool.submit(stage.locations, shop, linked())
+        waiting = (
+            "SELECT count(*) FROM pg_locks WHERE relation = 'place_owners'::regclass "
+            "AND mode = 'ShareRowExclusiveLock' AND NOT granted"
+        )
+        deadline = time.monotonic() + 60
+        while shop.psql(waiting) == "0" and not step.done() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not step.done()
+        application.commit()
+        assert step.result(60) is not None
+    assert [line.partition("|")[0] for line in places(shop)] == ["both", "store_3"]
 
 
 def test_two_defaults_and_one_of_nobody_are_refused_whatever_links_them(shop: Database) -> None:
