@@ -151,6 +151,7 @@ def test_what_would_not_be_its_companys_default_location_is_not_created(shop: Da
         with pytest.raises(DefaultLocationWrong, match="it a default location of its") as caught:
             stage.locations(shop, asked)
         assert caught.value.companies == companies
+        assert "'inventory-migration rollback shop', and run again" in str(caught.value)
         assert places(shop) == []
         assert shop.psql("SELECT count(*) FROM inventory_migration.company_location") == "0"
         undo(shop, asked)

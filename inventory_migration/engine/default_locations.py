@@ -166,4 +166,6 @@ def _refuse_unowned(
             why="what locations.create and locations.default give a location does not make it a "
             "default location of its company, as locations.company says whose it is; none is "
             "created",
+            then="mend the mapping, or the trigger that changes them, take this start back with "
+            f"'inventory-migration rollback {resolved.mapping.name}', and run again",
         )

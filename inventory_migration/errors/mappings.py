@@ -102,10 +102,17 @@ class DefaultLocationWrong(MigrationError):
 
     exit_code = 3
 
-    def __init__(self, *, mapping: str, companies: list[str], why: str) -> None:
-        """List every company concerned."""
+    def __init__(
+        self,
+        *,
+        mapping: str,
+        companies: list[str],
+        why: str,
+        then: str = "mend them and run again",
+    ) -> None:
+        """List every company concerned, and say what to do about them."""
         self.mapping, self.companies = mapping, companies
-        super().__init__(f"{mapping}: {why}: {', '.join(companies)}; mend them and run again")
+        super().__init__(f"{mapping}: {why}: {', '.join(companies)}; {then}")
 
 
 class SuiteInvalid(MigrationError):
