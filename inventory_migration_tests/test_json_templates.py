@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from inventory_migration import verbs
 from inventory_migration.engine import ledger, plan, prediction, proof, trail
+from inventory_migration.engine.snapshot import write_snapshot
 from inventory_migration.engine.undo_scope import WHOLE
 from inventory_migration.mapping import StockMapping
 from inventory_migration_tests import hostile, stage
@@ -346,3 +347,23 @@ def test_a_sale_after_its_chunk_is_written_anew(database: Database) -> None:
     assert differing(database, chosen) == [("target_differs", ["8"])]
     undo(database, chosen)
     assert said(database) == [*["-"] * 7, '{"10": {"free": "4"}}']
+
+
+def test_what_was_reserved_beside_the_record_after_the_plan_goes_back_too(
+    database: Database,
+) -> None:
+    """The record's own row says nothing of it, so what was written is kept."""
+    shop(database, items=2)
+    database.psql("CREATE TABLE lines (item bigint, units integer)")
+    orders = "COALESCE((SELECT sum(l.units) FROM lines l WHERE l.item = s.id), 0)"
+    source = {**stage.DEFINITION["source"], "reserved": {"sql": orders}}
+    chosen = mapping(LIST, source=source)
+    migration = stage.locations(database, chosen)
+    assert migration is not None
+    write_snapshot(database.engine, plan.read_mapping(database.engine, chosen), migration)
+    database.psql("INSERT INTO lines VALUES (2, 1)")
+    stage.transform(database, chosen)
+    assert json.loads(said(database)[1])[0]["held"] == 1
+    assert differing(database, chosen) == []
+    undo(database, chosen)
+    assert said(database) == ["-", "-"]

@@ -255,6 +255,7 @@ def write_statement(resolved: ResolvedMapping, migration: Migration) -> str:
         classified AS MATERIALIZED (
             SELECT p.position, p.chunk, {keys},
                    p.row_hash AS planned_hash, p.company_key AS planned_company,
+                   p.quantity AS planned_quantity, p.reserved AS planned_reserved,
                    f.key_text, f.company_key, f.item_key, f.quantity, f.reserved, f.row_hash,
                    f.unread, f.unconverted, f.held_quantity, f.held_reserved, f.default_location,
                    f.position IS NOT NULL AS live, b.reason, b.state,
@@ -294,8 +295,12 @@ def write_statement(resolved: ResolvedMapping, migration: Migration) -> str:
                 (migration_id, position, location_key, quantity, reserved, row_hash)
             SELECT :im_migration_id, position, default_location::text, quantity, reserved, row_hash
             FROM classified
-            WHERE outcome = 'migrated' AND row_hash IS DISTINCT FROM planned_hash
-               OR outcome = 'migrated' AND company_key IS DISTINCT FROM planned_company
+            WHERE outcome = 'migrated'
+              -- What lies beside the record, such as order lines, is not in its row's hash.
+              AND (row_hash IS DISTINCT FROM planned_hash
+                   OR company_key IS DISTINCT FROM planned_company
+                   OR quantity IS DISTINCT FROM planned_quantity
+                   OR reserved IS DISTINCT FROM planned_reserved)
             ON CONFLICT (migration_id, position) DO UPDATE
                 SET location_key = EXCLUDED.location_key, quantity = EXCLUDED.quantity,
                     reserved = EXCLUDED.reserved, row_hash = EXCLUDED.row_hash),

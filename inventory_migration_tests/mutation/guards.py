@@ -425,4 +425,22 @@ GUARDS = (
         "return True",
         "test_pacing.py::test_outside_of_its_window_a_migration_waits_and_status_says_until_when",
     ),
+    Guard(
+        "every entry is judged",
+        "stock at a stranger's location hides behind an entry at one of the company's own",
+        "engine/shapes/allocation_json.py",
+        "CASE WHEN im_g.first = im_g.last THEN im_g.first ",
+        "CASE WHEN true OR im_g.last IS NULL THEN im_g.first ",
+        "test_json_templates.py::"
+        "test_what_holds_an_entry_is_left_as_it_is_and_judged_by_all_of_them",
+    ),
+    Guard(
+        "what lies beside the record is kept",
+        "an order that comes between plan and chunk makes our own entry look like a stranger's",
+        "engine/chunk.py",
+        "                   OR reserved IS DISTINCT FROM planned_reserved)",
+        "                   )",
+        "test_json_templates.py::"
+        "test_what_was_reserved_beside_the_record_after_the_plan_goes_back_too",
+    ),
 )

@@ -33,21 +33,21 @@ class AllocationJson(SourceColumns):
 
         Type and text of what is no entry, which names no location.
         """
-        column = self._column(alias)
-        keys = f"SELECT array_agg(DISTINCT {self._location_of_entry}) AS keys"
-        first = "im_g.keys[1]"
+        column, found = self._column(alias), self._entries(alias)
+        key = self._location_of_entry
+        first = "im_g.first"
         if self.resolved.locations is not None:
-            # One key alone is looked up by whoever asks, so that few records pay for this.
+            # A single location is looked up by whoever asks, so that few records pay for this.
             company = owners.company_key(self.resolved)
-            foreign = f"((im_k, {company}) IN ({self._owned()})) IS NOT TRUE"
+            foreign = f"(({key}, {company}) IN ({self._owned()})) IS NOT TRUE"
             first = (
-                f"COALESCE((SELECT min(im_k) FROM unnest(im_g.keys) AS im_k "
-                f"WHERE cardinality(im_g.keys) > 1 AND {foreign}), {first})"
+                f"CASE WHEN im_g.first = im_g.last THEN im_g.first "
+                f"ELSE COALESCE((SELECT min({key}) FROM {found} WHERE {foreign}), im_g.first) END"
             )
         return (
             f"CASE WHEN {self.empty(alias)} THEN NULL "
-            f"WHEN jsonb_typeof({column}) = '{self._json_type}' "
-            f"THEN (SELECT {first} FROM ({keys} FROM {self._entries(alias)}) AS im_g) "
+            f"WHEN jsonb_typeof({column}) = '{self._json_type}' THEN (SELECT {first} "
+            f"FROM (SELECT min({key}) AS first, max({key}) AS last FROM {found}) AS im_g) "
             # The text of a bare number would be some location's key.
             f"ELSE jsonb_typeof({column}) || ' ' || {column}::text END"
         )
