@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from inventory_migration import quarantine, verbs
+from inventory_migration.engine.plan import Start
 from inventory_migration.engine.quarantine import Filter
+from inventory_migration.engine.undo_scope import Scope
+from inventory_migration.errors import MappingInvalid, MigrationPaused
 from inventory_migration.mapping import StockMapping
 from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database
+from inventory_migration_tests.test_keys import NO_ICU, refusal
 from inventory_migration_tests.test_rollback import undo
 
 TARGET: dict[str, Any] = {
@@ -132,3 +138,180 @@ def test_a_record_reaches_its_level_through_a_table_between(database: Database) 
     assert database.psql(same) == "5"
     undo(database, through)
     assert database.psql("SELECT count(*) FROM levels") == "0"
+
+
+def test_whoever_comes_to_meet_another_while_chunks_run_is_put_aside(database: Database) -> None:
+    shop(database)
+    phased = mapping(
+        chunk={"rows": 1}, phases=[{"name": "pilot", "companies": 1}, {"name": "rest"}]
+    )
+    stage.locations(database, phased)
+    with pytest.raises(MigrationPaused):
+        stage.transform(database, phased, stop_after="pilot")
+    # Behind the snapshot, before the chunks of company 2: 4 and 6 meet, and 8 has no name any more.
+    database.psql("""
+        UPDATE stock_items SET sku = ' sku-6', quantity = 6, reserved = 1 WHERE id = 4;
+        UPDATE stock_items SET sku = NULL WHERE id = 8""")
+    stage.transform(database, phased, start=Start(resume=True, explicit=True))
+    assert levels(database) == "ONE:2:2 SEVEN:1:7"
+    other = MET.replace("ONE", "SKU-6")
+    assert quarantined(database)[2:] == [
+        f"4|target_key_shared|{other} 6",
+        "5|target_key_missing|has nothing to name its level by: sku",
+        f"6|target_key_shared|{other} 4",
+        "8|target_key_missing|has nothing to name its level by: sku",
+    ]
+    assert stage.close(database, phased).proof.passed
+
+
+def test_a_sweep_follows_records_to_new_names_and_lets_no_late_one_win(database: Database) -> None:
+    shop(database)
+    stage.locations(database, mapping())
+    stage.transform(database, mapping())
+    # 7 keeps its level from the late 10, which says the same; 4 meets 6, with the same numbers;
+    # 8 goes to another name, and the one that 2 is deleted under is taken by 11.
+    database.psql("""
+        INSERT INTO stock_items VALUES (10, 1, 'Seven', 7, 1);
+        UPDATE stock_items SET sku = 'sku-6', quantity = 6 WHERE id = 4;
+        UPDATE stock_items SET sku = 'eight' WHERE id = 8;
+        DELETE FROM stock_items WHERE id = 2;
+        INSERT INTO stock_items VALUES (11, 2, 'one', 11, 0)""")
+    found = stage.close(database, mapping())
+    assert found.proof.passed
+    assert levels(database) == "EIGHT:2:8 ONE:2:11 SEVEN:1:7 SKU-6:2:6"
+    assert [line for line in quarantined(database) if line.split("|")[0] in {"10", "4", "6"}] == [
+        f"10|target_key_shared|{MET.replace('ONE', 'SEVEN')} 7",
+        f"4|target_key_shared|{MET.replace('ONE', 'SKU-6')} 6",
+    ]
+    assert verbs.validate(verbs.open_target(database.url), mapping())["passed"]
+    undo(database, mapping())
+    assert levels(database) == ""
+
+
+def test_a_level_that_its_record_has_left_is_told_where_the_application_has_touched_it(
+    database: Database,
+) -> None:
+    shop(database)
+    stage.locations(database, mapping())
+    stage.transform(database, mapping())
+    database.psql("""
+        UPDATE stock_items SET sku = 'eight' WHERE id = 8;
+        UPDATE levels SET note = 'counted by hand' WHERE sku = 'SKU-8'""")
+    found = stage.close(database, mapping()).proof
+    assert [(d.kind, d.sample) for d in found.unexplained] == [("target_key_changed", ["8"])]
+    assert levels(database).endswith("SKU-6:2:6 SKU-8:2:8")
+    # With its level under the new name nothing is left to be done.
+    database.psql("UPDATE levels SET sku = 'EIGHT' WHERE sku = 'SKU-8'")
+    stage.locations(database, mapping(), Start(resume=True, explicit=True))
+    stage.transform(database, mapping(), start=Start(resume=True, explicit=True))
+    assert stage.close(database, mapping()).proof.passed
+    assert stage.outcomes(database)["already"] == 1
+
+
+def test_the_way_back_takes_the_levels_that_were_written_whatever_the_names_are_now(
+    database: Database,
+) -> None:
+    shop(database)
+    stage.migrate(database, mapping())
+    database.psql("""
+        UPDATE stock_items SET sku = 'sku-4' WHERE id = 8;
+        INSERT INTO locations VALUES (1, 2, 'Shelf', 'S', false);
+        UPDATE levels SET warehouse = 1 WHERE sku = 'SKU-6'""")
+    undo(database, mapping(), scope=Scope(companies=("1",)))
+    assert levels(database) == "ONE:2:2 SKU-4:2:4 SKU-6:2:6 SKU-8:2:8"
+    undo(database, mapping())
+    assert levels(database) == "SKU-6:2:6"
+    assert (
+        database.psql("SELECT key_text, kind FROM inventory_migration.conflict") == "6|moved_since"
+    )
+
+
+CI = "CREATE COLLATION ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false);"
+EQUAL = {
+    # The level's column, what it needs, what a level is named by, and whether 'ab' and ' AB ' meet.
+    "text": ("text", "", "sku", {"ab ": False, "AB": False}),
+    "citext": ("citext", "CREATE EXTENSION citext;", "sku", {"ab ": False, "AB": True}),
+    "char(n)": ("char(4)", "", "sku", {"ab ": True, "AB": False}),
+    "collation": ("text COLLATE ci", CI, "sku", {"ab ": False, "AB": True}),
+    "the key": ("citext", "CREATE EXTENSION citext;", "id", {"ab ": False, "AB": True}),
+}
+
+
+@pytest.mark.parametrize("kind", EQUAL)
+def test_records_meet_as_the_columns_of_the_levels_compare(database: Database, kind: str) -> None:
+    column, needed, named, expected = EQUAL[kind]
+    if kind == "collation" and "without ICU" in refusal(database, needed):
+        pytest.skip(NO_ICU)
+    stage.shop(database, companies=1, items=6)
+    # All of them hold as much, so that a level of one could be taken for another's.
+    database.psql(f"""
+        {needed} {LEVELS.format(sku=column)}
+        ALTER TABLE stock_items ALTER id DROP IDENTITY;
+        ALTER TABLE stock_items ALTER id TYPE text;
+        UPDATE stock_items SET quantity = 6, reserved = 0,
+            id = (ARRAY['ab', 'ab ', 'AB', 'cd', 'ef', 'abcde'])[id::integer];
+        UPDATE stock_items SET sku = id""")
+    described = mapping(target={"record": {"sku": named}})
+    predicted = verbs.test(verbs.open_target(database.url), described)["quarantined"]
+    met = ["ab", *(text for text, meets in expected.items() if meets)]
+    met = met if len(met) > 1 else []
+    assert predicted.get("target_key_shared", 0) == len(met)
+    assert stage.migrate(database, described).proof.passed
+    too_long = ["abcde"] if kind == "char(n)" else []
+    assert database.psql(
+        "SELECT string_agg(key_text, ',' ORDER BY key_text COLLATE \"C\") "
+        "FROM inventory_migration.outcome WHERE rule = 'target_key_shared'"
+    ) == ",".join(sorted(met))
+    assert stage.outcomes(database).get("migrated") == 6 - len(met) - len(too_long)
+    assert database.psql("SELECT count(*) FROM levels") == str(6 - len(met) - len(too_long))
+    undo(database, described)
+    assert levels(database) == ""
+    # Where one of them is gone, nobody is left to be met.
+    database.psql("DELETE FROM stock_items WHERE id IN ('ab', 'abcde')")
+    assert stage.migrate(database, described).proof.differences == []
+    assert database.psql("SELECT count(*) FROM levels") == "4"
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"record": {"sku": {"column": "skv", "as": "trim"}}},
+     "target.record.sku: table stock_items has no column skv; did you mean sku?"),
+    ({"record": {"sku": {"sql": "s.nothing"}}},
+     "target.record.sku: the server refuses it: column s.nothing does not exist"),
+    ({"record": {"skv": "sku"}},
+     "target.record.skv: table levels has no column skv; did you mean sku?"),
+    ({"record": {"id": "sku"}},
+     "target.record.id: the server refuses it: column \"id\" is of type uuid but expression is of "
+     "type text"),
+    ({"record": {"promised": {"sql": "s.quantity::numeric"}}, "reserved": None},
+     "target.record.promised: is numeric, and promised of levels is integer: say how it converts, "
+     "by {sql: ...}"),
+    ({"record": {"note": "sku"}},
+     "target.record: nothing keeps a record from having two levels at one location: create a "
+     "unique index on (note, warehouse) of levels"),
+]  # fmt: skip
+
+
+def test_what_cannot_name_a_level_is_said_before_anything_is_written(database: Database) -> None:
+    shop(database, sku="text DEFAULT 'none'")
+    database.psql(
+        "CREATE UNIQUE INDEX ON levels (id, warehouse);"
+        "CREATE UNIQUE INDEX ON levels (promised, warehouse)"
+    )
+    for change, said in REFUSED:
+        with pytest.raises(MappingInvalid) as caught:
+            stage.locations(database, mapping(target=change))
+        assert f"shop: {said}" in caught.value.problems
+    for change, message in (
+        ({"sync": True}, r"target\.sync: the trigger follows a record by its own key"),
+        ({"add": True}, r"target\.add: a table that is added has the record's own key"),
+        ({"record": {"sku": {"column": "sku", "as": "numeric"}}}, "only trim, collapse_space and"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            mapping(target=change)
+    database.psql("""
+        CREATE EXTENSION citext; ALTER TABLE levels ADD item citext;
+        CREATE UNIQUE INDEX ON levels (item, warehouse);
+        ALTER TABLE stock_items ALTER id DROP IDENTITY;
+        ALTER TABLE stock_items ALTER id TYPE text""")
+    with pytest.raises(MappingInvalid, match=r"target\.sync: the trigger tells records apart by"):
+        stage.locations(database, mapping(target={"record": {"item": "id"}, "sync": True}))

@@ -318,7 +318,9 @@ class StockLevel(Shape):
             AND t.{quoted(self.target.location)} = (
                 SELECT {location} FROM (SELECT CAST(:im_migration_id AS bigint) AS id) AS im_n
                 LEFT JOIN {SCHEMA}.after_image AS i
-                  ON i.migration_id = im_n.id AND i.position = p.position)"""
+                  ON i.migration_id = im_n.id AND i.position = p.position)
+            AND NOT EXISTS (SELECT FROM {SCHEMA}.outcome AS o
+                             WHERE o.migration_id = :im_migration_id AND o.position = p.position)"""
         written = f"""
             FROM {snapshot} AS p
             JOIN {self.resolved.levels_sql} AS t ON {self._of_record("t", "p")} {at}
