@@ -212,6 +212,18 @@ def records(
     )
     defaults = planned_locations(resolved, planned) if planned else defaults_by_company(resolved)
     found, company_join = _company(resolved, planned=planned is not None)
+    shared, meeting = "", ""
+    if resolved.target_key and chunked:
+        shared = "".join(f"r.{name}, " for name in SHARING)
+    elif resolved.target_key:
+        # A location that is yet to be made is its company's.
+        key = f"c.{quoted(mapping.company.key)}"
+        at = ["d.location_key", f"CASE WHEN d.location_key IS NULL THEN {key} END"]
+        narrow = source_rows(replace(resolved, target_exists=False), hashed=False)
+        rows = f"""({narrow}) AS r {company_join}
+            LEFT JOIN ({defaults}) AS d ON d.company_key = r.company_key"""
+        met = meetings(resolved, rows, at)
+        shared, meeting = f"{SHARED},", f"LEFT JOIN ({met}) AS im_m ON {meets(resolved, at)}"
     if chunked:
         duplicate = "r.item_duplicate"
     elif mapping.rules.item_duplicate == "warn":
@@ -253,7 +265,7 @@ def records(
                    END AS rule
             FROM (
                 SELECT {_without_duplicate(resolved, chunked)},
-                       {duplicate} AS item_duplicate, {_shared(resolved, chunked)}
+                       {duplicate} AS item_duplicate, {shared}
                        {found} AS company_found,
                        {own} AS location_own,
                        {shape.agrees("r")} AS target_agrees,
@@ -262,7 +274,7 @@ def records(
                 FROM ({source_rows(resolved, chunked=chunked)}) AS r
                 {company_join}
                 LEFT JOIN ({defaults}) AS d ON d.company_key = r.company_key
-                {own_join}
+                {own_join} {meeting}
             ) AS j
         ) AS classified"""
 
@@ -355,44 +367,47 @@ def duplicates(resolved: ResolvedMapping) -> str:
         HAVING count(*) > 1"""
 
 
-def sharing(resolved: ResolvedMapping, rows: str, places: list[str]) -> str:
-    """How many other records would write the level of a row, and the key of one, by a window.
+def meetings(resolved: ResolvedMapping, rows: str, places: list[str]) -> str:
+    """The levels that several records would write: record_…, place_…, records, keys of two.
 
     Every record with stock to move counts, whatever else is wrong with it: it wants the same level
     once that is mended. One that is skipped does not, nor one that has nowhere to go.
 
     Args:
         resolved: The mapping and its types.
-        rows: Alias of the rows of `source_rows`.
+        rows: What stands in FROM, with the records as `r`.
         places: What tells where each of them goes, all NULL where that is nowhere.
     """
-    parts = [f"{rows}.{key}" for key in record_keys(resolved)]
+    parts = {key: f"r.{key}" for key in record_keys(resolved)}
+    named = parts | {f"place_{number}": place for number, place in enumerate(places, start=1)}
+    present = [f"{part} IS NOT NULL" for part in parts.values()]
     somewhere = " OR ".join(f"{place} IS NOT NULL" for place in places)
-    takes = " AND ".join(
-        [
-            f"{rows}.skip_reason IS NULL",
-            *(f"{part} IS NOT NULL" for part in parts),
-            f"({somewhere})",
-        ]
-    )
-    window = f"OVER (PARTITION BY {', '.join([*parts, *places])}, {takes})"
-    key = f"{rows}.key_text"
+    # As a WHERE it would make the planner expect a handful of rows, and compare each with each.
+    counts = f"FILTER (WHERE {' AND '.join(['r.skip_reason IS NULL', *present])} AND ({somewhere}))"
     return f"""
-        CASE WHEN {takes} THEN count(*) {window} - 1 ELSE 0 END AS shared_with,
-        CASE WHEN {takes} AND count(*) {window} > 1
-             THEN CASE WHEN min({key}) {window} = {key} THEN max({key}) {window}
-                       ELSE min({key}) {window} END END AS shared_key"""
+        SELECT {", ".join(f"{value} AS {name}" for name, value in named.items())},
+               count(*) {counts} AS records, min(r.key_text) {counts} AS first_key,
+               max(r.key_text) {counts} AS last_key
+        FROM {rows}
+        GROUP BY {", ".join(named.values())}
+        HAVING count(*) {counts} > 1"""
 
 
-def _shared(resolved: ResolvedMapping, chunked: str | None) -> str:
-    """Who shares a record's level: as the snapshot has it, else as the records stand."""
-    if not resolved.target_key:
-        return ""
-    if chunked:
-        return "".join(f"r.{name}, " for name in SHARING)
-    # A location that is yet to be made is its company's.
-    company = f"CASE WHEN d.location_key IS NULL THEN c.{quoted(resolved.mapping.company.key)} END"
-    return f"{sharing(resolved, 'r', ['d.location_key', company])},"
+def meets(resolved: ResolvedMapping, places: list[str]) -> str:
+    """The condition that a record `r` is one of those of a row `im_m` of `meetings`."""
+    same = " AND ".join(f"im_m.{key} = r.{key}" for key in record_keys(resolved))
+    there = "".join(
+        f" AND im_m.place_{number} IS NOT DISTINCT FROM {place}"
+        for number, place in enumerate(places, start=1)
+    )
+    return f"{same}{there} AND r.skip_reason IS NULL"
+
+
+SHARED = (
+    "COALESCE(im_m.records - 1, 0) AS shared_with, "
+    "CASE im_m.first_key WHEN r.key_text THEN im_m.last_key ELSE im_m.first_key END AS shared_key"
+)
+"""What `columns.SHARING` names, of a record `r` beside the meeting `im_m` that it may be in."""
 
 
 def _deciding(resolved: ResolvedMapping, *, planned: bool) -> Iterator[tuple[str, str]]:

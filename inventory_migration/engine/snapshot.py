@@ -6,6 +6,8 @@ Who may plan a migration is decided in `plan.py`; moving stock belongs in `chunk
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping, literal
@@ -121,18 +123,21 @@ def flagged_rows(resolved: ResolvedMapping) -> str:
     duplicate = "false"
     if resolved.mapping.rules.item_duplicate != "warn":
         duplicate = (
-            "item_key IS NOT NULL AND company_key IS NOT NULL AND skip_reason IS NULL "
-            "AND count(*) OVER (PARTITION BY company_key, item_key, skip_reason) > 1"
+            "r.item_key IS NOT NULL AND r.company_key IS NOT NULL AND r.skip_reason IS NULL "
+            "AND count(*) OVER (PARTITION BY r.company_key, r.item_key, r.skip_reason) > 1"
         )
     rows = canonical.source_rows(resolved, extra=shape_of(resolved).pre_images())
     if not resolved.target_key:
-        return f"SELECT x.*, {duplicate} AS item_duplicate FROM ({rows}) AS x"
-    return f"""
-        SELECT x.*, {duplicate} AS item_duplicate,
-               {canonical.sharing(resolved, "x", ["d.location_key"])}
-        FROM ({rows}) AS x
+        return f"SELECT r.*, {duplicate} AS item_duplicate FROM ({rows}) AS r"
+    narrow = canonical.source_rows(replace(resolved, target_exists=False), hashed=False)
+    placed = f"""
         LEFT JOIN ({canonical.defaults_by_company(resolved)}) AS d
-          ON d.company_key = x.company_key"""
+          ON d.company_key = r.company_key"""
+    met = canonical.meetings(resolved, f"({narrow}) AS r {placed}", ["d.location_key"])
+    return f"""
+        SELECT r.*, {duplicate} AS item_duplicate, {canonical.SHARED}
+        FROM ({rows}) AS r {placed}
+        LEFT JOIN ({met}) AS im_m ON {canonical.meets(resolved, ["d.location_key"])}"""
 
 
 def _listed_phase(resolved: ResolvedMapping, company_key: str) -> str:

@@ -60,23 +60,25 @@ def follow_statement(resolved: ResolvedMapping, migration: Migration) -> str:
 def meet_statement(resolved: ResolvedMapping, migration: Migration) -> str:
     """Note who meets at the levels that the rows `:im_positions` have come to, for all of them."""
     named = columns.named(resolved)
-    rows = canonical.source_rows(replace(resolved, target_exists=False), hashed=False)
+    live = canonical.source_rows(replace(resolved, target_exists=False), hashed=False)
+    rows = f"live AS r JOIN reached AS t ON {columns.same_record(resolved, 't', 'r')}"
     return f"""
         WITH live AS MATERIALIZED (
             SELECT {", ".join(f"r.{name}" for name in named)}, r.key_text, r.skip_reason,
                    w.location_key AS place
-            FROM ({rows}) AS r
+            FROM ({live}) AS r
             LEFT JOIN {migration.planned_locations} AS w ON w.company_key = r.company_key),
         reached AS (
             SELECT DISTINCT {", ".join(f"l.{key}" for key in columns.record_keys(resolved))}
             FROM live AS l JOIN {migration.snapshot} AS c ON {columns.same_key(resolved, "c", "l")}
             WHERE c.position = ANY(:im_positions)),
-        met AS (
-            SELECT l.*, {canonical.sharing(resolved, "l", ["l.place"])}
-            FROM live AS l JOIN reached AS t ON {columns.same_record(resolved, "t", "l")})
+        met AS MATERIALIZED ({canonical.meetings(resolved, rows, ["r.place"])}),
+        shared AS (
+            SELECT r.*, {canonical.SHARED}
+            FROM live AS r JOIN met AS im_m ON {canonical.meets(resolved, ["r.place"])})
         UPDATE {migration.snapshot} AS p
         SET shared_with = m.shared_with, shared_key = m.shared_key
-        FROM met AS m
+        FROM shared AS m
         WHERE {columns.same_key(resolved, "p", "m")}
           AND {columns.same_record(resolved, "p", "m")}
           AND p.shared_with <> m.shared_with"""
