@@ -31,7 +31,11 @@ LIST: dict[str, Any] = {
 }
 OBJECT: dict[str, Any] = {"as": "object", "entry": {"qty": ON_HAND, "held": RESERVED}}
 
-MAKING = {"create", "add"}
+PLACES = {
+    name: said
+    for name, said in stage.DEFINITION["locations"].items()
+    if name not in {"create", "add"}
+}
 LOCATIONS = """
     CREATE TABLE locations (id {kind} PRIMARY KEY, company_id bigint, name text, code text,
                             is_default boolean);
@@ -42,9 +46,8 @@ LOCATIONS = """
 def mapping(target: dict[str, Any], **changes: Any) -> StockMapping:
     return stage.mapping(
         target={"shape": "allocation_json", "column": "allocations", **target},
-        locations={k: v for k, v in stage.DEFINITION["locations"].items() if k not in MAKING},
         thresholds={"quarantined_percent": 100},
-        **changes,
+        **{"locations": PLACES, **changes},
     )
 
 
@@ -367,3 +370,28 @@ def test_what_was_reserved_beside_the_record_after_the_plan_goes_back_too(
     assert differing(database, chosen) == []
     undo(database, chosen)
     assert said(database) == ["-", "-"]
+
+
+def test_entries_are_judged_by_links_too_where_these_say_whose_a_location_is(
+    database: Database,
+) -> None:
+    """Location 11 is both companies', and 20 the second's alone."""
+    shop(database, items=4, companies=2)
+    database.psql(
+        "CREATE TABLE owners (place bigint, owner bigint, gone boolean);"
+        "CREATE INDEX ON owners (place);"
+        "INSERT INTO owners VALUES (10, 1, false), (11, 1, false), (11, 2, false), (20, 2, false),"
+        " (20, 1, true);"
+        'UPDATE stock_items SET allocations = \'[{"loc": 10}, {"loc": 11}]\' WHERE id = 1;'
+        'UPDATE stock_items SET allocations = \'[{"loc": 11}, {"loc": 20}]\' WHERE id IN (2, 3)'
+    )
+    links = {
+        "table": "owners", "location": "place", "company": "owner",
+        "where": {"sql": "NOT o.gone -- those that count"},
+    }  # fmt: skip
+    chosen = mapping(LIST, locations={**PLACES, "company": {"through": links}})
+    stage.migrate(database, chosen)
+    assert database.psql(
+        "SELECT key_text, outcome, rule FROM inventory_migration.outcome ORDER BY 1"
+    ).splitlines() == ["1|already|", "2|already|", "3|quarantined|location_foreign"]
+    assert json.loads(said(database)[3])[0]["loc"] == 20
