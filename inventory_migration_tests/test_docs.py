@@ -33,6 +33,7 @@ pytestmark = pytest.mark.one_server
 PROJECT = Path(__file__).resolve().parent.parent
 PAGES = [PROJECT / "README.md", PROJECT / "SECURITY.md", *sorted((PROJECT / "docs").glob("*.md"))]
 README = PAGES[0].read_text()
+MAPPING = (PROJECT / "docs" / "mapping.md").read_text()
 ENGINE = PROJECT / "inventory_migration" / "engine"
 PROGRAM = typer.main.get_command(app)
 
@@ -66,7 +67,7 @@ def called(text: str) -> Iterator[list[str]]:
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.M | re.S)
+    return re.findall(rf"^```{language}\n(.*?)^```$", README + MAPPING, flags=re.M | re.S)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -128,7 +129,7 @@ def keys_of(model: type[BaseModel]) -> set[str]:
 
 def test_the_reference_of_the_mapping_is_a_mapping_and_has_every_key() -> None:
     text = next(block for block in blocks("yaml") if "company:" in block)
-    assert parse_mapping(text, "README.md").name == "stock_items"
+    assert parse_mapping(text, "mapping.md").name == "stock_items"
     parts: dict[str, type[BaseModel]] = {
         name: field.annotation
         for name, field in StockMapping.model_fields.items()
@@ -151,7 +152,7 @@ def test_the_reference_of_levels_and_links_fits_the_mapping_and_has_every_key() 
     links = next(block for block in blocks("yaml") if "for_each:" in block)
     whole["target"] = yaml.safe_load(target)["target"]
     whole["locations"] |= yaml.safe_load(links)["locations"]
-    found = parse_mapping(yaml.safe_dump(whole), "README.md")
+    found = parse_mapping(yaml.safe_dump(whole), "mapping.md")
     assert found.target.shape == "stock_level"
     assert whole["target"].keys() == keys_of(StockLevel)
     assert whole["locations"]["links"][0].keys() == keys_of(Link)
@@ -202,18 +203,21 @@ def test_every_exit_code_is_explained() -> None:
     )
 
 
+def headings(page: Path) -> set[str]:
+    """The names under which the headings of a page can be linked to."""
+    found = re.findall(r"^#+ (.+)$", page.read_text(), flags=re.M)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in found}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    text = page.read_text()
-    headings = {
-        re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
-        for heading in re.findall(r"^#+ (.+)$", text, flags=re.M)
-    }
-    for link in re.findall(r"\]\(([^)]+)\)", text):
-        if link.startswith("#"):
-            assert link[1:] in headings, link
-        elif not link.startswith("http"):
-            assert (page.parent / link.partition("#")[0]).exists(), link
+    for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        if link.startswith("http"):
+            continue
+        path, _, heading = link.partition("#")
+        found = page.parent / path if path else page
+        assert found.exists(), link
+        assert not heading or heading in headings(found), link
 
 
 def test_every_measure_of_health_is_explained() -> None:
