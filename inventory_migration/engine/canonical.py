@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from inventory_migration.catalog import Derived, ResolvedMapping, literal
 from inventory_migration.database import quoted
-from inventory_migration.engine import owners, places, readings
+from inventory_migration.engine import meetings, owners, places, readings
 from inventory_migration.engine.columns import (
     SHARING,
     beside_key,
@@ -222,8 +222,11 @@ def records(
         narrow = source_rows(replace(resolved, target_exists=False), hashed=False)
         rows = f"""({narrow}) AS r {company_join}
             LEFT JOIN ({defaults}) AS d ON d.company_key = r.company_key"""
-        met = meetings(resolved, rows, at)
-        shared, meeting = f"{SHARED},", f"LEFT JOIN ({met}) AS im_m ON {meets(resolved, at)}"
+        met = meetings.meetings(resolved, rows, at)
+        shared, meeting = (
+            f"{meetings.SHARED},",
+            f"LEFT JOIN ({met}) AS im_m ON {meetings.meets(resolved, at)}",
+        )
     if chunked:
         duplicate = "r.item_duplicate"
     elif mapping.rules.item_duplicate == "warn":
@@ -365,49 +368,6 @@ def duplicates(resolved: ResolvedMapping) -> str:
         WHERE skip_reason IS NULL AND item_key IS NOT NULL AND company_key IS NOT NULL
         GROUP BY company_key, item_key
         HAVING count(*) > 1"""
-
-
-def meetings(resolved: ResolvedMapping, rows: str, places: list[str]) -> str:
-    """The levels that several records would write: record_…, place_…, records, keys of two.
-
-    Every record with stock to move counts, whatever else is wrong with it: it wants the same level
-    once that is mended. One that is skipped does not, nor one that has nowhere to go.
-
-    Args:
-        resolved: The mapping and its types.
-        rows: What stands in FROM, with the records as `r`.
-        places: What tells where each of them goes, all NULL where that is nowhere.
-    """
-    parts = {key: f"r.{key}" for key in record_keys(resolved)}
-    named = parts | {f"place_{number}": place for number, place in enumerate(places, start=1)}
-    present = [f"{part} IS NOT NULL" for part in parts.values()]
-    somewhere = " OR ".join(f"{place} IS NOT NULL" for place in places)
-    # As a WHERE it would make the planner expect a handful of rows, and compare each with each.
-    counts = f"FILTER (WHERE {' AND '.join(['r.skip_reason IS NULL', *present])} AND ({somewhere}))"
-    return f"""
-        SELECT {", ".join(f"{value} AS {name}" for name, value in named.items())},
-               count(*) {counts} AS records, min(r.key_text) {counts} AS first_key,
-               max(r.key_text) {counts} AS last_key
-        FROM {rows}
-        GROUP BY {", ".join(named.values())}
-        HAVING count(*) {counts} > 1"""
-
-
-def meets(resolved: ResolvedMapping, places: list[str]) -> str:
-    """The condition that a record `r` is one of those of a row `im_m` of `meetings`."""
-    same = " AND ".join(f"im_m.{key} = r.{key}" for key in record_keys(resolved))
-    there = "".join(
-        f" AND im_m.place_{number} IS NOT DISTINCT FROM {place}"
-        for number, place in enumerate(places, start=1)
-    )
-    return f"{same}{there} AND r.skip_reason IS NULL"
-
-
-SHARED = (
-    "COALESCE(im_m.records - 1, 0) AS shared_with, "
-    "CASE im_m.first_key WHEN r.key_text THEN im_m.last_key ELSE im_m.first_key END AS shared_key"
-)
-"""What `columns.SHARING` names, of a record `r` beside the meeting `im_m` that it may be in."""
 
 
 def _deciding(resolved: ResolvedMapping, *, planned: bool) -> Iterator[tuple[str, str]]:

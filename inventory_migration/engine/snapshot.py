@@ -19,6 +19,7 @@ from inventory_migration.engine import (
     coverage,
     joins,
     ledger,
+    meetings,
     record_view,
     retries,
     schema_change,
@@ -133,11 +134,11 @@ def flagged_rows(resolved: ResolvedMapping) -> str:
     placed = f"""
         LEFT JOIN ({canonical.defaults_by_company(resolved)}) AS d
           ON d.company_key = r.company_key"""
-    met = canonical.meetings(resolved, f"({narrow}) AS r {placed}", ["d.location_key"])
+    met = meetings.meetings(resolved, f"({narrow}) AS r {placed}", ["d.location_key"])
     return f"""
-        SELECT r.*, {duplicate} AS item_duplicate, {canonical.SHARED}
+        SELECT r.*, {duplicate} AS item_duplicate, {meetings.SHARED}
         FROM ({rows}) AS r {placed}
-        LEFT JOIN ({met}) AS im_m ON {canonical.meets(resolved, ["d.location_key"])}"""
+        LEFT JOIN ({met}) AS im_m ON {meetings.meets(resolved, ["d.location_key"])}"""
 
 
 def _listed_phase(resolved: ResolvedMapping, company_key: str) -> str:

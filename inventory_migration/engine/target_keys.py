@@ -1,6 +1,6 @@
 """Records that would meet on one level: followed from the snapshot into the chunks.
 
-Who meets whom is computed once, over all records, as the snapshot is written (`canonical.sharing`).
+Who meets whom is computed once, over all records, as the snapshot is written (`meetings.py`).
 A chunk asks only whether a record that it has locked is named otherwise by now, and looks at all
 others for those alone. Where a level holds its record's own key there is nothing to follow.
 """
@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from inventory_migration.catalog import ResolvedMapping, literal
 from inventory_migration.database import quoted
-from inventory_migration.engine import canonical, columns
+from inventory_migration.engine import canonical, columns, meetings
 from inventory_migration.engine.ledger import Migration
 
 
@@ -72,10 +72,10 @@ def meet_statement(resolved: ResolvedMapping, migration: Migration) -> str:
             SELECT DISTINCT {", ".join(f"l.{key}" for key in columns.record_keys(resolved))}
             FROM live AS l JOIN {migration.snapshot} AS c ON {columns.same_key(resolved, "c", "l")}
             WHERE c.position = ANY(:im_positions)),
-        met AS MATERIALIZED ({canonical.meetings(resolved, rows, ["r.place"])}),
+        met AS MATERIALIZED ({meetings.meetings(resolved, rows, ["r.place"])}),
         shared AS (
-            SELECT r.*, {canonical.SHARED}
-            FROM live AS r JOIN met AS im_m ON {canonical.meets(resolved, ["r.place"])})
+            SELECT r.*, {meetings.SHARED}
+            FROM live AS r JOIN met AS im_m ON {meetings.meets(resolved, ["r.place"])})
         UPDATE {migration.snapshot} AS p
         SET shared_with = m.shared_with, shared_key = m.shared_key
         FROM shared AS m
