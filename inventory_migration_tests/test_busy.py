@@ -16,6 +16,8 @@ from inventory_migration.errors import PrivilegeMissing, StillBusy
 from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database
 
+pytestmark = pytest.mark.one_server
+
 STATE = "SELECT state FROM inventory_migration.migration"
 DESIRED = "SELECT desired FROM inventory_migration.control"
 

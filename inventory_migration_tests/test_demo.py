@@ -26,6 +26,8 @@ from inventory_migration.errors import (
 )
 from inventory_migration_tests.conftest import Database
 
+pytestmark = pytest.mark.one_server
+
 # What is wrong with a stock item `s`, told from the tables alone.
 RECORD_DEFECTS = {
     "quantity_missing": "s.quantity IS NULL",

@@ -14,7 +14,7 @@ import yaml
 from inventory_migration.database import quoted
 from inventory_migration.embedded import EmbeddedServer
 from inventory_migration.mapping import StockMapping, load_mapping
-from inventory_migration_tests import hostile, stage, story
+from inventory_migration_tests import hostile, stage, story, test_shapes
 from inventory_migration_tests.commands import im
 from inventory_migration_tests.roles import WorkedDatabase, worked_database
 from inventory_migration_tests.test_docs import COMMANDS
@@ -38,12 +38,15 @@ def database(server: EmbeddedServer) -> Iterator[WorkedDatabase]:
         yield made
 
 
-def plain(database: WorkedDatabase) -> dict[str, Any]:
-    """The shop and its mapping."""
+def plain(database: WorkedDatabase, shape: str) -> dict[str, Any]:
+    """The shop, with a mapping of one shape."""
     stage.shop(database, items=12)
     database.psql("UPDATE stock_items SET quantity = NULL WHERE id = 5")
+    step = shape == "levels in step"
+    target = test_shapes.target("stock_level" if step else shape, "int")
     return {
         **stage.DEFINITION,
+        "target": {**target, **({"sync": True} if step else {})},
         "phases": [{"name": "pilot", "companies": 1}, {"name": "rest"}],
     }
 
@@ -102,7 +105,7 @@ def test_every_command_works_for_a_worker_that_owns_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if names == "plain":
-        definition, key = plain(database), "3"
+        definition, key = plain(database, shape), "3"
     else:
         hostile.build(database)
         definition, key = hostile.definition(shape), hostile.SPELLS[4]

@@ -24,6 +24,8 @@ from inventory_migration_tests import stage
 from inventory_migration_tests.commands import PROJECT, answer, im, sentence
 from inventory_migration_tests.conftest import Database
 
+pytestmark = pytest.mark.one_server
+
 RECORDS = 120
 
 # What becomes of a case: its outcome, the rule that decided, and the numbers of its level.

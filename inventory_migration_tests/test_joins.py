@@ -19,6 +19,8 @@ from inventory_migration_tests import stage
 from inventory_migration_tests.commands import answer, im, mapping_file, sentence
 from inventory_migration_tests.conftest import Database
 
+pytestmark = pytest.mark.one_server
+
 INNER = "JOIN products AS p ON p.code = s.product"
 LEFT = f"LEFT {INNER}"
 

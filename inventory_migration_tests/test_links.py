@@ -12,6 +12,8 @@ from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database
 from inventory_migration_tests.test_rollback import undo
 
+pytestmark = pytest.mark.one_server
+
 LINKS: list[dict[str, Any]] = [
     {
         "table": "location_channels",

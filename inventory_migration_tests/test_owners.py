@@ -17,6 +17,8 @@ from inventory_migration_tests.roles import WorkedDatabase, worked_database
 from inventory_migration_tests.test_mapping import MINIMAL, problems
 from inventory_migration_tests.test_rollback import undo
 
+pytestmark = pytest.mark.one_server
+
 THROUGH = {"table": "ownership", "record": {"item": "id"}, "company": "owner"}
 SHOP = """
     CREATE TABLE ownership (item bigint, owner bigint, since date DEFAULT now());

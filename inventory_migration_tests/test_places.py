@@ -23,6 +23,8 @@ from inventory_migration_tests.roles import WorkedDatabase, worked_database
 from inventory_migration_tests.test_mapping import MINIMAL, problems
 from inventory_migration_tests.test_rollback import foretell, undo
 
+pytestmark = pytest.mark.one_server
+
 ONE = {"sql": "SELECT 'main' AS key, 'The shop' AS name"}
 PLACES = """
     CREATE TABLE places (id text PRIMARY KEY, title text NOT NULL, main boolean NOT NULL,

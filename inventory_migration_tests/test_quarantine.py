@@ -25,6 +25,8 @@ from inventory_migration_tests.commands import answer, im, mapping_file, sentenc
 from inventory_migration_tests.conftest import Database
 from inventory_migration_tests.test_isolation import refusing
 
+pytestmark = pytest.mark.one_server
+
 LENIENT = stage.mapping(thresholds={"quarantined_percent": 100})
 
 

@@ -26,6 +26,8 @@ from inventory_migration_tests.conftest import Database
 from inventory_migration_tests.test_isolation import refusing
 from inventory_migration_tests.test_rollback import undo
 
+pytestmark = pytest.mark.one_server
+
 LENIENT = stage.mapping(thresholds={"quarantined_percent": 100})
 STATES = "SELECT migration_id, key_text, state FROM inventory_migration.outcome ORDER BY 1, 2"
 

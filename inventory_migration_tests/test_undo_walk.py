@@ -15,6 +15,8 @@ from inventory_migration_tests.conftest import Database
 from inventory_migration_tests.sessions import until
 from inventory_migration_tests.test_rollback import target, undo, undone
 
+pytestmark = pytest.mark.one_server
+
 STATE = "SELECT state, reason FROM inventory_migration.migration"
 LEFT = "SELECT string_agg(id::text, ',' ORDER BY id) FROM stock_items WHERE location_id IS NOT NULL"
 

@@ -17,6 +17,8 @@ from inventory_migration_tests.chaos.failpoints import hang_up
 from inventory_migration_tests.conftest import Database
 from inventory_migration_tests.sessions import own_server, until, waiters
 
+pytestmark = pytest.mark.one_server
+
 PENDING = "SELECT count(*) FROM inventory_migration.chunk WHERE state = 'pending'"
 AWAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
 NO_RETRIES = "SELECT sum(attempts) FROM inventory_migration.chunk"

@@ -28,6 +28,8 @@ from inventory_migration_tests.conftest import Database
 from inventory_migration_tests.sessions import until
 from inventory_migration_tests.stage import MAPPING
 
+pytestmark = pytest.mark.one_server
+
 SLOW = """
     CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
         PERFORM pg_sleep(0.02); RETURN NEW;

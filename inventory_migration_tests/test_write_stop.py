@@ -18,6 +18,8 @@ from inventory_migration_tests.conftest import Database
 from inventory_migration_tests.test_rollback import undo
 from inventory_migration_tests.test_stock_level import level, mapping, shop
 
+pytestmark = pytest.mark.one_server
+
 STOPPED = Start(explicit=True, write_stop=True)
 LIVE = Start(explicit=True)
 
