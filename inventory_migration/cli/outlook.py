@@ -122,7 +122,7 @@ def _companies(screen: Console, found: Mapping[str, Any]) -> None:
 def _issues(screen: Console, found: Mapping[str, Any]) -> None:
     """What is wrong with the data: records put aside, warnings, references that lead nowhere."""
     # Where there is a prediction to show, the engine has been imported.
-    from inventory_migration.engine.chunk import REASONS
+    from inventory_migration.engine.rules import REASONS
 
     references: Sequence[Mapping[str, Any]] = found["references"]
     said = [

@@ -2,8 +2,8 @@
 
 Whatever an application calls its tables, `records`, `companies` and `default_locations` have the
 same columns. They are SQL text to be inlined, never views: a permanent view would keep the
-application from changing its own columns. Rules and their order are decided here, once, for the dry
-run, the gates and the chunks alike. Statements that write do not belong here.
+application from changing its own columns. Which rules there are, and in which order, is said in
+`rules.py`. Statements that write do not belong here.
 
 The text returned is plain SQL; put it into `sqlalchemy.text` through
 `inventory_migration.database.escaped`.
@@ -11,12 +11,11 @@ The text returned is plain SQL; put it into `sqlalchemy.text` through
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 from inventory_migration.catalog import Derived, ResolvedMapping, literal
 from inventory_migration.database import quoted
-from inventory_migration.engine import meetings, owners, places, readings
+from inventory_migration.engine import meetings, owners, places, readings, rules
 from inventory_migration.engine.columns import (
     SHARING,
     beside_key,
@@ -29,10 +28,6 @@ from inventory_migration.engine.columns import (
     written_columns,
 )
 from inventory_migration.engine.shapes import shape_of
-from inventory_migration.mapping import StockMapping
-
-LATE_RULE = "default_location_missing"
-"""The rule of a record whose company has no default location now; the sweep lifts it."""
 
 
 def available(resolved: ResolvedMapping, quantity: str, reserved: str) -> str:
@@ -178,7 +173,7 @@ def source_rows(
                {held_quantity} AS held_quantity, {held_reserved} AS held_reserved,
                {shape.rows() if resolved.target_exists else "NULL::bigint"} AS target_rows,
                {f"CASE {skips} END" if skips else "NULL::text"} AS skip_reason,
-               {_own_rules(mapping)} AS own_rules
+               {rules.broken_own(mapping)} AS own_rules
                {hashed_row}{f", {extra}" if extra else ""}
         FROM {rows} {mapping.source.joins} {owners.join(resolved)}
         {shape.joins(chunked) if resolved.target_exists else ""}"""
@@ -252,7 +247,7 @@ def records(
         already += " AND shared_with = 0"
     deciding = "\n".join(
         f"WHEN {condition} THEN '{rule}'"
-        for rule, condition in _deciding(resolved, planned=planned is not None)
+        for rule, condition in rules.deciding(resolved, planned=planned is not None)
     )
     return f"""
         SELECT {canonical}, rule,
@@ -299,7 +294,7 @@ def new_records(
     actions = resolved.mapping.rules.actions()
     refusing = [
         f"({condition}) IS TRUE"
-        for rule, condition in rule_conditions(resolved).items()
+        for rule, condition in rules.conditions(resolved).items()
         if actions[rule] != "warn"
     ]
     # Without a hash, which would name columns that the application may drop one day.
@@ -325,41 +320,6 @@ def new_records(
                   AND l.is_default) AS d ON true) AS f"""
 
 
-def rule_conditions(resolved: ResolvedMapping) -> dict[str, str]:
-    """Each rule as a condition over a record, in the order in which they are applied.
-
-    Two records of one item are found by looking at both, so `item_duplicate` reads the flag that
-    `records` or the snapshot computed.
-    """
-    conditions = {
-        "company_ambiguous": "companies > 1",
-        "company_missing": "company_found IS NOT TRUE",
-        "location_foreign": "location_own IS FALSE",
-        "target_key_missing": " OR ".join(
-            f"{key} IS NULL" for key in record_keys(resolved) if resolved.target_key
-        )
-        or "false",
-        "target_key_shared": "shared_with > 0" if resolved.target_key else "false",
-        "target_exists": "location_own AND NOT target_agrees",
-        "quantity_missing": "quantity_state = 'missing'",
-        "quantity_not_a_number": "(quantity_state = 'not_a_number' "
-        "OR reserved_state = 'not_a_number')",
-        "quantity_inexact": f"({shape_of(resolved).inexact()})",
-        "value_unconvertible": "unconverted IS NOT NULL",
-        "negative_quantity": "quantity < 0",
-        # Less than nothing is a defect of its own, not one of what is reserved of it.
-        "reserved_exceeds_quantity": "quantity >= 0 AND reserved > quantity",
-        "item_duplicate": "item_duplicate",
-        "default_location_ambiguous": "default_locations > 1",
-    }
-    if resolved.mapping.quantity_basis == "net":
-        # A net quantity has the reserved units taken off, so more reserved than left is no defect.
-        conditions["reserved_exceeds_quantity"] = "false"
-    for rule in resolved.mapping.rules.own:
-        conditions[rule] = f"{literal(rule)} = ANY(own_rules)"
-    return {rule: conditions[rule] for rule in resolved.mapping.rules.actions()}
-
-
 def duplicates(resolved: ResolvedMapping) -> str:
     """Items that a company has more than once: company_key, item_key, copies, key_text of one."""
     return f"""
@@ -368,27 +328,6 @@ def duplicates(resolved: ResolvedMapping) -> str:
         WHERE skip_reason IS NULL AND item_key IS NOT NULL AND company_key IS NOT NULL
         GROUP BY company_key, item_key
         HAVING count(*) > 1"""
-
-
-def _deciding(resolved: ResolvedMapping, *, planned: bool) -> Iterator[tuple[str, str]]:
-    """The rules that keep a record from being migrated: all that do more than warn."""
-    conditions = rule_conditions(resolved)
-    for rule, action in resolved.mapping.rules.actions().items():
-        if action != "warn":
-            yield rule, conditions[rule]
-    if planned:
-        yield LATE_RULE, "default_locations = 0"
-
-
-def _own_rules(mapping: StockMapping) -> str:
-    """The names of the mapping's own rules that a source row breaks."""
-    broken = [
-        f"CASE WHEN ({rule.when.sql}\n) THEN {literal(name)} END"
-        for name, rule in mapping.rules.own.items()
-    ]
-    if not broken:
-        return "NULL::text[]"
-    return f"array_remove(ARRAY[{', '.join(broken)}]::text[], NULL)"
 
 
 def _company(resolved: ResolvedMapping, *, planned: bool) -> tuple[str, str]:

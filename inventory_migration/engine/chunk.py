@@ -14,9 +14,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from inventory_migration.catalog import ResolvedMapping, literal
+from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped
-from inventory_migration.engine import canonical, columns, retries, target_keys
+from inventory_migration.engine import canonical, columns, retries, rules, target_keys
 from inventory_migration.engine.control import keepalives
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.shapes import shape_of
@@ -234,12 +234,6 @@ def write_statement(resolved: ResolvedMapping, migration: Migration) -> str:
         if resolved.mapping.source.joins
         else "false"
     )
-    told = REASONS | {name: rule.when.sql for name, rule in resolved.mapping.rules.own.items()}
-    details = _DETAILS | target_keys.details(resolved)
-    reasons = " ".join(
-        f"WHEN {literal(rule)} THEN concat_ws(': ', {literal(why)}, {details.get(rule, 'NULL')})"
-        for rule, why in told.items()
-    )
     row = (
         f"(SELECT to_jsonb(s) FROM {resolved.source.sql} AS s "
         f"WHERE {columns.key_of_source(resolved, 'c')})"
@@ -278,8 +272,7 @@ def write_statement(resolved: ResolvedMapping, migration: Migration) -> str:
                  constraint_name, state, record)
             SELECT :im_migration_id, position, chunk,
                    COALESCE(key_text, {columns.key_text(resolved, "c")}), outcome, rule,
-                   COALESCE(reason,
-                            CASE rule WHEN 'target_exists' THEN {_DIFFERING} {reasons} END), state,
+                   COALESCE(reason, {rules.reason(resolved)}), state,
                    constraint_name,
                    CASE WHEN outcome = 'quarantined' THEN 'open' END,
                    CASE WHEN outcome = 'quarantined' THEN {row} END
@@ -399,32 +392,6 @@ _QUOTED = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-
-
-_DIFFERING = (
-    "format('there is a level already, which holds %s units and %s reserved where the record has "
-    "%s and %s', held_quantity, held_reserved, quantity, reserved)"
-)
-
-REASONS = {
-    "company_ambiguous": "belongs to more than one company",
-    "company_missing": "no company with this key",
-    "location_foreign": "refers to a location that is missing or belongs to another company",
-    "target_key_missing": "has nothing to name its level by",
-    "target_key_shared": "would write the same level as another record",
-    "quantity_inexact": "the target cannot hold its numbers to the last digit",
-    "value_unconvertible": "a value for the target does not convert",
-    "quantity_missing": "the quantity is NULL or blank",
-    "quantity_not_a_number": "the quantity or the reserved quantity is not a finite number",
-    "negative_quantity": "the quantity is negative",
-    "reserved_exceeds_quantity": "more is reserved than there is",
-    "item_duplicate": "the company has this item more than once",
-    "default_location_ambiguous": "the company has more than one default location",
-    canonical.LATE_RULE: "the company has no default location now",
-}
-
-# What is told beside the reason: the texts as the application has them.
-_DETAILS = {"quantity_not_a_number": "unread", "value_unconvertible": "unconverted"}
 
 SETTINGS = sa.text(f"""
     SELECT set_config('lock_timeout', '{LOCK_TIMEOUT_MS}ms', true),

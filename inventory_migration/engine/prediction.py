@@ -1,6 +1,6 @@
 """What a migration would do, asked of the live tables and writing nothing: what `test` shows.
 
-The rules are the very ones that the chunks apply (`canonical.py`). Whether the gates would let it
+The rules are the very ones that the chunks apply (`rules.py`). Whether the gates would let it
 run is judged in `verbs.py`.
 """
 
@@ -13,7 +13,15 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped, quoted
-from inventory_migration.engine import canonical, columns, coverage, flags, ledger, references
+from inventory_migration.engine import (
+    canonical,
+    columns,
+    coverage,
+    flags,
+    ledger,
+    references,
+    rules,
+)
 from inventory_migration.engine.summary import OUTCOMES, exact
 from inventory_migration.engine.triggers import fired_triggers
 
@@ -30,7 +38,7 @@ def predict(connection: sa.Connection, resolved: ResolvedMapping) -> dict[str, A
     """
     mapping = resolved.mapping
     relation = _relation(connection, resolved)
-    conditions = canonical.rule_conditions(resolved)
+    conditions = rules.conditions(resolved)
     own = "".join(
         f", count(*) FILTER (WHERE outcome <> 'skipped' AND {conditions[rule]}) AS {quoted(rule)}"
         for rule in mapping.rules.own

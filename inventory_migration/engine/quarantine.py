@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped
-from inventory_migration.engine import canonical, columns, coverage, ledger
+from inventory_migration.engine import canonical, columns, coverage, ledger, rules
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.mapping import Rules
 
@@ -254,7 +254,7 @@ def known_keys(connection: sa.Connection, mapping: str, like: str) -> list[str]:
 def known_rules(connection: sa.Connection, mapping: str) -> set[str]:
     """The rules that put records into quarantine: those there are, and those of the ledger."""
     found = connection.execute(_RULES, {"im_mapping": mapping}).scalars()
-    return {*Rules.model_fields, canonical.LATE_RULE, *coverage.REFUSED_RULES, *found}
+    return {*Rules.model_fields, rules.LATE_RULE, *coverage.REFUSED_RULES, *found}
 
 
 def known_companies(connection: sa.Connection, mapping: str) -> list[str]:

@@ -22,6 +22,7 @@ from inventory_migration.engine import (
     meetings,
     record_view,
     retries,
+    rules,
     schema_change,
 )
 from inventory_migration.engine.ledger import SCHEMA, Migration
@@ -209,7 +210,7 @@ def note_baseline(
         """),
         parameters,
     )
-    conditions = canonical.rule_conditions(resolved)
+    conditions = rules.conditions(resolved)
     counted = {
         rule: f"SELECT count(*) FROM {migration.snapshot} "
         f"WHERE skip_reason IS NULL AND {conditions[rule]}"
@@ -243,4 +244,4 @@ def _breaking(resolved: ResolvedMapping, migration: Migration, rule: str) -> str
     return escaped(f"""
         SELECT count(*) FROM {migration.snapshot} AS p
         JOIN ({canonical.source_rows(resolved)}) AS r ON {columns.same_key(resolved, "r", "p")}
-        WHERE r.skip_reason IS NULL AND {canonical.rule_conditions(resolved)[rule]}""")
+        WHERE r.skip_reason IS NULL AND {rules.conditions(resolved)[rule]}""")

@@ -18,6 +18,7 @@ from inventory_migration.engine import (
     default_locations,
     ledger,
     retries,
+    rules,
     schema_change,
     snapshot,
     sync,
@@ -184,7 +185,7 @@ def _reopen(resolved: ResolvedMapping, migration: Migration, first: int) -> str:
             LEFT JOIN {SCHEMA}.outcome AS o
               ON o.migration_id = :im_migration_id AND o.position = p.position
             WHERE o.outcome = 'gone'
-               OR o.rule = '{canonical.LATE_RULE}' AND o.state = 'open'
+               OR o.rule = '{rules.LATE_RULE}' AND o.state = 'open'
                   AND r.outcome <> 'quarantined'
                OR COALESCE(o.outcome, 'already') = 'already' AND {misplaced}),
         forgotten AS (

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from inventory_migration.catalog import ResolvedMapping, literal
+from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import quoted
 from inventory_migration.engine import canonical, columns, meetings
 from inventory_migration.engine.ledger import Migration
@@ -21,21 +21,6 @@ def differs(resolved: ResolvedMapping, left: str, right: str) -> str:
         return "false"
     keys = columns.record_keys(resolved)
     return f"NOT {columns.all_same([f'{left}.{k}' for k in keys], [f'{right}.{k}' for k in keys])}"
-
-
-def details(resolved: ResolvedMapping) -> dict[str, str]:
-    """What is told of a quarantined record beside the reason, as SQL over `classified`."""
-    if not resolved.target_key:
-        return {}
-    keys = columns.record_keys(resolved)
-    named = zip(keys, resolved.target_key, strict=True)
-    lacking = [f"CASE WHEN {key} IS NULL THEN {literal(part.column)} END" for key, part in named]
-    told = ", ".join(f"{key}::text" for key in keys)
-    return {
-        "target_key_missing": f"concat_ws(', ', {', '.join(lacking)})",
-        "target_key_shared": f"concat_ws(', ', {told}) || ' is also that of ' || shared_key "
-        "|| CASE WHEN shared_with > 1 THEN format(' and %s more', shared_with - 1) ELSE '' END",
-    }
 
 
 def follow_statement(resolved: ResolvedMapping, migration: Migration) -> str:
