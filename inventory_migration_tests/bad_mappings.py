@@ -275,9 +275,10 @@ MAPPINGS = [
         touch={"location_id": 1},
     ),
     mapping(
-        "levels of another key",
-        "MAPPING: target.record must name each key column of the record once: id",
-        target={**LEVELS, "record": {"item": "sku"}},
+        "levels of another key that a trigger cannot follow",
+        "MAPPING: target.sync: the trigger follows a record by its own key, and target.record is not "
+        "that: leave sync out, and end with --write-stop",
+        target={**LEVELS, "reserved": "held", "record": {"item": "sku"}, "sync": True},
     ),
     mapping(
         "levels with a column twice",

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from inventory_migration.catalog import ResolvedMapping, resolve
 from inventory_migration.database import escaped
 from inventory_migration.embedded import EmbeddedServer
-from inventory_migration.engine import canonical, columns, rules
+from inventory_migration.engine import canonical, columns
+from inventory_migration.engine.rules import LATE_RULE, conditions
 from inventory_migration.mapping import StockMapping
 from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database, made_database
@@ -467,7 +468,7 @@ def test_a_rule_has_a_condition_whatever_its_action_in_the_order_of_application(
     connection: sa.Connection,
 ) -> None:
     resolved = resolve(connection, mapping())
-    assert list(rules.conditions(resolved)) == list(resolved.mapping.rules.actions())
+    assert list(conditions(resolved)) == list(resolved.mapping.rules.actions())
 
 
 PLANNED = "CREATE TABLE planned AS SELECT * FROM (VALUES (1::bigint, {0}::bigint)) AS v(company_key, location_key)"  # noqa: E501
@@ -478,14 +479,14 @@ PLANNED = "CREATE TABLE planned AS SELECT * FROM (VALUES (1::bigint, {0}::bigint
     [
         ("SELECT 1", ("migrated", None, 10)),
         ("UPDATE locations SET is_default = false", ("migrated", None, 10)),
-        ("DELETE FROM locations WHERE id = 10", ("quarantined", rules.LATE_RULE, None)),
+        ("DELETE FROM locations WHERE id = 10", ("quarantined", LATE_RULE, None)),
         (
             "UPDATE locations SET company_id = 2 WHERE id = 10",
-            ("quarantined", rules.LATE_RULE, None),
+            ("quarantined", LATE_RULE, None),
         ),
         (
             "UPDATE stock_items SET company_id = 2",
-            ("quarantined", rules.LATE_RULE, None),
+            ("quarantined", LATE_RULE, None),
         ),
     ],
 )
