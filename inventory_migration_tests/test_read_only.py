@@ -22,6 +22,8 @@ from inventory_migration_tests.test_every_command import (  # noqa: F401
     written,
 )
 
+pytestmark = pytest.mark.one_server
+
 _LOGGED = re.compile(r"^\S+ \S+ \S+ \[(\d+)\] [^\n]*?: LOG:  (?:statement|execute [^:]*): (.*)$")
 
 
