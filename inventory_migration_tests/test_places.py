@@ -68,18 +68,10 @@ def places(database: Database) -> list[str]:
 STOCK = "SELECT location_id, count(*) FROM stock_items GROUP BY 1 ORDER BY 1"
 
 
-def test_an_expression_says_whose_a_location_is_all_the_way_and_back(shop: Database) -> None:
-    """The guard trigger finds a company's default location by it, and the sweep makes late ones."""
-    shop.psql("INSERT INTO places VALUES ('old', 'Old', true, 'shop', '{\"tenant\": 2}')")
-    before = stage.table(shop, "stock_items")
-    asked = mapping(guard=True)
-    assert stage.migrate(shop, asked).proof.passed
-    assert places(shop) == [
-        "old|Old|shop",
-        "store_1|Company 1, main store|warehouse",
-        "store_3|Company 3, main store|warehouse",
-    ]
-    assert shop.psql(STOCK) == "old|4\nstore_1|4\nstore_3|4"
+def what_comes_late_finds_its_place_and_goes_back(
+    shop: Database, asked: StockMapping, before: str
+) -> None:
+    """A new record of a company that has a location, and one of a company that comes with it."""
     shop.psql(
         "INSERT INTO stock_items (company_id, sku, quantity) VALUES (2, 'new', 1);"
         "INSERT INTO companies VALUES (9, 'Late');"
@@ -92,6 +84,21 @@ def test_an_expression_says_whose_a_location_is_all_the_way_and_back(shop: Datab
     shop.psql("DELETE FROM stock_items WHERE sku IN ('new', 'late')")
     undo(shop, asked)
     assert stage.table(shop, "stock_items", ("location_id",)) == before
+
+
+def test_an_expression_says_whose_a_location_is_all_the_way_and_back(shop: Database) -> None:
+    """The guard trigger finds a company's default location by it, and the sweep makes late ones."""
+    shop.psql("INSERT INTO places VALUES ('old', 'Old', true, 'shop', '{\"tenant\": 2}')")
+    before = stage.table(shop, "stock_items")
+    asked = mapping(guard=True)
+    assert stage.migrate(shop, asked).proof.passed
+    assert places(shop) == [
+        "old|Old|shop",
+        "store_1|Company 1, main store|warehouse",
+        "store_3|Company 3, main store|warehouse",
+    ]
+    assert shop.psql(STOCK) == "old|4\nstore_1|4\nstore_3|4"
+    what_comes_late_finds_its_place_and_goes_back(shop, asked, before)
     assert places(shop) == ["old|Old|shop"]
     assert stage.migrate(shop, asked).proof.passed
     assert len(places(shop)) == 4
@@ -263,18 +270,7 @@ def test_a_link_table_says_whose_a_location_is_all_the_way_and_back(shop: Databa
         "store_1|1|of Company 1",
         "store_3|3|of Company 3",
     ]
-    shop.psql(
-        "INSERT INTO stock_items (company_id, sku, quantity) VALUES (2, 'new', 1);"
-        "INSERT INTO companies VALUES (9, 'Late');"
-        "INSERT INTO stock_items (company_id, sku, quantity) VALUES (9, 'late', 1)"
-    )
-    given = "SELECT sku, location_id FROM stock_items WHERE sku IN ('new', 'late') ORDER BY 1"
-    assert shop.psql(given) == "late|\nnew|old"
-    assert stage.migrate(shop, asked).proof.passed
-    assert shop.psql(given) == "late|store_9\nnew|old"
-    shop.psql("DELETE FROM stock_items WHERE sku IN ('new', 'late')")
-    undo(shop, asked)
-    assert stage.table(shop, "stock_items", ("location_id",)) == before
+    what_comes_late_finds_its_place_and_goes_back(shop, asked, before)
     assert (places(shop), shop.psql(OWNERS)) == (["gone|Gone|shop", "old|Old|shop"], owners)
     assert stage.migrate(shop, asked).proof.passed
     assert len(places(shop)) == 5

@@ -173,13 +173,16 @@ def _check_names(findings: Findings, target: StockLevel, levels: Relation) -> No
     _check_unique(findings, target, levels)
 
 
-def check_given(findings: Findings, where: str, relation: Relation, given: set[str]) -> None:
-    """Note columns that need a value and would get none."""
+def check_given(
+    findings: Findings, where: str, relation: Relation, given: set[str], *, to: str = ""
+) -> None:
+    """Note columns that need a value and would get none; `to` says what to add it to."""
     for column in relation.columns.values():
         if column.not_null and column.name not in given and not _filled(column):
             findings.problem(
                 where,
-                f"column {column.name} of {relation.name} needs a value and has no default; add it",
+                f"column {column.name} of {relation.name} needs a value and has no default; "
+                f"add it{to}",
             )
 
 

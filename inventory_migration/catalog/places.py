@@ -51,17 +51,9 @@ def check_names(findings: Findings, locations: Relation) -> None:
         return
     own = [named.company] if isinstance(named.company, str) else []
     given = {*own, *named.default, *named.create}
-    for column in locations.columns.values():
-        if column.name in given or column.has_default or column.generated:
-            continue
-        if column.name == named.key and column.type == "uuid":
-            continue
-        if column.not_null:
-            findings.problem(
-                "locations.create",
-                f"column {column.name} of {locations.name} needs a value and has no default; "
-                "add it to create",
-            )
+    if named.key in locations.columns and locations.columns[named.key].type == "uuid":
+        given.add(named.key)
+    check_given(findings, "locations.create", locations, given, to=" to create")
 
 
 def find_link(

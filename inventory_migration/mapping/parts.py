@@ -6,6 +6,7 @@ The parts themselves are in `model.py` and `targets.py`; how a value reads as SQ
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Annotated, Literal, get_args
 
@@ -170,13 +171,21 @@ class Standardised(Part):
         return None if isinstance(last, str) else last
 
 
-def _is_expression(value: object) -> str | None:
-    """Whether a column, an expression, or either with standardisers is meant."""
-    if isinstance(value, Part):
-        return type(value).__name__
-    if isinstance(value, dict):
-        return "Standardised" if value.keys() & {"column", "as"} else "Expression"
-    return "Column" if isinstance(value, str) else None
+def column_form(special: dict[str, str]) -> Callable[[object], str | None]:
+    """What tells a column, an expression, and the forms that a key of their own gives away.
+
+    Args:
+        special: The form by each such key, so that a mistake in it is told once.
+    """
+
+    def form(value: object) -> str | None:
+        if isinstance(value, Part):
+            return type(value).__name__
+        if isinstance(value, dict):
+            return next((name for key, name in special.items() if key in value), "Expression")
+        return "Column" if isinstance(value, str) else None
+
+    return form
 
 
 ColumnOrExpression = Annotated[
@@ -184,7 +193,7 @@ ColumnOrExpression = Annotated[
     | Annotated[Expression, Tag("Expression")]
     | Annotated[Standardised, Tag("Standardised")],
     Discriminator(
-        _is_expression,
+        column_form({"column": "Standardised", "as": "Standardised"}),
         custom_error_type="column_form",
         custom_error_message="should be a column, {sql: ...} or {column: ..., as: [...]}",
     ),

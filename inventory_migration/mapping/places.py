@@ -17,6 +17,7 @@ from inventory_migration.mapping.parts import (
     Part,
     Scalar,
     Table,
+    column_form,
 )
 
 
@@ -85,21 +86,12 @@ class LinkedPlaces(Part):
     through: PlaceLink
 
 
-def _owner_form(value: object) -> str | None:
-    """How one is told whose a location is."""
-    if isinstance(value, Part):
-        return type(value).__name__
-    if isinstance(value, dict):
-        return "LinkedPlaces" if "through" in value else "Expression"
-    return "Column" if isinstance(value, str) else None
-
-
 CompanyOfLocation = Annotated[
     Annotated[str, Tag("Column")]
     | Annotated[Expression, Tag("Expression")]
     | Annotated[LinkedPlaces, Tag("LinkedPlaces")],
     Discriminator(
-        _owner_form,
+        column_form({"through": "LinkedPlaces"}),
         custom_error_type="owner_form",
         custom_error_message="should be a column, {sql: ...} or {through: ...}",
     ),
