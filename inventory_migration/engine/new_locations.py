@@ -34,7 +34,7 @@ def filled_tables(resolved: ResolvedMapping) -> list[str]:
 
 def inserted_columns(resolved: ResolvedMapping) -> list[str]:
     """The columns that `create_locations` sets, which is what a role must be allowed to insert."""
-    return list(_values(resolved))
+    return list(inserted_values(resolved))
 
 
 def keyed_beforehand(resolved: ResolvedMapping) -> bool:
@@ -45,7 +45,7 @@ def keyed_beforehand(resolved: ResolvedMapping) -> bool:
 def _insert(resolved: ResolvedMapping) -> str:
     named = resolved.mapping.locations
     company_key = f"c.{quoted(resolved.mapping.company.key)}"
-    values = _values(resolved)
+    values = inserted_values(resolved)
     known = overriding = ""
     if keyed_beforehand(resolved):
         known = f", {_typed_key(resolved, values[named.key])} AS im_location"
@@ -101,7 +101,7 @@ def _typed_key(resolved: ResolvedMapping, value: str) -> str:
     return value if base_type(kind) in TEXTS else f"CAST({value} AS {kind})"
 
 
-def _values(resolved: ResolvedMapping) -> dict[str, str]:
+def inserted_values(resolved: ResolvedMapping) -> dict[str, str]:
     """What a created location has in each column, as SQL over its company `c`."""
     named = resolved.mapping.locations
     values = {

@@ -1,0 +1,285 @@
+"""What a migration means to those who read its tables: views, and functions as far as they tell.
+
+A view says which columns it reads. A function says so only where the server has parsed it; all
+others are searched for the tables' names, which is a guess and is told as one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from inventory_migration.audit.effects import Concern, Effect, Move
+from inventory_migration.audit.touched import RECORDS, Touched
+from inventory_migration.catalog import Relation
+from inventory_migration.catalog.readers import Routine, View
+from inventory_migration.engine.triggers import tables_written
+from inventory_migration.mapping import StockLevel, named_column
+
+_Used = Mapping[int, tuple[str, ...]]
+
+_COMMENT_OR_STRING = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"", re.DOTALL)
+_NAME = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'
+_INSERTED = re.compile(rf"(?i)\bINSERT\s+INTO\s+({_NAME}(?:\s*\.\s*{_NAME})?)")
+
+# No part of another name, nor a function of that name, which a list of columns looks like.
+_TABLE_NAMED = (
+    r'(?<![\w$".])(?:{schema}\s*\.\s*)?{name}(?![\w$"]|\s*\()'
+    r"|(?i:\bINTO\s+)(?:{schema}\s*\.\s*)?{name}(?![\w$\"])"
+)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a reader is told to be.
+
+    Attributes:
+        tables: The tables that it uses, by oid, with their columns as far as they are known.
+        guess: Whether that it uses them is a guess.
+    """
+
+    kind: str
+    name: str
+    tables: _Used
+    definition: str
+    effect: Effect
+    guess: bool = False
+
+
+def told_of_views(views: Iterable[View], roots: Mapping[int, int], move: Move) -> Iterator[Told]:
+    """What becomes of each view, by what it reads and by the views that it reads.
+
+    Args:
+        views: Those over the tables, the nearest first.
+        roots: The table that a partition belongs to.
+        move: What the migration does.
+    """
+    views = list(views)
+    by_oid = {view.oid: view for view in views}
+    for view in views:
+        tables = _tables_of(view, by_oid, roots)
+        stale = any(base.materialized for base in _below(view, by_oid))
+        yield Told(
+            "materialized view" if view.materialized else "view",
+            view.name,
+            tables,
+            view.definition,
+            _effect_on_view(view, tables, move, stale=stale),
+        )
+
+
+def told_of_routines(
+    routines: Iterable[Routine], roots: Mapping[int, int], views: Iterable[View], move: Move
+) -> Iterator[Told]:
+    """What becomes of each function that uses a table; one whose text means another is left out."""
+    by_oid = {view.oid: view for view in views}
+    for routine in routines:
+        tables: dict[int, tuple[str, ...]] = {}
+        for oid, columns in routine.uses.items():
+            if oid in by_oid:
+                tables |= _tables_of(by_oid[oid], by_oid, roots)
+            else:
+                tables[roots.get(oid, oid)] = columns
+        known = bool(tables)
+        code = without_comments(routine.source)
+        for oid, table in move.tables.items():
+            if oid not in tables and _names(code, table.relation):
+                tables[oid] = ()
+        if tables:
+            effect = _effect_on_routine(routine, tables, move)
+            yield Told("function", routine.name, tables, routine.source, effect, guess=not known)
+
+
+def without_comments(source: str) -> str:
+    """The code without its comments; its strings stay, which may be code that is put together."""
+    return _COMMENT_OR_STRING.sub(
+        lambda found: " " if found[0].startswith(("--", "/*")) else found[0], source
+    )
+
+
+def names_table(code: str, schema: str, name: str) -> bool:
+    """Whether code has a table's name, as a word that could mean the table."""
+    pattern = _TABLE_NAMED.format(schema=_spelled(schema), name=_spelled(name))
+    return bool(re.search(pattern, code))
+
+
+def _names(code: str, table: Relation) -> bool:
+    return names_table(code, table.schema, table.name)
+
+
+def _spelled(name: str) -> str:
+    """A pattern of the ways in which SQL may spell a name."""
+    exact = re.escape('"' + name.replace('"', '""') + '"')
+    if re.fullmatch(r"[a-z_][a-z0-9_$]*", name) and name not in _RESERVED:
+        return f"(?:{exact}|(?i:{re.escape(name)}))"
+    return exact
+
+
+def _tables_of(
+    view: View, by_oid: Mapping[int, View], roots: Mapping[int, int]
+) -> dict[int, tuple[str, ...]]:
+    """The tables that a view reads, itself or through others; columns only where it does itself."""
+    found: dict[int, tuple[str, ...]] = {}
+    for oid, columns in view.reads.items():
+        if oid in by_oid:
+            for table in _tables_of(by_oid[oid], by_oid, roots):
+                found.setdefault(table, ())
+        elif oid in roots:
+            known = found.get(roots[oid], ())
+            found[roots[oid]] = tuple(dict.fromkeys((*known, *columns)))
+    return found
+
+
+def _below(view: View, by_oid: Mapping[int, View]) -> Iterator[View]:
+    for oid in view.reads:
+        if oid in by_oid:
+            yield by_oid[oid]
+            yield from _below(by_oid[oid], by_oid)
+
+
+def _effect_on_view(view: View, tables: _Used, move: Move, *, stale: bool) -> Effect:
+    through = f"It reads through {', '.join(view.through)}. " if view.through else ""
+    touched = _touched(tables, move)
+    new = [t for t, _ in touched if t.inserted is not None]
+    set_ = [
+        f"{name} of {table.relation.name}"
+        for table, columns in touched
+        for name in (columns if columns else table.updated if view.through else ())
+        if name in table.updated and name not in table.added
+    ]
+    shown = [*(f"new rows of {table.relation.name}" for table in new), *set_]
+    if shown and view.materialized:
+        empty = "" if view.populated else " It was never filled."
+        return Effect(
+            f"{through}Reads {', '.join(shown)}, and holds what it held: "
+            f"REFRESH MATERIALIZED VIEW after the migration.{empty}",
+            "to do",
+        )
+    if shown and stale:
+        return Effect(
+            f"{through}Reads {', '.join(shown)} from a materialized view: right once that is "
+            "refreshed.",
+            "to know",
+        )
+    kept = _numbers_read(touched, move)
+    if kept and not new:
+        return Effect(
+            f"{through}Reads {kept}, where the application will keep no stock any more once it "
+            f"uses {_levels(move)}: make it read that.",
+            "to do",
+        )
+    if shown:
+        return Effect(f"{through}Shows {', '.join(shown)} at once.", "to know")
+    added = [name for table, _ in touched for name in table.added]
+    if added:
+        return Effect(
+            f"{through}Goes on as before, and does not show {', '.join(added)} until it is "
+            "created again with it.",
+            "to know",
+        )
+    return Effect(f"{through}Reads nothing that is written.")
+
+
+def _effect_on_routine(routine: Routine, tables: _Used, move: Move) -> Effect:
+    touched = _touched(tables, move)
+    writes = [
+        table
+        for table, _ in touched
+        if any(_names(name, table.relation) for name in tables_written(routine.source))
+    ]
+    records = [table for table in writes if RECORDS in table.roles]
+    if records:
+        return _effect_on_writer(routine, records[0], move)
+    parts = [f"It writes {', '.join(t.relation.name for t in writes)}."] if writes else []
+    kept = _numbers_read(touched, move)
+    concern: Concern = "untouched"
+    if kept:
+        parts.append(
+            f"It reads {kept}, where the application will keep no stock any more once it uses "
+            f"{_levels(move)}: make it use that."
+        )
+        concern = "to do"
+    written = [t.relation.name for t, _ in touched if t.written]
+    if not parts and written:
+        parts.append(f"It may see what is written in {', '.join(written)}.")
+        concern = "to know"
+    return Effect(" ".join(parts) or "It uses nothing that is written.", concern)
+
+
+def _effect_on_writer(routine: Routine, table: Touched, move: Move) -> Effect:
+    """A function that writes stock records: whether it gives them what they will need."""
+    code, name = without_comments(routine.source), table.relation
+    inserts = any(_names(target, name) for target in _INSERTED.findall(code))
+    mapping, kept = move.resolved.mapping, _levels(move)
+    if isinstance(mapping.target, StockLevel):
+        step = "the trigger of sync keeps levels in step" if mapping.target.sync else ""
+        return Effect(
+            f"It writes {name.name}: "
+            + (step or f"levels do not follow; it must write {kept} once the application uses it")
+            + ".",
+            "to know" if step else "to do",
+        )
+    column = mapping.target.columns[0]
+    if inserts and not re.search(rf"(?<![\w$]){_spelled(column)}(?![\w$])", code):
+        given = mapping.guard
+        return Effect(
+            f"It makes records of {name.name} without {column}: "
+            + (
+                "the guard trigger gives them one."
+                if given
+                else "they get one by the next run, or at once with guard: true, until it gives "
+                "them one itself."
+            ),
+            "to know" if given else "to do",
+        )
+    if mapping.target.shape == "allocation_json":
+        return Effect(
+            f"It writes {name.name}: where it changes a quantity, the entries of {column} do not "
+            "follow until it changes them too.",
+            "to do",
+        )
+    return Effect(f"It writes {name.name}, which stays as it is but for {column}.", "to know")
+
+
+def _touched(tables: _Used, move: Move) -> list[tuple[Touched, tuple[str, ...]]]:
+    return [(move.tables[oid], columns) for oid, columns in tables.items() if oid in move.tables]
+
+
+def _numbers_read(touched: Iterable[tuple[Touched, tuple[str, ...]]], move: Move) -> str:
+    """What a reader takes from the records that a move to levels leaves behind there."""
+    mapping = move.resolved.mapping
+    if not isinstance(mapping.target, StockLevel):
+        return ""
+    numbers = {
+        name
+        for part in (mapping.source.quantity, mapping.source.reserved)
+        if (name := named_column(part))
+    }
+    return ", ".join(
+        f"{name} of {table.relation.name}"
+        for table, columns in touched
+        if RECORDS in table.roles
+        for name in columns
+        if name in numbers
+    )
+
+
+def _levels(move: Move) -> str:
+    target = move.resolved.mapping.target
+    return str(target.table) if isinstance(target, StockLevel) else ""
+
+
+_RESERVED = frozenset(
+    (
+        "all", "analyse", "analyze", "and", "any", "array", "as", "asc", "asymmetric", "both",
+        "case", "cast", "check", "collate", "column", "constraint", "create", "current_date",
+        "current_role", "current_user", "default", "desc", "distinct", "do", "else", "end",
+        "except", "false", "fetch", "for", "foreign", "from", "grant", "group", "having", "in",
+        "initially", "intersect", "into", "lateral", "leading", "limit", "not", "null", "offset",
+        "on", "only", "or", "order", "placing", "primary", "references", "returning", "select",
+        "session_user", "some", "symmetric", "table", "then", "to", "trailing", "true", "union",
+        "unique", "user", "using", "variadic", "when", "where", "window", "with",
+    )
+)  # fmt: skip
+"""Words that name a table in quotes only."""

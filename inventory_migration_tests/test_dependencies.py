@@ -1,0 +1,325 @@
+"""What hangs on a mapping's tables is found once each, with what a migration really does to it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+import sqlalchemy as sa
+
+from inventory_migration.audit import diagram
+from inventory_migration.audit.dependencies import Dependencies, examine
+from inventory_migration.audit.readers import names_table, without_comments
+from inventory_migration.catalog import ResolvedMapping, resolve
+from inventory_migration.demo import create_demo
+from inventory_migration.embedded import EmbeddedServer
+from inventory_migration.mapping import StockMapping, named_mapping
+from inventory_migration_tests.conftest import Database, made_database
+
+SHOP = '"Sh:op %s"'
+ITEMS = f'{SHOP}."Stock <Item>"'
+
+HOSTILE = f"""
+    CREATE SCHEMA {SHOP};
+    CREATE SCHEMA "user";
+    CREATE TABLE {SHOP}."Company" (id int PRIMARY KEY, name text NOT NULL);
+    CREATE TABLE "user"."order" (
+        id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        "Company" int NOT NULL REFERENCES {SHOP}."Company" ON DELETE CASCADE,
+        is_default boolean NOT NULL DEFAULT false,
+        name text,
+        CONSTRAINT one_default EXCLUDE USING btree ("Company" WITH =) WHERE (is_default),
+        CONSTRAINT named CHECK (name <> ''));
+    CREATE TABLE {ITEMS} (
+        id int PRIMARY KEY,
+        "Company" int REFERENCES {SHOP}."Company",
+        sku text NOT NULL,
+        quantity int,
+        reserved int DEFAULT 0,
+        "select" int CONSTRAINT at_place REFERENCES "user"."order" ON DELETE RESTRICT,
+        parent int CONSTRAINT of_parent REFERENCES {ITEMS} ON DELETE SET NULL,
+        twice int GENERATED ALWAYS AS (quantity * 2) STORED,
+        place text GENERATED ALWAYS AS ('at ' || "select") STORED,
+        CONSTRAINT positive CHECK (quantity >= 0),
+        CONSTRAINT in_range CHECK ("select" > 0)
+    ) PARTITION BY RANGE (id);
+    CREATE TABLE "user"."Items.1" PARTITION OF {ITEMS} DEFAULT;
+    ALTER TABLE "user"."Items.1" ADD CONSTRAINT old_rows CHECK (sku <> 'x') NOT VALID;
+    CREATE UNIQUE INDEX one_per_place ON "user"."Items.1" (sku, "select") WHERE parent IS NULL;
+    CREATE INDEX by_sku ON {ITEMS} (lower(sku));
+    CREATE INDEX by_place ON {ITEMS} ((coalesce("select", 0)));
+    CREATE STATISTICS {SHOP}.together ON sku, "Company" FROM {ITEMS};
+
+    CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN NEW.sku := upper(NEW.sku); RETURN NEW; END $$;
+    CREATE FUNCTION secret_work() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS
+        $$ BEGIN EXECUTE 'SELECT 1'; RETURN NEW; END $$;
+    CREATE TRIGGER touched BEFORE UPDATE ON {ITEMS} FOR EACH ROW EXECUTE FUNCTION touch();
+    CREATE TRIGGER dynamic BEFORE UPDATE OF "select" ON {ITEMS}
+        FOR EACH ROW EXECUTE FUNCTION secret_work();
+    CREATE TRIGGER counted BEFORE UPDATE OF quantity ON {ITEMS}
+        FOR EACH ROW EXECUTE FUNCTION touch();
+    CREATE TRIGGER off BEFORE UPDATE ON {ITEMS} FOR EACH ROW EXECUTE FUNCTION touch();
+    ALTER TABLE {ITEMS} DISABLE TRIGGER off;
+    CREATE TRIGGER leaving AFTER DELETE ON "user"."order"
+        FOR EACH ROW EXECUTE FUNCTION secret_work();
+
+    CREATE TABLE {SHOP}.journal (sku text);
+    CREATE RULE also AS ON INSERT TO {SHOP}.journal
+        DO ALSO UPDATE {ITEMS} SET reserved = 0 WHERE sku = NEW.sku;
+
+    CREATE VIEW {SHOP}.placed AS SELECT id, sku, "select" FROM {ITEMS};
+    CREATE VIEW {SHOP}.placed_again AS SELECT id FROM {SHOP}.placed;
+    CREATE VIEW {SHOP}.amounts AS SELECT c.name, i.quantity
+        FROM {ITEMS} i JOIN {SHOP}."Company" c ON c.id = i."Company";
+    CREATE MATERIALIZED VIEW {SHOP}.kept AS SELECT * FROM {SHOP}.placed;
+    CREATE VIEW {SHOP}.of_kept AS SELECT * FROM {SHOP}.kept;
+    CREATE MATERIALIZED VIEW {SHOP}.names AS SELECT sku FROM {ITEMS} WITH NO DATA;
+    CREATE VIEW {SHOP}.elsewhere AS SELECT sku FROM {SHOP}.journal;
+
+    CREATE FUNCTION parsed() RETURNS bigint LANGUAGE sql
+        BEGIN ATOMIC SELECT count("select") FROM {ITEMS}; END;
+    CREATE FUNCTION restock() RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+        -- not into {SHOP}."Company"
+        INSERT INTO {ITEMS}(id, sku) VALUES (1, 'a'); END $$;
+    CREATE FUNCTION of_row({ITEMS}) RETURNS int LANGUAGE sql AS 'SELECT 1';
+    CREATE FUNCTION innocent() RETURNS text LANGUAGE plpgsql AS $$ BEGIN
+        /* {ITEMS} */ RETURN (SELECT 1 ORDER BY 1) || "other"."Stock <Item>"(1); END $$;
+
+    ALTER TABLE {ITEMS} ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY by_place ON {ITEMS} FOR SELECT USING ("select" = 1);
+    CREATE POLICY by_item ON {SHOP}.journal USING (sku IN (SELECT sku FROM {ITEMS}));
+    CREATE PUBLICATION items FOR TABLE {ITEMS};
+    CREATE ROLE im_reader;
+    GRANT SELECT ON {ITEMS} TO im_reader;
+
+    CREATE TABLE {SHOP}.shipment_lines (stock_item_id int, qty int, "order" int
+        REFERENCES "user"."order");
+    CREATE TABLE {SHOP}.notes (id int, item int REFERENCES {ITEMS}, note text);
+    CREATE TABLE {SHOP}.reservation (id int, item int REFERENCES {ITEMS});
+    CREATE TABLE {SHOP}.item (id int);
+    CREATE TABLE {SHOP}.other_lines (item_id int, quantity int, stock_item_ids int[]);
+"""
+
+MAPPING = {
+    "name": "hostile",
+    "company": {"table": {"schema": "Sh:op %s", "name": "Company"}, "key": "id", "name": "name"},
+    "locations": {
+        "table": {"schema": "user", "name": "order"},
+        "key": "id",
+        "company": "Company",
+        "default": {"is_default": True},
+        "create": {"name": "Main"},
+    },
+    "source": {
+        "table": {"schema": "Sh:op %s", "name": "Stock <Item>"},
+        "key": "id",
+        "company": "Company",
+        "item": "sku",
+        "quantity": "quantity",
+        "reserved": "reserved",
+    },
+    "target": {"shape": "location_column", "column": "select"},
+}
+
+# What each object is told: its concern, and words of what the migration does to it.
+EXPECTED = {
+    ("primary key", "Company_pkey"): ("untouched", "only read"),
+    ("primary key", "order_pkey"): ("to know", "holds each new row against it"),
+    ("primary key", "Stock <Item>_pkey"): ("untouched", "Cannot be broken"),
+    ("exclusion constraint", "one_default"): ("to know", "each new row"),
+    ("check constraint", "named"): ("to know", "each new row"),
+    ("check constraint", "positive"): ("untouched", "No column of it is written"),
+    ("check constraint", "in_range"): ("to do", "refused_by_server"),
+    ("check constraint", "old_rows"): ("to do", "never validated"),
+    ("foreign key", "order_Company_fkey"): ("to know", "looks it up for each new row"),
+    ("foreign key", "Stock <Item>_Company_fkey"): ("untouched", "Company is not written"),
+    ("foreign key", "at_place"): ("to know", "looks up each select"),
+    ("foreign key", "of_parent"): ("untouched", "parent is not written"),
+    ("foreign key", "notes_item_fkey"): ("untouched", "counted before and after"),
+    ("foreign key", "reservation_item_fkey"): ("untouched", "the same rows"),
+    ("foreign key", "shipment_lines_order_fkey"): ("untouched", "the same rows"),
+    ("index", "one_per_place"): ("to do", "select is part of it"),
+    ("index", "by_sku"): ("untouched", "moves to another page"),
+    ("index", "by_place"): ("to know", "each written row gets a new entry"),
+    ("extended statistics", "together"): ("untouched", "Nothing that it measures"),
+    ("trigger", "touched"): ("to know", "It sets sku"),
+    ("trigger", "dynamic"): ("to do", "cannot be read"),
+    ("trigger", "counted"): ("untouched", "quantity is written, which is not"),
+    ("trigger", "off"): ("untouched", "disabled"),
+    ("trigger", "leaving"): ("untouched", "Only a rollback"),
+    ("rule", "also"): ("untouched", "journal is written"),
+    ("view", "Sh:op %s.placed"): ("to know", "Shows select of Stock <Item> at once"),
+    ("view", "Sh:op %s.placed_again"): ("to know", "through Sh:op %s.placed"),
+    ("view", "Sh:op %s.amounts"): ("untouched", "Reads nothing that is written"),
+    ("materialized view", "Sh:op %s.kept"): ("to do", "REFRESH MATERIALIZED VIEW"),
+    ("view", "Sh:op %s.of_kept"): ("to know", "right once that is refreshed"),
+    ("materialized view", "Sh:op %s.names"): ("untouched", "Reads nothing that is written"),
+    ("function", "parsed()"): ("to know", "may see what is written"),
+    ("function", "restock()"): ("to do", 'without select'),
+    ("function", 'of_row("Sh:op %s"."Stock <Item>")'): ("to know", "may see what is written"),
+    ("row level security", "Sh:op %s.Stock <Item>"): ("untouched", "not subject to it"),
+    ("policy", "by_place"): ("to do", "decides by select"),
+    ("policy", "by_item"): ("untouched", "who sees what stays"),
+    ("publication", "items"): ("to know", "sent to its subscribers"),
+    ("partitions", "Sh:op %s.Stock <Item>"): ("untouched", "1 partition; no row moves"),
+    ("generated column", "twice"): ("untouched", "its value stays"),
+    ("generated column", "place"): ("to know", "Follows select"),
+    ("sequence", "user.order_id_seq"): ("to know", "Gives each new row its id"),
+    ("not null", "id, name"): ("untouched", "Not written"),
+    ("not null", "Company, is_default"): ("to know", "given a value"),
+    ("not null", "id"): ("untouched", "have its default"),
+    ("not null", "id, sku"): ("untouched", "Not written"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def hostile(server: EmbeddedServer) -> Iterator[Database]:
+    """A database in which everything that can hang on a table does."""
+    with made_database(server) as made:
+        made.psql(HOSTILE)
+        yield made
+        made.psql("DROP OWNED BY im_reader; DROP ROLE im_reader")
+
+
+def resolved_in(connection: sa.Connection, mapping: StockMapping) -> ResolvedMapping:
+    connection.execute(sa.text("SET TRANSACTION READ ONLY"))
+    return resolve(connection, mapping)
+
+
+def examined(database: Database, mapping: StockMapping, *, role: str = "") -> Dependencies:
+    with database.engine.connect() as connection:
+        resolved = resolved_in(connection, mapping)
+        if role:
+            connection.execute(sa.text(f"SET LOCAL ROLE {role}"))
+        return examine(connection, resolved)
+
+
+def hostile_mapping(**more: Any) -> StockMapping:
+    return StockMapping.model_validate({**MAPPING, **more})
+
+
+def test_each_object_appears_once_with_what_the_migration_does_to_it(hostile: Database) -> None:
+    found = examined(hostile, hostile_mapping())
+    told = Counter((one.kind, one.name) for one in found.objects)
+    assert told == Counter(EXPECTED.keys())
+    for one in found.objects:
+        concern, words = EXPECTED[one.kind, one.name]
+        assert (one.concern, words in one.effect) == (concern, True), one
+    assert [one.concern for one in found.objects] == sorted(
+        (one.concern for one in found.objects), key=["to do", "to know", "untouched"].index
+    )
+
+
+def test_a_function_is_a_guess_only_where_its_text_alone_tells(hostile: Database) -> None:
+    found = examined(hostile, hostile_mapping())
+    guessed = [one.name for one in found.objects if one.guess]
+    assert guessed == ["restock()"]
+    assert "(A guess: its text has the name.)" in found.to_markdown()
+    (reading,) = (one for one in found.objects if one.name == "parsed()")
+    assert reading.columns == ("select",)
+    (view,) = (one for one in found.objects if one.name.endswith(".amounts"))
+    assert view.columns == ("Stock <Item>.Company", "Stock <Item>.quantity", "Company.id",
+                            "Company.name")  # fmt: skip
+
+
+@pytest.mark.one_server
+@pytest.mark.parametrize(
+    ("code", "names"),
+    [
+        ("SELECT * FROM stock_items", True),
+        ("select * from SHOP . Stock_Items s", True),
+        ('SELECT FROM "shop"."stock_items"', True),
+        ("INSERT INTO stock_items(a) SELECT 1", True),
+        ("EXECUTE 'DELETE FROM stock_items'", True),
+        ("x stock_items%ROWTYPE;", True),
+        ("SELECT FROM other.stock_items", False),
+        ("SELECT s.stock_items FROM s", False),
+        ("SELECT stock_items(1)", False),
+        ("SELECT FROM old_stock_items, stock_items_old", False),
+        ('SELECT FROM "Stock_Items"', False),
+        ("SELECT 1 -- from stock_items\n", False),
+        ("/* stock_items */ SELECT '-- no comment'", False),
+    ],
+)
+def test_a_table_is_named_by_a_word_of_its_own(code: str, names: bool) -> None:
+    assert names_table(without_comments(code), "shop", "stock_items") is names
+
+
+def test_child_tables_are_those_that_belong_to_a_record(hostile: Database) -> None:
+    found = {child.table: child for child in examined(hostile, hostile_mapping()).children}
+    assert set(found) == {
+        "Sh:op %s.shipment_lines",
+        "Sh:op %s.notes",
+        "Sh:op %s.reservation",
+    }
+    lines = found["Sh:op %s.shipment_lines"]
+    assert (lines.columns, lines.known_by) == (("stock_item_id",), "its column's name")
+    assert (lines.quantities, lines.locations) == (("qty",), ("order",))
+    assert "which the migration does not fill" in lines.advice
+    notes = found["Sh:op %s.notes"]
+    assert (notes.known_by, notes.concern) == ("foreign key notes_item_fkey", "untouched")
+    assert "join by item" in found["Sh:op %s.reservation"].advice
+
+
+def test_what_a_role_may_not_read_is_said(hostile: Database) -> None:
+    hostile.psql("REVOKE SELECT ON pg_policy FROM PUBLIC")
+    try:
+        found = examined(hostile, hostile_mapping(), role="im_reader")
+    finally:
+        hostile.psql("GRANT SELECT ON pg_policy TO PUBLIC")
+    assert any("permission denied for table pg_policy" in line for line in found.unread)
+    assert {one.kind for one in found.objects}.isdisjoint({"policy"})
+    closed = [line for line in found.unread if "may not read its rows" in line]
+    assert len(closed) == 3
+    assert len(found.objects) == len(EXPECTED) - 2
+
+
+def test_a_demo_has_nothing_to_do_and_each_column_is_mapped(database: Database) -> None:
+    create_demo(database.engine, companies=2, items=20)
+    found = examined(database, named_mapping("stock_items"))
+    assert [one for one in found.objects if one.concern == "to do"] == []
+    assert [(child.table, child.concern) for child in found.children] == [
+        ("public.order_lines", "to know")
+    ]
+    fields = {(one.table, one.column): one for one in found.fields}
+    location = fields["public.stock_items", "location_id"]
+    assert (location.before, location.after) == ("", "bigint")
+    assert location.value.startswith("locations.id of the default location")
+    kept = [one for one in found.fields if one.table == "public.stock_items" and not one.changed]
+    assert {one.value for one in kept} == {"stays as it is"}
+    assert len(kept) == 10
+    assert fields["public.locations", "code"].value == "always 'MAIN'"
+    batches = examined(database, named_mapping("inventory_batches"))
+    assert batches.children == ()
+    written = {one.column: one.value for one in batches.fields if one.changed}
+    assert written["storeAllocations → <location> → allocated"] == (
+        "public.InventoryBatch.remainingQuantity"
+    )
+    assert written["storeAllocations → <location> → updatedBy"] == "always 'SYSTEM_MIGRATION'"
+    assert set(written) >= {"storeAllocations", "transferRequests"}
+
+
+def test_pictures_and_text_hold_hostile_names_as_text(hostile: Database) -> None:
+    found = examined(hostile, hostile_mapping())
+    for drawn in (found.before, found.after):
+        picture = diagram.svg(drawn)
+        ElementTree.fromstring(picture)  # noqa: S314 - our own
+        assert "Stock &lt;Item&gt;" in picture
+        text = diagram.mermaid(drawn)
+        assert "<" not in text
+        for line in text.splitlines()[1:]:
+            assert re.fullmatch(
+                r'    t\d+\["[^"]*"\] \{|    \}|    t\d+ \}o(--|\.\.)\|\| t\d+ : "[^"]*"'
+                r'|        [A-Za-z_]\w* [A-Za-z_]\w*( PK)?( "[^"]*")?',
+                line,
+            ), line
+    assert "~ select: integer" in diagram.svg(found.after)
+    assert "select: integer" in diagram.svg(found.before)
+    json.dumps(found.to_json())
+    assert "<Item>" not in re.sub(r"\\.", "", found.to_markdown())
