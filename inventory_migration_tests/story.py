@@ -23,7 +23,7 @@ class Step:
     Attributes:
         command: The command.
         words: What it is told besides; `KEY` stands for a stock record's key, `PUT_ASIDE` for
-            that of one in quarantine.
+            that of one in quarantine, `ARCHIVES` for a folder.
         code: How it ends.
         reads: Whether it only reads, and so must not begin a transaction that could write.
         closes: Whether it says that the application's writes are stopped, where that is needed.
@@ -67,6 +67,7 @@ STORY = [
     Step("test", reads=True),
     Step("report", reads=True),
     Step("report", ("--summary",), reads=True),
+    Step("archive", ("--to", "ARCHIVES")),
     Step("rollback", ("--dry-run",), reads=True),
     Step("rollback", ("--yes",)),
     Step("run", ("--stop-after", "pilot"), code=4),
@@ -75,8 +76,11 @@ STORY = [
     Step("report", reads=True),
 ]
 
-APART = {"init", "examples", "demo", "db start", "db stop", "db status", "db url", "db reset"}
-"""The commands that know nothing of a mapping's migration; `test_init.py` has `init`."""
+APART = {
+    *("init", "examples", "demo", "verify-archive"),
+    *("db start", "db stop", "db status", "db url", "db reset"),
+}
+"""The commands that know nothing of a mapping; `test_init.py` has `init`."""
 
 
 def tell(
@@ -94,7 +98,7 @@ def tell(
     for step in STORY:
         if step.before:
             database.psql(step.before)
-        named = {"KEY": key}
+        named = {"KEY": key, "ARCHIVES": str(path.parent / "archives")}
         if "PUT_ASIDE" in step.words:
             named["PUT_ASIDE"] = database.psql(PUT_ASIDE)
         words = [named.get(word, word) for word in step.words]

@@ -18,8 +18,8 @@ PACKAGE = Path(__file__).resolve().parent.parent / "inventory_migration"
 LAYERS = [
     {"cli", "definitions", "dashboard"},
     {"defs"},
-    {"verbs", "steering", "quarantine", "inquiries"},
-    {"audit", "quality", "report", "proposal"},
+    {"verbs", "steering", "quarantine", "inquiries", "keeping"},
+    {"archive", "audit", "quality", "report", "proposal"},
     {"engine"},
     {"mapping", "catalog", "demo", "examples"},
     {"database", "embedded", "binaries", "accounts"},
@@ -33,6 +33,7 @@ COSTLY = {
     "dagster": ({"defs", "definitions", "cli"}, {"defs", "definitions"}),
     "great_expectations": ({"quality"}, set()),
     "pandas": ({"audit", "quality", "report"}, set()),
+    "pyarrow": ({"archive"}, set()),
     "plotly": ({"report", "dashboard"}, set()),
     "nicegui": ({"dashboard"}, {"dashboard"}),
 }

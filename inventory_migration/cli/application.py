@@ -17,7 +17,15 @@ import typer
 from typer.core import TyperGroup
 
 from inventory_migration import __version__
-from inventory_migration.cli import examples, migrations, proposals, quarantine, server, steer
+from inventory_migration.cli import (
+    archives,
+    examples,
+    migrations,
+    proposals,
+    quarantine,
+    server,
+    steer,
+)
 from inventory_migration.cli.session import (
     DATABASE_URL,
     ENV_FILE,
@@ -77,6 +85,7 @@ _COMMANDS = {
     **proposals.COMMANDS,
     **examples.COMMANDS,
     **migrations.COMMANDS,
+    **archives.COMMANDS,
     **steer.COMMANDS,
     **server.COMMANDS,
 }

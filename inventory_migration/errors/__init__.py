@@ -6,6 +6,17 @@ says whether the same call may succeed later without anybody changing anything. 
 to do with an error do not belong here.
 """
 
+from inventory_migration.errors.archives import (
+    ArchiveDiffers,
+    ArchiveMissing,
+    ArchiveNotWritten,
+    LedgerMissing,
+    LedgerNotDropped,
+    LedgerNotOwned,
+    MigrationPurged,
+    NothingToArchive,
+    PurgeRefused,
+)
 from inventory_migration.errors.base import (
     MigrationError,
     nearest,
@@ -77,6 +88,9 @@ from inventory_migration.errors.migrations import (
 )
 
 __all__ = [
+    "ArchiveDiffers",
+    "ArchiveMissing",
+    "ArchiveNotWritten",
     "AuthenticationFailed",
     "CommandUnclear",
     "ControlTotalsDiffer",
@@ -93,6 +107,9 @@ __all__ = [
     "ExampleConflict",
     "ExampleUnknown",
     "GateRefused",
+    "LedgerMissing",
+    "LedgerNotDropped",
+    "LedgerNotOwned",
     "LedgerTooNew",
     "LedgerTooOld",
     "LockNotObtained",
@@ -105,14 +122,17 @@ __all__ = [
     "MigrationFailed",
     "MigrationHeld",
     "MigrationPaused",
+    "MigrationPurged",
     "MigrationRolledBack",
     "NoStockFound",
     "NotInQuarantine",
     "NothingMigrated",
+    "NothingToArchive",
     "PrivilegeMissing",
     "PrivilegesMissing",
     "ProjectFileMissing",
     "ProjectFolderMissing",
+    "PurgeRefused",
     "RecordUnknown",
     "ReportNotWritten",
     "RetriesExhausted",

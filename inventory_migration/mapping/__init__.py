@@ -36,6 +36,7 @@ from inventory_migration.mapping.parts import (
     named_column,
 )
 from inventory_migration.mapping.places import Link, LinkedPlaces, Locations, PlaceLink
+from inventory_migration.mapping.retention import Retention, later
 from inventory_migration.mapping.targets import AllocationJson, LocationColumn, StockLevel
 
 __all__ = [
@@ -60,6 +61,7 @@ __all__ = [
     "Phase",
     "PlaceLink",
     "RecordValue",
+    "Retention",
     "Rules",
     "Scalar",
     "Separators",
@@ -74,6 +76,7 @@ __all__ = [
     "ValueOrExpression",
     "Window",
     "entries",
+    "later",
     "load_mapping",
     "named_column",
     "named_mapping",

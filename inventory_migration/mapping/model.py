@@ -39,6 +39,7 @@ from inventory_migration.mapping.parts import (
     one_or_many,
 )
 from inventory_migration.mapping.places import Locations
+from inventory_migration.mapping.retention import Retention
 from inventory_migration.mapping.targets import AllocationJson, StockLevel, TargetShape
 
 
@@ -286,6 +287,7 @@ class StockMapping(Part):
     thresholds: Thresholds = Field(default_factory=Thresholds)
     gates: Gates = Field(default_factory=Gates)
     health: Health = Field(default_factory=Health)
+    retention: Retention = Field(default_factory=Retention)
     guard: bool = False
     touch: dict[str, ValueOrExpression] = Field(default_factory=dict)
 
@@ -383,9 +385,9 @@ class StockMapping(Part):
     def hash(self) -> str:
         """SHA-256 of what the mapping says, whatever its file's layout and comments."""
         said = self.model_dump(mode="json", by_alias=True)
-        # How much is tolerated, who is told, when and how fast: no part of what moves, and an
-        # operator may change it while a migration stands still.
-        del said["thresholds"], said["health"]
+        # How much is tolerated, who is told, when, how fast and kept how long: no part of what
+        # moves, and an operator may change it while a migration stands still.
+        del said["thresholds"], said["health"], said["retention"]
         # What is usual is what was meant before there was anything else to say.
         if isinstance(self.target, AllocationJson):
             for name, usual in (("as", "object"), ("entry", None)):

@@ -280,3 +280,22 @@ event = sa.Table(
     sa.Column("detail", JSONB, nullable=False, server_default="{}"),
 )
 sa.Index("event_of_migration", event.c.migration_id, event.c.event_id)
+
+# Copies of a migration outside of the database; `purged_at` where its records are nowhere else.
+archive = sa.Table(
+    "archive",
+    metadata,
+    sa.Column("archive_id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    _migration_id(nullable=False),
+    sa.Column("path", sa.Text, nullable=False),
+    sa.Column("manifest_sha256", sa.Text, nullable=False),
+    _number("files"),
+    _number("records"),
+    sa.Column("summary", JSONB, nullable=False),
+    sa.Column("archived_at", _when, nullable=False, server_default=NOW),
+    sa.Column("archived_by", sa.Text, nullable=False),
+    sa.Column("verified_at", _when, nullable=False),
+    sa.Column("purged_at", _when),
+    sa.Column("purged_by", sa.Text),
+)
+sa.Index("archive_of_migration", archive.c.migration_id, archive.c.archive_id)

@@ -1,0 +1,93 @@
+"""What the ledger says of archives: which there are of a migration, and which is all there is.
+
+An archive itself is written and read in `archive/`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from inventory_migration.engine import ledger
+from inventory_migration.engine.ledger import SCHEMA
+from inventory_migration.errors import LedgerNotOwned
+
+
+def note(
+    connection: sa.Connection,
+    migration_id: int,
+    *,
+    path: str,
+    manifest_sha256: str,
+    files: int,
+    rows: int,
+    summary: dict[str, Any],
+) -> None:
+    """Keep that an archive was read back whole; where it is new, in the trail as well."""
+    table = ledger.archive
+    known = connection.execute(
+        sa.update(table)
+        .where(
+            table.c.migration_id == migration_id,
+            table.c.path == path,
+            table.c.manifest_sha256 == manifest_sha256,
+        )
+        .values(verified_at=ledger.NOW)
+    ).rowcount
+    if known:
+        return
+    connection.execute(
+        sa.insert(table).values(
+            migration_id=migration_id,
+            path=path,
+            manifest_sha256=manifest_sha256,
+            files=files,
+            records=rows,
+            summary=summary,
+            archived_by=ledger.who(connection),
+            verified_at=ledger.NOW,
+        )
+    )
+    ledger.note(
+        connection,
+        "archived",
+        migration_id=migration_id,
+        path=path,
+        manifest_sha256=manifest_sha256,
+        rows=rows,
+    )
+
+
+def purged(connection: sa.Connection, migration_id: int) -> sa.Row[Any] | None:
+    """The archive that is all there is of a migration's records; None while they are online."""
+    return connection.execute(
+        sa.select(ledger.archive).where(
+            ledger.archive.c.migration_id == migration_id,
+            ledger.archive.c.purged_at.is_not(None),
+        )
+    ).one_or_none()
+
+
+def refuse_lack(connection: sa.Connection) -> None:
+    """Refuse a role that could copy everything, and then not say so in the ledger.
+
+    Raises:
+        LedgerNotOwned: It lacks a privilege; lists all.
+    """
+    lacking = connection.execute(_LACKING).scalars().all()
+    if lacking:
+        raise LedgerNotOwned(**dict(connection.execute(_ROLES).one()._mapping), lacking=lacking)
+
+
+_LACKING = sa.text(f"""
+    SELECT format('%s ON %s', v.privilege, v.name)
+    FROM (VALUES ('{SCHEMA}.archive', 'INSERT'), ('{SCHEMA}.archive', 'UPDATE'),
+                 ('{SCHEMA}.event', 'INSERT')) AS v(name, privilege)
+    WHERE NOT has_table_privilege(v.name, v.privilege)
+""")
+
+_ROLES = sa.text(f"""
+    SELECT current_user::text AS role, pg_get_userbyid(nspowner)::text AS owner
+    FROM pg_namespace WHERE nspname = '{SCHEMA}'
+""")
