@@ -18,7 +18,7 @@ DAGSTER = set -e; DAGSTER_HOME="$$($(BIN)/python -c \
 	export DAGSTER_HOME;
 
 .DEFAULT_GOAL := help
-.PHONY: help setup migrate test slow chaos impact ui lint clean
+.PHONY: help setup migrate test slow chaos impact ui docs reference lint clean
 .SILENT:
 
 help: ## Say what there is
@@ -70,6 +70,14 @@ impact: setup ## Measure what an application's transactions cost beside a migrat
 
 ui: setup ## Serve Dagster on http://127.0.0.1:3000 (PORT=...), with what `make migrate` did
 	$(DAGSTER) exec $(BIN)/dagster dev --host 127.0.0.1 --port $(PORT)
+
+# Links within the site are checked, and any doubt is an error.
+docs: setup reference ## Build the documentation as a site, in build/site
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/mkdocs build --quiet
+	echo "The documentation: build/site/index.html"
+
+reference: setup ## Make the pages of reference anew, from the code
+	$(BIN)/python -m docs.reference
 
 lint: setup ## Check style and types
 	$(BIN)/ruff check .

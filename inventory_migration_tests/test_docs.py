@@ -31,7 +31,7 @@ from inventory_migration_tests.story import STORY
 pytestmark = pytest.mark.one_server
 
 PROJECT = Path(__file__).resolve().parent.parent
-PAGES = [PROJECT / "README.md", PROJECT / "SECURITY.md", *sorted((PROJECT / "docs").glob("*.md"))]
+PAGES = [PROJECT / "README.md", PROJECT / "SECURITY.md", *sorted((PROJECT / "docs").rglob("*.md"))]
 README = PAGES[0].read_text()
 MAPPING = (PROJECT / "docs" / "mapping.md").read_text()
 ENGINE = PROJECT / "inventory_migration" / "engine"

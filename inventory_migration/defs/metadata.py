@@ -24,6 +24,24 @@ _EXACT = 2**53
 """Above this, the UI's numbers would no longer be exact."""
 
 
+FIGURES = {
+    "rows_total": "stock records of the migration",
+    "rows_done": "stock records that have an outcome",
+    **{f"rows_{outcome}": f"stock records that are {outcome}" for outcome in OUTCOMES},
+    "rows_per_second": "stock records that a worker's process moves, of late",
+    **{
+        f"{measure}_{moment}": f"{what}, {when}"
+        for measure, what in (
+            ("units", "units of all stock records"),
+            ("reserved", "units that are reserved"),
+            ("available", "units that can be promised"),
+        )
+        for moment, when in (("before", "as the snapshot has them"), ("after", "afterwards"))
+    },
+}
+"""What is plotted, and what each figure counts."""
+
+
 def of_summary(summary: Mapping[str, Any]) -> Metadata:
     """What a migration did so far: records by outcome, units, reserved and available."""
     found: Metadata = {}

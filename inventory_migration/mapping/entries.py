@@ -28,6 +28,10 @@ class FromRecord(Part):
     """What an entry says of its record; `as: text` lets numbers and keys stand in quotes.
 
     A record's company and item are none of it: the row that the entry stands in says them.
+
+    Attributes:
+        from_: What is said.
+        as_: `text` where it stands in quotes.
     """
 
     from_: Meaning = Field(alias="from")

@@ -135,7 +135,12 @@ class Floor(Limits):
 
 
 class FreeDisk(Part):
-    """Who knows how many bytes are free on the server's disk: a query, or a command's output."""
+    """Who knows how many bytes are free on the server's disk: a query, or a command's output.
+
+    Attributes:
+        sql: A query that returns one number.
+        command: A command that prints one number.
+    """
 
     sql: str | None = Field(default=None, min_length=1)
     command: list[str] | None = Field(default=None, min_length=1)

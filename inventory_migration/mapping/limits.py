@@ -24,6 +24,11 @@ class Hook(Part):
 
     A URL is named by the environment variable that holds it, since it is a secret more often than
     not, and a mapping is kept in the ledger.
+
+    Attributes:
+        command: The command with its arguments.
+        url_variable: The environment variable that holds the URL.
+        occasions: What is told; without it, everything.
     """
 
     command: list[str] | None = Field(default=None, min_length=1)
@@ -64,6 +69,10 @@ class Thresholds(Part):
 
 
 class Gates(Part):
-    """How long a gate's verdict may be relied on."""
+    """How long a gate's verdict may be relied on.
+
+    Attributes:
+        max_age_minutes: How old the verdict may be on which the next step relies.
+    """
 
     max_age_minutes: int = Field(default=24 * 60, ge=1)

@@ -44,7 +44,13 @@ from inventory_migration.mapping.targets import AllocationJson, StockLevel, Targ
 
 
 class Company(Part):
-    """Who owns stock: a table with a key and a name."""
+    """Who owns stock: a table with a key and a name.
+
+    Attributes:
+        table: Which table.
+        key: Its key.
+        name: The column that names a company.
+    """
 
     table: Table
     key: str
@@ -56,7 +62,13 @@ class Company(Part):
 
 
 class CompanyQuery(Part):
-    """Who owns stock where no table says so: a SELECT with a row for each company."""
+    """Who owns stock where no table says so: a SELECT with a row for each company.
+
+    Attributes:
+        sql: The SELECT.
+        key: Its column that tells companies apart.
+        name: Its column that names them.
+    """
 
     sql: str = Field(min_length=1)
     key: str = "key"
@@ -94,7 +106,11 @@ class LinkTable(Part):
 
 
 class Through(Part):
-    """The company of a record as another table has it, which may have none, or several."""
+    """The company of a record as another table has it, which may have none, or several.
+
+    Attributes:
+        through: Which table says it.
+    """
 
     through: LinkTable
 
@@ -112,7 +128,18 @@ CompanyOfRecord = Annotated[
 
 
 class Source(Part):
-    """The stock records: key, owner, item and numbers."""
+    """The stock records: key, owner, item and numbers.
+
+    Attributes:
+        table: Which table holds the stock records.
+        key: The columns that tell them apart.
+        company: Whose a record is.
+        joins: What is joined to it; it must give one row for each record.
+        item: What is in stock, such as an SKU.
+        quantity: How much.
+        reserved: How much of it is promised.
+        skip: Records that are left out, by reason, and the condition of each.
+    """
 
     table: Table
     key: Annotated[list[str], BeforeValidator(one_or_many), Field(min_length=1)]
@@ -148,7 +175,12 @@ RESERVED_RULES = {
 
 
 class OwnRule(Part):
-    """A rule of the mapping's own: the records that break it, and what to do with them."""
+    """A rule of the mapping's own: the records that break it, and what to do with them.
+
+    Attributes:
+        when: The condition that breaks it.
+        do: What happens then.
+    """
 
     when: Expression
     do: Action
@@ -158,6 +190,22 @@ class Rules(Part):
     """What to do with a record that breaks a rule: the built-in ones in the order of this list.
 
     A mapping's own rules come after them, in the order of its file.
+
+    Attributes:
+        company_ambiguous: The record belongs to more than one company.
+        company_missing: It belongs to no company that there is.
+        location_foreign: It refers to a location that is missing or another company's.
+        target_key_missing: A part of what would name its level is NULL.
+        target_key_shared: Another record would write the same level.
+        target_exists: There is a level already, which says something else.
+        quantity_missing: The quantity is NULL or blank.
+        quantity_not_a_number: The quantity or what is reserved is no finite number.
+        quantity_inexact: The target's columns would round it.
+        value_unconvertible: A text for the target is not in its format.
+        negative_quantity: The quantity is negative.
+        reserved_exceeds_quantity: More is reserved than there is.
+        item_duplicate: Its company has the item more than once.
+        default_location_ambiguous: Its company has more than one default location.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -225,7 +273,13 @@ class Rules(Part):
 
 
 class Phase(Part):
-    """A group of companies that goes together; without a size, all that are left."""
+    """A group of companies that goes together; without a size, all that are left.
+
+    Attributes:
+        name: Its name.
+        companies: How many companies, or the keys of which.
+        percent: Or which share of all companies.
+    """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     companies: (
@@ -243,7 +297,13 @@ class Phase(Part):
 
 
 class Chunk(Part):
-    """How much one unit of work holds, and how long a transaction should take."""
+    """How much one unit of work holds, and how long a transaction should take.
+
+    Attributes:
+        rows: How many records at the most.
+        target_ms: How long a transaction should take, in milliseconds; workers claim more or fewer
+            chunks by it.
+    """
 
     rows: int = Field(default=1000, ge=1, le=100_000)
     target_ms: int = Field(default=500, ge=10, le=60_000)
@@ -273,7 +333,25 @@ def _unnamed(target: StockLevel, source: Source) -> list[str]:
 
 
 class StockMapping(Part):
-    """One application's tables, the shape of its target and its rules."""
+    """One application's tables, the shape of its target and its rules.
+
+    Attributes:
+        name: Names the mapping, its jobs and its reports.
+        company: Who owns stock.
+        locations: Where stock can be.
+        source: The stock records.
+        target: How the target says where stock is.
+        quantity_basis: Whether open orders are still in the quantity, or are already taken off.
+        rules: What may be wrong with a record, and what happens then.
+        phases: Which companies go first.
+        chunk: How much one transaction holds.
+        thresholds: When a migration stops by itself.
+        gates: How long a gate's verdict may be relied on.
+        health: When a migration works, how fast, and what the server is spared.
+        guard: Whether a trigger gives new records their location.
+        touch: Columns of the record that are set beside the target.
+        retention: How long the ledger and its archives are kept.
+    """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")
     company: Companies

@@ -40,20 +40,33 @@ class Part(BaseModel):
 
 
 class Expression(Part):
-    """An SQL expression over the alias `s` of the source table, trusted like code."""
+    """An SQL expression over the alias `s` of the source table, trusted like code.
+
+    Attributes:
+        sql: The expression.
+    """
 
     sql: str = Field(min_length=1)
 
 
 class Generated(Part):
-    """A key that nobody else has: a uuid, or text that begins with a prefix."""
+    """A key that nobody else has: a uuid, or text that begins with a prefix.
+
+    Attributes:
+        generate: What kind of key; as text where the column holds text.
+        prefix: What the text begins with.
+    """
 
     generate: Literal["uuid"]
     prefix: str | None = None
 
 
 class Canonical(Part):
-    """A value of the record, by its canonical name, whatever the application calls it."""
+    """A value of the record, by its canonical name, whatever the application calls it.
+
+    Attributes:
+        from_: Which value of the record; `on_hand` and `available` follow from the basis.
+    """
 
     from_: Literal[
         "company", "item", "quantity", "on_hand", "reserved", "available", "location"
@@ -61,7 +74,12 @@ class Canonical(Part):
 
 
 class Separators(Part):
-    """What stands between thousands, and before decimals."""
+    """What stands between thousands, and before decimals.
+
+    Attributes:
+        thousands: What stands between groups of three digits.
+        decimal: What stands before the decimals.
+    """
 
     thousands: Literal[",", ".", " ", "'", "_"] = ","
     decimal: Literal[".", ","] = "."
@@ -74,13 +92,22 @@ class Separators(Part):
 
 
 class Numeric(Part):
-    """A conversion of text to a number, thousands in groups of three."""
+    """A conversion of text to a number, thousands in groups of three.
+
+    Attributes:
+        numeric: How the number is spelled; `numeric` alone for the usual.
+    """
 
     numeric: Separators
 
 
 class Timestamptz(Part):
-    """A conversion of text in a format to a point in time, read in a time zone."""
+    """A conversion of text in a format to a point in time, read in a time zone.
+
+    Attributes:
+        timestamptz: The format, such as `DD.MM.YYYY HH24:MI`.
+        zone: The time zone in which it is read; without one, UTC.
+    """
 
     timestamptz: str
     zone: str | None = Field(default=None, min_length=1)
@@ -137,7 +164,13 @@ def _one_or_many_steps(value: object) -> object:
 
 
 class Standardised(Part):
-    """A column or expression of the source whose text goes through standardisers, one by one."""
+    """A column or expression of the source whose text goes through standardisers, one by one.
+
+    Attributes:
+        column: The column whose text is taken.
+        sql: Or the expression.
+        as_: What is done to the text, one after the other.
+    """
 
     column: str | None = None
     sql: str | None = Field(default=None, min_length=1)
@@ -254,7 +287,12 @@ RecordValue = Annotated[
 
 
 class TableName(Part):
-    """A table, in a schema or wherever the search path finds it."""
+    """A table, in a schema or wherever the search path finds it.
+
+    Attributes:
+        schema_: The schema; without one, where the search path finds the table.
+        name: The table.
+    """
 
     schema_: str | None = Field(default=None, alias="schema")
     name: str = Field(min_length=1)

@@ -26,6 +26,12 @@ class Link(Part):
 
     One row, or one for each row of the table `for_each`, alias `f`; expressions may also name the
     location `l` and its company `c`.
+
+    Attributes:
+        table: Which table gets the rows.
+        for_each: The table of which each row gets one.
+        where: Which of its rows.
+        values: What the columns of a new row are given.
     """
 
     table: Table
@@ -81,7 +87,11 @@ class PlaceLink(Part):
 
 
 class LinkedPlaces(Part):
-    """The company of a location as another table has it, which may have none, or several."""
+    """The company of a location as another table has it, which may have none, or several.
+
+    Attributes:
+        through: Which table says it.
+    """
 
     through: PlaceLink
 
@@ -100,7 +110,18 @@ CompanyOfLocation = Annotated[
 
 
 class Locations(Part):
-    """Where stock can be, how a default location is recognised and how one is made."""
+    """Where stock can be, how a default location is recognised and how one is made.
+
+    Attributes:
+        table: Which table holds the locations.
+        key: Its key.
+        company: Whose a location is.
+        default: The columns, with their values, that make a location its company's default.
+        create: What the columns of a new default location are given; without it each company must
+            have one.
+        add: Whether to create the table where there is none.
+        links: Rows that a new default location needs elsewhere.
+    """
 
     table: Table
     key: str

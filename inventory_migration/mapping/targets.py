@@ -23,7 +23,13 @@ _OF_NUMBERS = {"quantity", "on_hand", "reserved", "available"}
 
 
 class LocationColumn(Part):
-    """The shape in which a stock record holds a reference to its location."""
+    """The shape in which a stock record holds a reference to its location.
+
+    Attributes:
+        shape: Its name.
+        column: The column that refers to the location.
+        add: Whether to add the column where there is none.
+    """
 
     shape: Literal["location_column"]
     column: str
@@ -76,7 +82,19 @@ class AllocationJson(Part):
 
 
 class StockLevel(Part):
-    """The shape in which a table has a row for each record and location, with the numbers there."""
+    """The shape in which a table has a row for each record and location, with the numbers there.
+
+    Attributes:
+        shape: Its name.
+        table: Which table holds the levels.
+        record: Its columns that name a level's record, each with what names it.
+        location: Its column that names the location.
+        on_hand: Its column for how much is there, reserved units with it.
+        reserved: Its column for what is reserved.
+        values: What its other columns are given.
+        add: Whether to create the table where there is none.
+        sync: Whether a trigger keeps levels in step with their records.
+    """
 
     shape: Literal["stock_level"]
     table: Table

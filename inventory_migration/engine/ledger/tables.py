@@ -29,7 +29,12 @@ def _migration_id(**options: Any) -> sa.Column[Any]:
     return sa.Column("migration_id", sa.ForeignKey(f"{SCHEMA}.migration.migration_id"), **options)
 
 
-version = sa.Table("version", metadata, sa.Column("version", sa.Integer, nullable=False))
+version = sa.Table(
+    "version",
+    metadata,
+    sa.Column("version", sa.Integer, nullable=False),
+    comment="Which version of the tool's tables this is.",
+)
 
 transition = sa.Table(
     "transition",
@@ -37,6 +42,7 @@ transition = sa.Table(
     sa.Column("subject", sa.Text, primary_key=True),
     sa.Column("from_state", sa.Text, primary_key=True),
     sa.Column("to_state", sa.Text, primary_key=True),
+    comment="Which state may follow which; a trigger asks it.",
 )
 
 migration = sa.Table(
@@ -66,6 +72,7 @@ migration = sa.Table(
     sa.Column("column_added", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("table_added", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("failed_verification", sa.Text),
+    comment="A migration: mapping, state and reason, totals of the baseline, who began it, when.",
 )
 sa.Index(
     "migration_one_active_per_target",
@@ -83,6 +90,7 @@ control = sa.Table(
     sa.Column("set_by", sa.Text, nullable=False),
     sa.Column("set_at", _when, nullable=False, server_default=NOW),
     sa.CheckConstraint("desired IN ('run', 'pause', 'abort', 'rollback')", name="desired_known"),
+    comment="What is wanted of a migration: run, pause, abort or rollback, and by whom.",
 )
 
 gate = sa.Table(
@@ -99,6 +107,7 @@ gate = sa.Table(
     sa.Column("run_id", sa.Text),
     sa.Column("opened_at", _when, nullable=False, server_default=NOW),
     sa.Column("judged_at", _when),
+    comment="Every verdict of a suite: what it judged, for which mapping, and what came of it.",
 )
 sa.Index("gate_latest", gate.c.mapping, gate.c.suite, gate.c.gate_id.desc())
 
@@ -111,6 +120,7 @@ phase = sa.Table(
     sa.Column("reconciled_at", _when),
     _number("companies"),
     _number("records"),
+    comment="The groups of companies that go one after the other.",
 )
 
 chunk = sa.Table(
@@ -143,6 +153,7 @@ chunk = sa.Table(
     sa.Column("last_error", sa.Text),
     sa.Column("started_at", _when),
     sa.Column("finished_at", _when),
+    comment="The units of work: state, outcomes, control totals, the transaction that wrote it.",
 )
 sa.Index(
     "chunk_pending",
@@ -170,6 +181,7 @@ outcome = sa.Table(
     sa.Column("decision", sa.Text),
     sa.Column("decided_by", sa.Text),
     sa.Column("decided_at", _when),
+    comment="Each record that was not simply migrated: why, and the whole row if quarantined.",
 )
 
 # A quarantined record that a later migration takes; `position` is its place there, and is NULL
@@ -181,6 +193,7 @@ retry = sa.Table(
     sa.Column("earlier_id", sa.BigInteger, primary_key=True),
     sa.Column("earlier_position", sa.BigInteger, primary_key=True),
     sa.Column("position", sa.BigInteger),
+    comment="Quarantined records that a later migration takes.",
 )
 sa.Index("retry_by_position", retry.c.migration_id, retry.c.position)
 sa.Index("retry_of_earlier", retry.c.earlier_id, retry.c.earlier_position)
@@ -194,6 +207,7 @@ after_image = sa.Table(
     sa.Column("quantity", sa.Numeric),
     sa.Column("reserved", sa.Numeric),
     sa.Column("row_hash", sa.BigInteger),
+    comment="What was written, where it does not follow from the snapshot.",
 )
 
 level_image = sa.Table(
@@ -202,6 +216,7 @@ level_image = sa.Table(
     _migration_id(primary_key=True),
     sa.Column("position", sa.BigInteger, primary_key=True),
     sa.Column("row_hash", sa.BigInteger),
+    comment="A hash of each level whose columns do not follow from its record.",
 )
 
 company_location = sa.Table(
@@ -213,6 +228,7 @@ company_location = sa.Table(
     sa.Column("location_key", sa.Text, nullable=False),
     sa.Column("created", sa.Boolean, nullable=False),
     sa.Column("removed", sa.Boolean, nullable=False, server_default=sa.false()),
+    comment="The default location of each company, and whether it was created or adopted.",
 )
 
 location_link = sa.Table(
@@ -224,6 +240,7 @@ location_link = sa.Table(
     sa.Column("location_key", sa.Text, nullable=False),
     sa.Column("record", JSONB, nullable=False),
     sa.Column("removed", sa.Boolean, nullable=False, server_default=sa.false()),
+    comment="The rows that a created location was given in other tables.",
 )
 
 warning = sa.Table(
@@ -232,6 +249,7 @@ warning = sa.Table(
     _migration_id(primary_key=True),
     sa.Column("rule", sa.Text, primary_key=True),
     _number("records"),
+    comment="How many records broke a rule that only warns.",
 )
 
 reference = sa.Table(
@@ -241,6 +259,7 @@ reference = sa.Table(
     sa.Column("name", sa.Text, primary_key=True),
     _number("records"),
     _number("orphans"),
+    comment="References in and out of the touched tables before, and those that led nowhere.",
 )
 
 health = sa.Table(
@@ -253,6 +272,7 @@ health = sa.Table(
     sa.Column("since", _when, nullable=False, server_default=NOW),
     sa.Column("at", _when, nullable=False, server_default=NOW),
     sa.CheckConstraint("verdict IN ('well', 'slow', 'hold')", name="verdict_known"),
+    comment="The last look at the server's health.",
 )
 
 conflict = sa.Table(
@@ -267,6 +287,7 @@ conflict = sa.Table(
     sa.Column("found", sa.Text),
     sa.Column("reason", sa.Text),
     sa.Column("sqlstate", sa.Text),
+    comment="What a rollback kept, since the application had changed it.",
 )
 
 event = sa.Table(
@@ -278,6 +299,7 @@ event = sa.Table(
     sa.Column("who", sa.Text, nullable=False),
     sa.Column("kind", sa.Text, nullable=False),
     sa.Column("detail", JSONB, nullable=False, server_default="{}"),
+    comment="The trail: who did what, when and why; only ever added to.",
 )
 sa.Index("event_of_migration", event.c.migration_id, event.c.event_id)
 
@@ -297,5 +319,6 @@ archive = sa.Table(
     sa.Column("verified_at", _when, nullable=False),
     sa.Column("purged_at", _when),
     sa.Column("purged_by", sa.Text),
+    comment="Copies of migrations outside of the database, and what was purged because of them.",
 )
 sa.Index("archive_of_migration", archive.c.migration_id, archive.c.archive_id)
