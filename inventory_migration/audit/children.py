@@ -1,27 +1,25 @@
 """Tables whose rows belong to a stock record, and which will need to say a location too.
 
-They are known by a foreign key to the records, or by a column that is named like one; beside them
-stand those that refer to the product of a record. Whether one counts stock is judged by names,
-which is why nothing is done to any of them.
+They are known by a foreign key, or by a column that is named like one. Whether one counts stock is
+judged by names, which is why nothing is ever done to any of them.
 """
-
-# ruff: noqa: S608
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 
 from inventory_migration.audit.effects import Concern
 from inventory_migration.audit.readers import names_table
 from inventory_migration.audit.touched import Touched
-from inventory_migration.catalog import FLOATS, INTEGERS, TEXTS, ResolvedMapping, base_type
-from inventory_migration.engine.ledger import SCHEMA
-from inventory_migration.mapping import Expression, StockMapping
+from inventory_migration.catalog import Column, ResolvedMapping
+from inventory_migration.engine import flags
+from inventory_migration.mapping import Expression, StockLevel, StockMapping
 from inventory_migration.proposal import words
+from inventory_migration.proposal.survey import Survey, Table, alike, is_number, survey
 
 COUNTS = 5
 """How surely a number's name must say that it is an amount."""
@@ -29,7 +27,7 @@ COUNTS = 5
 _NO_AMOUNT = (
     "price", "cost", "tax", "discount", "rate", "value", "weight", "width", "height", "length",
     "volume", "per", "percent", "factor", "ratio", "min", "max", "minimum", "maximum", "limit",
-    "threshold", "reorder", "safety", "capacity", "average", "id", "sort", "position",
+    "threshold", "reorder", "required", "safety", "capacity", "average", "id", "sort", "position",
 )  # fmt: skip
 _MOVES = frozenset(
     (
@@ -40,15 +38,32 @@ _MOVES = frozenset(
 )  # fmt: skip
 """Last words of a table whose rows are units or movements, though none of its columns counts."""
 
+_GATHERS = frozenset(
+    (
+        "delivery",
+        "fulfillment",
+        "fulfilment",
+        "picking",
+        "receipt",
+        "return",
+        "shipment",
+        "transfer",
+    )
+)
+"""Last words of a table whose rows gather such rows, and happen at a place."""
+
+Kind = Literal["record", "level", "item", "product", "rows"]
+
 
 @dataclass(frozen=True)
 class Child:
-    """A table whose rows belong to a stock record or to its product.
+    """A table whose rows belong to a stock record, to its level or product, or gather such rows.
 
     Attributes:
         table: What it is called.
-        columns: The columns that say which record or product.
-        refers_to: The table that they name.
+        columns: The columns that say to what; those of the gathered rows, for what gathers them.
+        refers_to: The table that they name; for what gathers rows, the table of these.
+        kind: What that table's rows are.
         known_by: A foreign key, or the column's name alone.
         quantities: The columns that count something.
         locations: The columns that say a location.
@@ -56,14 +71,13 @@ class Child:
         advice: What to do about it.
         concern: Whether somebody has to do something about it, should know of it, or neither.
         readable: Whether the role may read its rows.
-        of_record: Whether it names a record, and not only its product.
-        declared: Whether a foreign key says so.
         types: The type of each of its columns.
     """
 
     table: str
     columns: tuple[str, ...]
     refers_to: str
+    kind: Kind
     known_by: str
     quantities: tuple[str, ...]
     locations: tuple[str, ...]
@@ -71,25 +85,25 @@ class Child:
     advice: str
     concern: Concern
     readable: bool
-    of_record: bool
-    declared: bool
     types: Mapping[str, str]
+
+    @property
+    def declared(self) -> bool:
+        """Whether a foreign key says so."""
+        return self.known_by == _FOREIGN_KEY
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
-        return {
-            **asdict(self),
-            "columns": list(self.columns),
-            "quantities": list(self.quantities),
-            "locations": list(self.locations),
-        }
+        lists = ("columns", "quantities", "locations")
+        return {**asdict(self), **{name: list(getattr(self, name)) for name in lists}}
 
     def row(self) -> dict[str, str]:
         """Return it as a row for reading."""
+        how = "gathers rows of" if self.kind == "rows" else "belongs to"
         return {
             "concern": self.concern,
             "table": self.table,
-            "belongs to": f"{self.refers_to} by {', '.join(self.columns)}",
+            "belongs to": f"{how} {self.refers_to} by {', '.join(self.columns)}",
             "known by": self.known_by,
             "counts": ", ".join(self.quantities),
             "says a location": ", ".join(self.locations) or "no",
@@ -103,8 +117,8 @@ def find(
     resolved: ResolvedMapping,
     tables: Mapping[int, Touched],
     others: Sequence[StockMapping] = (),
-) -> list[Child]:
-    """The tables below the stock records and below their products, what needs most first.
+) -> tuple[list[Child], list[str]]:
+    """The tables below the stock records, and what could not be looked at; what needs most first.
 
     Args:
         connection: A connection; only read from.
@@ -112,264 +126,274 @@ def find(
         tables: The tables that the mapping touches, which are left out.
         others: Other mappings of this database.
     """
-    asked = {"ledger": SCHEMA, "touched": list(tables)}
-    products = _products(connection, resolved, tables)
-    parents = {
-        resolved.source.oid: f"{resolved.source.schema}.{resolved.source.name}",
-        **products,
-    }
-    links = [
-        _Link(row.oid, tuple(row.columns), row.parent, f"foreign key {row.name}", True)
-        for row in connection.execute(_REFERRING, {**asked, "parents": list(parents)})
+    all_tables = survey(connection)
+    found = _Search(resolved, all_tables, tables, others)
+    children = [child for table in found.below() if (child := found.judged(table)) is not None]
+    children += found.above(children)
+    unread = [
+        f"Schema {name}: {resolved.role} may not use it; no child tables were looked for there."
+        for name in connection.execute(_CLOSED).scalars()
     ]
-    known = {link.child for link in links if link.parent == resolved.source.oid}
-    links += [link for link in _by_name(connection, resolved, asked) if link.child not in known]
-    if not links:
-        return []
-    locations = resolved.locations.oid if resolved.locations else None
-    facts = {
-        row.oid: row
-        for row in connection.execute(
-            _FACTS, {"oids": sorted({link.child for link in links}), "locations": locations}
+    if all_tables.left_out:
+        unread.append(
+            f"{all_tables.left_out} tables off the search path: there are too many to look for "
+            "child tables there."
         )
-    }
-    found: dict[int, Child] = {}
-    for link in links:
-        # A table that names both a record and a product belongs to the record.
-        if link.child not in found:
-            child = _judged(link, facts[link.child], parents[link.parent], resolved, others)
-            if child is not None:
-                found[link.child] = child
     order: list[Concern] = ["to do", "to know", "untouched"]
-    return sorted(found.values(), key=lambda child: (order.index(child.concern), child.table))
+    return sorted(children, key=lambda one: (order.index(one.concern), one.table)), unread
+
+
+_FOREIGN_KEY, _NAME = "a foreign key", "the column's name"
 
 
 @dataclass(frozen=True)
 class _Link:
-    """Columns of a table that name a row of another."""
+    """A table whose columns name a row of another."""
 
-    child: int
+    table: Table
     columns: tuple[str, ...]
-    parent: int
+    parent: str
+    kind: Kind
     known_by: str
-    declared: bool
 
 
-def _products(
-    connection: sa.Connection, resolved: ResolvedMapping, tables: Mapping[int, Touched]
-) -> dict[int, str]:
-    """The tables that a record refers to as its item, variant or product."""
-    rows = connection.execute(_REFERRED, {"oid": resolved.source.oid})
-    return {
-        row.oid: f"{row.schema}.{row.name}"
-        for row in rows
-        if row.oid not in tables and words.head(row.name, words.RECORDS)
-    }
+class _Search:
+    """Looks for tables that belong to those of a mapping."""
 
+    def __init__(
+        self,
+        resolved: ResolvedMapping,
+        found: Survey,
+        tables: Mapping[int, Touched],
+        others: Sequence[StockMapping],
+    ) -> None:
+        self._resolved, self._survey, self._touched = resolved, found, tables
+        self._others = others
+        self._fragments = tuple(flags.fragments(resolved))
+        target = resolved.mapping.target
+        record = target.record if isinstance(target, StockLevel) else ()
+        self._item_columns = {name for name in record if words.stem(name)}
+        self._parents: dict[int, Kind] = {resolved.source.oid: "record"}
+        if resolved.levels is not None:
+            self._parents[resolved.levels.oid] = "level"
+        for table in [found.tables[oid] for oid in self._parents if oid in found.tables]:
+            for oid in {foreign.references for foreign in table.foreign_keys}:
+                if oid not in tables and words.head(found.tables[oid].name, words.RECORDS):
+                    self._parents.setdefault(oid, "product")
 
-def _by_name(
-    connection: sa.Connection, resolved: ResolvedMapping, asked: Mapping[str, object]
-) -> Iterator[_Link]:
-    """Columns without a foreign key that are named like the key of a record."""
-    source = resolved.source
-    if len(resolved.key_columns) != 1:
-        return
-    (key,) = resolved.key_columns
-    endings = words.endings(source.name)
-    # The beginning is enough to ask by: how a word ends differs by its number.
-    patterns = [f"{ending[:-1]}%" if len(ending) > 3 else f"{ending}%" for ending in endings]
-    rows = connection.execute(_NAMED, {**asked, "patterns": patterns}).all()
-    if not rows:
-        return
-    names = {"".join(words.words(name)) for name in connection.execute(_TABLES, asked).scalars()}
-    for row in rows:
-        stem = "".join(words.stem(row.column))
-        # Another table of just that name is meant, if there is one.
-        meant = stem in endings and (stem == "".join(words.words(source.name)) or stem not in names)
-        if meant and _comparable(row.type, key.type):
-            yield _Link(row.oid, (row.column,), source.oid, "its column's name", False)
+    def below(self) -> Iterator[_Link]:
+        """Each table that belongs to a record, a level or a product, by what leads nearest."""
+        nearest: tuple[Kind, ...] = ("record", "level", "item", "product")
+        for table in self._survey.tables.values():
+            if table.oid not in self._touched:
+                links = [*self._declared(table), *self._named(table)]
+                if links:
+                    yield min(links, key=lambda link: nearest.index(link.kind))
 
-
-def _comparable(one: str, other: str) -> bool:
-    both = {base_type(one), base_type(other)}
-    return len(both) == 1 or both <= INTEGERS or both <= TEXTS
-
-
-def _judged(
-    link: _Link,
-    facts: sa.Row[tuple[object, ...]],
-    parent: str,
-    resolved: ResolvedMapping,
-    others: Sequence[StockMapping],
-) -> Child | None:
-    """A child and what to do about it; None for what has nothing to do with an amount of stock."""
-    numeric = INTEGERS | FLOATS | {"numeric"}
-    named = {*link.columns, *facts.referring}
-    columns = [(name, kind) for name, kind in facts.columns if name not in named]
-    quantities = tuple(
-        name
-        for name, kind in columns
-        if base_type(kind) in numeric and not words.stem(name) and _is_amount(name)
-    )
-    moves = words.words(facts.name)[-1:] and words.words(facts.name)[-1] in _MOVES
-    direct = link.parent == resolved.source.oid
-    if not direct and not quantities:
-        return None
-    locations = tuple(
-        dict.fromkeys(
-            [*facts.locations, *(name for name, _ in columns if _says_location(name, resolved))]
+    def judged(self, link: _Link) -> Child | None:
+        """A child and what to do about it; None for what has nothing to do with an amount."""
+        referring = {name for foreign in link.table.foreign_keys for name in foreign.columns}
+        quantities = tuple(
+            name
+            for name, column in link.table.columns.items()
+            if name not in {*link.columns, *referring} and _counts(name, column)
         )
-    )
-    advice, concern = _advice(
-        resolved, link, parent, locations, counts=bool(quantities or moves), direct=direct
-    )
-    return Child(
-        table=f"{facts.schema}.{facts.name}",
-        columns=link.columns,
-        refers_to=parent,
-        known_by=link.known_by,
-        quantities=quantities,
-        locations=locations,
-        covered=", ".join(_covered(facts, resolved, others)),
-        advice=advice,
-        concern=concern,
-        readable=facts.readable,
-        of_record=direct,
-        declared=link.declared,
-        types=dict(facts.columns),
-    )
+        counts = bool(quantities) or _head(link.table.name) in _MOVES
+        if link.kind in {"item", "product"} and not quantities:
+            return None
+        locations = tuple(self._locations(link.table))
+        advice, concern = self._advice(link, locations, counts=counts)
+        return self._child(link, quantities, locations, advice, concern)
 
+    def above(self, children: Iterable[Child]) -> Iterator[Child]:
+        """The tables that gather rows of children that count: a shipment of its units."""
+        by_name = {_said(table): table for table in self._survey.tables.values()}
+        known = {child.table for child in children}
+        for child in list(children):
+            table = by_name[child.table]
+            if child.concern == "untouched" or child.kind in {"item", "product"}:
+                continue
+            for link in self._leading_up(table):
+                if _said(link.table) in known or _head(link.table.name) not in _GATHERS:
+                    continue
+                known.add(_said(link.table))
+                locations = tuple(self._locations(link.table))
+                advice, concern = self._advice(link, locations, counts=True)
+                yield self._child(link, (), locations, advice, concern)
 
-def _is_amount(name: str) -> bool:
-    return words.weight(name, words.QUANTITIES) >= COUNTS and not words.says(name, _NO_AMOUNT)
+    def _declared(self, table: Table) -> Iterator[_Link]:
+        for foreign in table.foreign_keys:
+            kind = self._parents.get(foreign.references)
+            if kind is not None:
+                parent = _said(self._survey.tables[foreign.references])
+                yield _Link(table, foreign.columns, parent, kind, _FOREIGN_KEY)
 
+    def _named(self, table: Table) -> Iterator[_Link]:
+        """Columns without a foreign key that are named like the key of a record or a level."""
+        for name, column in self._free(table):
+            for meant in self._meant(name, table):
+                kind = self._parents.get(meant.oid)
+                if kind in {"record", "level"} and self._fits(column, meant):
+                    yield _Link(table, (name,), _said(meant), kind, _NAME)
+            levels = self._resolved.levels
+            shared = levels is not None and name in self._item_columns
+            if levels is not None and shared and alike(column, levels.columns[name]):
+                parent = f"{levels.schema}.{levels.name}"
+                yield _Link(table, (name,), parent, "item", _NAME)
 
-def _says_location(name: str, resolved: ResolvedMapping) -> bool:
-    """Whether a column names a location as the application calls it, or as most do."""
-    stem = "".join(words.stem(name))
-    named = resolved.mapping.locations.table.name
-    surely = words.weight(name, words.LOCATIONS) >= words.LOCATIONS["depot"]
-    return bool(stem) and (surely or stem in words.endings(named))
+    def _leading_up(self, table: Table) -> Iterator[_Link]:
+        for foreign in table.foreign_keys:
+            above = self._survey.tables.get(foreign.references)
+            if above is not None and above.oid not in self._touched:
+                yield _Link(above, foreign.columns, _said(table), "rows", _FOREIGN_KEY)
+        for name, column in self._free(table):
+            for meant in self._meant(name, table):
+                if meant.oid not in self._touched and self._fits(column, meant):
+                    yield _Link(meant, (name,), _said(table), "rows", _NAME)
 
+    def _free(self, table: Table) -> Iterator[tuple[str, Column]]:
+        """The columns that no foreign key says anything of."""
+        referring = {name for foreign in table.foreign_keys for name in foreign.columns}
+        for name, column in table.columns.items():
+            if name not in referring:
+                yield name, column
 
-def _covered(
-    facts: sa.Row[tuple[object, ...]], resolved: ResolvedMapping, others: Sequence[StockMapping]
-) -> Iterator[str]:
-    reserved = resolved.mapping.source.reserved
-    if isinstance(reserved, Expression) and names_table(reserved.sql, facts.schema, facts.name):
-        yield "read for what is reserved"
-    for other in others:
-        table = other.source.table
-        if other.name != resolved.mapping.name and (
-            table.name == facts.name and table.schema_ in {None, facts.schema}
-        ):
-            yield f"records of the mapping {other.name}"
+    def _meant(self, column: str, table: Table) -> list[Table]:
+        """The tables that a column means by its name: one of just that name, if there is one."""
+        found = self._survey.meant(column, table.schema)
+        exact = [one for one in found if words.words(one.name) == words.stem(column)]
+        return [one for one in exact or found if one.oid != table.oid]
 
+    def _fits(self, column: Column, parent: Table) -> bool:
+        key = self._key_of(parent)
+        return key is not None and alike(column, parent.columns[key])
 
-def _advice(
-    resolved: ResolvedMapping,
-    link: _Link,
-    parent: str,
-    locations: tuple[str, ...],
-    *,
-    counts: bool,
-    direct: bool,
-) -> tuple[str, Concern]:
-    if not counts:
-        return "It counts nothing and moves nothing, as far as names tell: nothing.", "untouched"
-    if locations:
+    def _key_of(self, table: Table) -> str | None:
+        if table.oid == self._resolved.source.oid:
+            key = self._resolved.mapping.source.key
+            return key[0] if len(key) == 1 else None
+        return table.sole_key
+
+    def _locations(self, table: Table) -> Iterator[str]:
+        """The columns that name a location: by a foreign key, or as applications call it."""
+        places = self._resolved.locations
+        named = self._resolved.mapping.locations.table.name
+        declared = {
+            name
+            for foreign in table.foreign_keys
+            if places is not None and foreign.references == places.oid
+            for name in foreign.columns
+        }
+        for name in table.columns:
+            stem = "".join(words.stem(name))
+            surely = words.weight(name, words.LOCATIONS) >= words.LOCATIONS["depot"]
+            if name in declared or (stem and (surely or stem in words.endings(named))):
+                yield name
+
+    def _covered(self, table: Table) -> Iterator[str]:
+        reserved = self._resolved.mapping.source.reserved
+        if isinstance(reserved, Expression) and _named_in(reserved.sql, table):
+            yield "read for what is reserved"
+        elif any(_named_in(fragment, table) for fragment in self._fragments):
+            yield "read by its expressions"
+        for other in self._others:
+            named = other.source.table
+            if other.name != self._resolved.mapping.name and (
+                named.name == table.name and named.schema_ in {None, table.schema}
+            ):
+                yield f"records of the mapping {other.name}"
+
+    def _advice(
+        self, link: _Link, locations: tuple[str, ...], *, counts: bool
+    ) -> tuple[str, Concern]:
+        if not counts:
+            return "It counts nothing and moves nothing, as far as names tell: nothing.", (
+                "untouched"
+            )
+        if locations:
+            return (
+                f"It says a location in {', '.join(locations)}, which the migration does not fill: "
+                "see that the application does, and fill what is NULL.",
+                "to know",
+            )
+        by = ", ".join(link.columns)
+        if link.kind == "rows":
+            return (
+                "What it gathers leaves from a place or comes to one, and it does not say which: "
+                f"add a column here, or in {link.parent}.",
+                "to know",
+            )
+        if link.kind == "level":
+            return (
+                "The level that a row belongs to says the location. The migration makes no rows "
+                "here: see whether the application expects any for levels that it finds.",
+                "to know",
+            )
+        if link.kind in {"item", "product"}:
+            return (
+                f"Its rows name a row of {link.parent} and no record: from which location stock "
+                "goes, they will not say. Add a column where that must be known.",
+                "to know",
+            )
+        if self._resolved.mapping.target.shape == "location_column":
+            return (
+                f"A row is where its record is: join by {by}. Add a column of its own before "
+                "records move between locations, or past rows would move along.",
+                "to know",
+            )
         return (
-            f"It says a location in {', '.join(locations)}, which the migration does not fill: see "
-            "that the application does, and fill what is NULL.",
-            "to know",
+            "A record can be at several locations, and a row does not say at which: add a column "
+            "here or to what gathers its rows, and fill it with its company's default one.",
+            "to do",
         )
-    if not direct:
-        return (
-            f"Its rows name a row of {parent} and no record: from which location stock goes, they "
-            "will not say. Add a column where that must be known.",
-            "to know",
+
+    def _child(
+        self,
+        link: _Link,
+        quantities: tuple[str, ...],
+        locations: tuple[str, ...],
+        advice: str,
+        concern: Concern,
+    ) -> Child:
+        return Child(
+            table=_said(link.table),
+            columns=link.columns,
+            refers_to=link.parent,
+            kind=link.kind,
+            known_by=link.known_by,
+            quantities=quantities,
+            locations=locations,
+            covered=", ".join(self._covered(link.table)),
+            advice=advice,
+            concern=concern,
+            readable=link.table.readable,
+            types={name: column.type for name, column in link.table.columns.items()},
         )
-    by = ", ".join(link.columns)
-    if resolved.mapping.target.shape == "location_column":
-        return (
-            f"A row is where its record is: join by {by}. Add a column of its own before records "
-            "move between locations, or past rows would move along.",
-            "to know",
-        )
+
+
+def _counts(name: str, column: Column) -> bool:
+    amount = words.weight(name, words.QUANTITIES) >= COUNTS
     return (
-        "A record can be at several locations, and a row does not say at which: add a column, fill "
-        f"it with the default location of the company (join by {by}), and let the application set "
-        "it from then on.",
-        "to do",
+        is_number(column) and amount and not words.stem(name) and not words.says(name, _NO_AMOUNT)
     )
 
 
-_OF_APPLICATION = """
-    n.nspname !~ '^(pg_|information_schema$)' AND n.nspname <> :ledger
-      AND c.relkind IN ('r', 'p') AND NOT c.relispartition"""
+def _head(name: str) -> str:
+    return (words.words(name) or ("",))[-1]
 
-_REFERRING = sa.text(f"""
-    SELECT c.oid::bigint AS oid, k.conname::text AS name, k.confrelid::bigint AS parent,
-           (SELECT array_agg(a.attname::text ORDER BY u.place)
-            FROM unnest(k.conkey) WITH ORDINALITY AS u(attnum, place)
-            JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.attnum) AS columns
-    FROM pg_constraint k
-    JOIN pg_class c ON c.oid = k.conrelid
-    JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE k.contype = 'f' AND k.conparentid = 0 AND k.confrelid = ANY(CAST(:parents AS oid[]))
-      AND NOT c.oid = ANY(CAST(:touched AS oid[])) AND {_OF_APPLICATION}
-    ORDER BY array_position(CAST(:parents AS oid[]), k.confrelid), c.relname, k.conname
-""")
 
-_REFERRED = sa.text("""
-    SELECT DISTINCT c.oid::bigint AS oid, n.nspname::text AS schema, c.relname::text AS name
-    FROM pg_constraint k
-    JOIN pg_class c ON c.oid = k.confrelid
-    JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE k.contype = 'f' AND k.conparentid = 0 AND k.conrelid = CAST(:oid AS oid)
-""")
+def _named_in(code: str, table: Table) -> bool:
+    return names_table(code, table.schema, table.name)
 
-_NAMED = sa.text(f"""
-    SELECT c.oid::bigint AS oid, a.attname::text AS column,
-           format_type(a.atttypid, a.atttypmod) AS type
-    FROM pg_attribute a
-    JOIN pg_class c ON c.oid = a.attrelid
-    JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE a.attnum > 0 AND NOT a.attisdropped AND {_OF_APPLICATION}
-      AND NOT c.oid = ANY(CAST(:touched AS oid[]))
-      AND lower(replace(a.attname, '_', '')) LIKE ANY(CAST(:patterns AS text[]))
-      AND NOT EXISTS (SELECT FROM pg_constraint k
-                      WHERE k.conrelid = c.oid AND k.contype = 'f' AND a.attnum = ANY(k.conkey))
-    ORDER BY c.relname, a.attnum
-""")
 
-_TABLES = sa.text(f"""
-    SELECT c.relname::text
-    FROM pg_class c
-    JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE {_OF_APPLICATION} AND CAST(:touched AS oid[]) IS NOT NULL
-""")
+def _said(table: Table) -> str:
+    return f"{table.schema}.{table.name}"
 
-_FACTS = sa.text("""
-    SELECT c.oid::bigint AS oid, n.nspname::text AS schema,
-           c.relname::text AS name,
-           has_schema_privilege(n.oid, 'USAGE')
-               AND has_any_column_privilege(c.oid, 'SELECT') AS readable,
-           (SELECT jsonb_agg(jsonb_build_array(a.attname, format_type(a.atttypid, a.atttypmod))
-                             ORDER BY a.attnum)
-            FROM pg_attribute a
-            WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) AS columns,
-           ARRAY(SELECT a.attname::text
-                 FROM pg_constraint k
-                 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY(k.conkey)
-                 WHERE k.conrelid = c.oid AND k.contype = 'f') AS referring,
-           ARRAY(SELECT a.attname::text
-                 FROM pg_constraint k
-                 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY(k.conkey)
-                 WHERE k.conrelid = c.oid AND k.contype = 'f'
-                   AND k.confrelid = CAST(:locations AS oid)
-                 ORDER BY a.attnum) AS locations
-    FROM pg_class c
-    JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.oid = ANY(CAST(:oids AS oid[]))
+
+_CLOSED = sa.text("""
+    SELECT n.nspname::text
+    FROM pg_namespace n
+    WHERE n.nspname !~ '^(pg_|information_schema$)' AND NOT has_schema_privilege(n.oid, 'USAGE')
+      AND EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'p'))
+    ORDER BY 1
 """)

@@ -18,7 +18,7 @@ from inventory_migration.audit.diagram import Diagram
 from inventory_migration.audit.effects import Concern, Effect, Move, effect_on
 from inventory_migration.audit.fields import Field
 from inventory_migration.audit.readers import told_of_routines, told_of_views
-from inventory_migration.audit.touched import Touched, touched
+from inventory_migration.audit.touched import Touched, made, touched
 from inventory_migration.catalog import Column, ResolvedMapping
 from inventory_migration.catalog.dependencies import CatalogObject, Part, objects_on, parts_of
 from inventory_migration.catalog.readers import opaque_routines, routines_on, views_over
@@ -197,7 +197,8 @@ def examine(
             )
         ),
     ]  # fmt: skip
-    below = children.find(connection, resolved, tables, others)
+    below, closed = children.find(connection, resolved, tables, others)
+    unread += closed
     opaque = opaque_routines(connection, ledger=SCHEMA)
     if opaque:
         unread.append(f"Functions whose text is not in the database: {', '.join(opaque)}.")
@@ -209,8 +210,9 @@ def examine(
     mapped = tuple(fields.mapped(resolved))
     foreign = [one for one in found if one.kind == "foreign_key"]
     return Dependencies(
-        tables=tuple(
-            TouchedTable(_said(one), ", ".join(one.roles), one.said) for one in tables.values()
+        tables=(
+            *(TouchedTable(_said(one), ", ".join(one.roles), one.said) for one in tables.values()),
+            *(TouchedTable(name, role, "is made") for name, role in made(resolved).items()),
         ),
         objects=tuple(sorted(dependencies, key=lambda one: _CONCERNS.index(one.concern))),
         children=tuple(below),
@@ -227,12 +229,6 @@ def _move(
     tables: Mapping[int, Touched],
     parts: Sequence[Part],
 ) -> Move:
-    mapping = resolved.mapping
-    made = []
-    if resolved.locations is None:
-        made.append(str(mapping.locations.table))
-    if mapping.target.shape == "stock_level" and resolved.levels is None:
-        made.append(str(mapping.target.table))
     counted = [resolved.source, resolved.locations, resolved.levels]
     partitions = dict.fromkeys(tables, 0)
     for part in parts:
@@ -243,7 +239,7 @@ def _move(
         fired={
             (fired["table"], fired["name"]): fired for fired in fired_triggers(connection, resolved)
         },
-        made=tuple(made),
+        made=tuple(made(resolved)),
         counted=frozenset(one.oid for one in counted if one is not None),
         partitions=partitions,
     )

@@ -14,10 +14,24 @@ from inventory_migration.audit.children import Child
 from inventory_migration.audit.fields import Field, meanings
 from inventory_migration.audit.mermaid import mermaid
 from inventory_migration.audit.svg import svg
-from inventory_migration.audit.touched import COMPANIES, EACH, LEVELS, LOCATIONS, RECORDS, Touched
+from inventory_migration.audit.touched import (
+    COMPANIES,
+    EACH,
+    LEVELS,
+    LOCATIONS,
+    RECORDS,
+    Touched,
+    made,
+)
 from inventory_migration.catalog import Relation, ResolvedMapping
 from inventory_migration.catalog.dependencies import CatalogObject
-from inventory_migration.mapping import StockLevel, named_column
+from inventory_migration.mapping import (
+    Canonical,
+    LinkedPlaces,
+    StockLevel,
+    Through,
+    named_column,
+)
 
 __all__ = ["Box", "Diagram", "Line", "Link", "after", "before", "mermaid", "svg"]
 
@@ -133,7 +147,7 @@ _Edges = dict[tuple[int, int, tuple[str, ...]], tuple[bool, bool]]
 
 # The numbers of tables that are yet to be made, beside the oids of those that are there.
 _NEW_LOCATIONS, _NEW_LEVELS = -1, -2
-_RANKS = {COMPANIES: 0, EACH: 0, RECORDS: 1, LOCATIONS: 1, LEVELS: 2}
+_RANKS = {COMPANIES: 0, RECORDS: 1, LOCATIONS: 1, LEVELS: 2, EACH: 3}
 
 
 def before(
@@ -181,14 +195,13 @@ def after(
     locations = resolved.locations.oid if resolved.locations else _NEW_LOCATIONS
     named = resolved.mapping.locations
     if resolved.locations is None:
-        made = _made(str(named.table), LOCATIONS, mapped, (named.key,))
-        found[_NEW_LOCATIONS] = made
+        found[_NEW_LOCATIONS] = _made(resolved, LOCATIONS, mapped, (named.key,))
         company = resolved.company.oid
         edges[_NEW_LOCATIONS, company, (str(named.company),)] = (True, True)
     target = resolved.mapping.target
     if isinstance(target, StockLevel) and resolved.levels is None:
         key = (*target.record, target.location)
-        found[_NEW_LEVELS] = _made(str(target.table), LEVELS, mapped, key)
+        found[_NEW_LEVELS] = _made(resolved, LEVELS, mapped, key)
         edges[_NEW_LEVELS, resolved.source.oid, tuple(target.record)] = (True, True)
         edges[_NEW_LEVELS, locations, (target.location,)] = (True, True)
     elif not isinstance(target, StockLevel):
@@ -241,6 +254,17 @@ def _named(resolved: ResolvedMapping) -> Iterator[tuple[int, int, tuple[str, ...
         levels = resolved.levels.oid if resolved.levels else 0
         yield levels, source, tuple(target.record)
         yield levels, places, (target.location,)
+    for found in resolved.links:
+        for name, value in found.link.values.items():
+            if isinstance(value, Canonical) and value.from_ == "location":
+                yield found.table.oid, places, (name,)
+    owned, owner = mapping.locations.company, mapping.source.company
+    if isinstance(owned, LinkedPlaces) and resolved.place_links is not None:
+        yield resolved.place_links.oid, places, (owned.through.location,)
+        yield resolved.place_links.oid, company, (owned.through.company,)
+    if isinstance(owner, Through) and resolved.owners is not None:
+        yield resolved.owners.oid, source, tuple(owner.through.record)
+        yield resolved.owners.oid, company, (owner.through.company,)
 
 
 def _table(table: Touched) -> _Table:
@@ -255,12 +279,15 @@ def _table(table: Touched) -> _Table:
     )
 
 
-def _made(name: str, role: str, mapped: Sequence[Field], key: tuple[str, ...]) -> _Table:
+def _made(
+    resolved: ResolvedMapping, role: str, mapped: Sequence[Field], key: tuple[str, ...]
+) -> _Table:
     """A table that is yet to be made, all of whose columns are new."""
+    name = next(name for name, its in made(resolved).items() if its == role)
     types = {one.column: one.after for one in mapped if one.table == name}
-    made = _Table(name, role, _RANKS[role], types, key, state="new")
-    made.show(types, "new")
-    return made
+    table = _Table(name, role, _RANKS[role], types, key, state="new")
+    table.show(types, "new")
+    return table
 
 
 def _drawn(
@@ -273,12 +300,12 @@ def _drawn(
         for (child, parent, columns), (declared, new) in edges.items()
         if child in numbers and parent in numbers
     ]
-    shown = [child for child in children if child.concern != "untouched" and child.of_record]
+    shown = [child for child in children if child.concern != "untouched" and child.kind == "record"]
     records = next(n for n, box in enumerate(boxes) if RECORDS in box.role)
     for child in shown[:MOST_CHILDREN]:
         names = (*child.columns, *child.locations, *child.quantities)
         lines = tuple(Line(name, child.types[name]) for name in names)
         links.append(Link(len(boxes), records, child.columns, child.declared))
         more = len(child.types) - len(lines)
-        boxes.append(Box(child.table, "belongs to a record", lines, more, rank=3))
+        boxes.append(Box(child.table, "belongs to a record", lines, more, rank=2))
     return Diagram(title, tuple(boxes), tuple(links), max(0, len(shown) - MOST_CHILDREN))

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from inventory_migration.audit.touched import LEVELS, RECORDS, Touched
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.catalog.dependencies import CatalogObject
+from inventory_migration.mapping import StockLevel
 
 Concern = Literal["to do", "to know", "untouched"]
 """Whether somebody has to do something about an object, should know of it, or neither."""
@@ -127,6 +128,12 @@ def _unique(found: CatalogObject, move: Move) -> Effect:
             "to do",
         )
     if table.inserted is not None:
+        target = move.resolved.mapping.target
+        if isinstance(target, StockLevel) and LEVELS in table.roles:
+            key = {*target.record, target.location}
+            if key <= set(columns):
+                text = "Keeps a record from having two levels at one location: relied on."
+                return Effect(text, "to know")
         return Effect("The server holds each new row against it.", "to know")
     if table.updated:
         return Effect("Cannot be broken: no column of it is written.")

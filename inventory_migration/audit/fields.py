@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from inventory_migration.audit.touched import LEVELS, LOCATIONS, made
 from inventory_migration.catalog import Column, Derived, Relation, ResolvedMapping, literal
 from inventory_migration.engine import new_locations, schema_change
 from inventory_migration.mapping import (
@@ -200,7 +201,7 @@ def _part(resolved: ResolvedMapping, part: object) -> str:
 
 def _of_levels(resolved: ResolvedMapping, target: StockLevel) -> Iterator[Field]:
     levels = resolved.levels
-    table = _said(levels) if levels else str(target.table)
+    table = _said(levels) if levels else _yet_to_be_made(resolved, LEVELS)
     types = {} if levels else schema_change.level_types(resolved)
     named = resolved.mapping.locations
     given: dict[str, tuple[str, str]] = {
@@ -233,7 +234,10 @@ def _of_locations(resolved: ResolvedMapping) -> Iterator[Field]:
     relation = resolved.locations
     types = {} if relation else schema_change.location_types(resolved)
     yield from _of_new_rows(
-        _said(relation) if relation else str(named.table), relation, given, types
+        _said(relation) if relation else _yet_to_be_made(resolved, LOCATIONS),
+        relation,
+        given,
+        types,
     )
 
 
@@ -297,6 +301,10 @@ def _value(resolved: ResolvedMapping, value: object) -> str:
     if isinstance(value, Expression | Standardised):
         return _part(resolved, value)
     return f"always {_constant(value)}"
+
+
+def _yet_to_be_made(resolved: ResolvedMapping, role: str) -> str:
+    return next(name for name, its in made(resolved).items() if its == role)
 
 
 def _constant(value: object) -> str:

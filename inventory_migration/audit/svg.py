@@ -8,6 +8,7 @@ alone.
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 WIDEST = 34
 """Longer names go on in another line, in characters."""
 
-_CHARACTER, _ROW, _PAD, _GAP, _BELOW = 7.3, 17, 10, 96, 30
+_CHARACTER, _ROW, _PAD, _GAP, _BELOW, _LANE = 7.3, 17, 10, 96, 30, 7
 _WIDTH = WIDEST * _CHARACTER + 2 * _PAD
 _SIGNS = {"new": "+", "written": "~", "": " "}
 _FONT = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
@@ -40,6 +41,7 @@ class _Placed:
     """A box in its place."""
 
     box: Box
+    rank: int
     x: float
     y: float
     texts: Sequence[_Text]
@@ -61,18 +63,19 @@ def svg(diagram: Diagram) -> str:
     placed = _place(diagram.boxes)
     width = max((one.x + _WIDTH for one in placed), default=0) + _GAP / 2
     bottom = max((one.y + one.height for one in placed), default=0)
+    lowest = bottom + _LANE * (len(diagram.links) if _any_far(diagram.links, placed) else 0)
     legend = _LEGEND
     if diagram.left_out:
         legend += f"   {diagram.left_out} more child tables are not shown"
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 {width:.0f} '
-        f'{bottom + 2 * _BELOW:.0f}" width="{width:.0f}" '
+        f'{lowest + 2 * _BELOW:.0f}" width="{width:.0f}" '
         f'style="max-width:100%;height:auto;color:inherit" font-family="{html.escape(_FONT)}" '
         'font-size="12" fill="currentColor">',
         f"<title>{_escaped(diagram.title)}</title>",
-        *(_line(link, placed, number) for number, link in enumerate(diagram.links)),
+        *(_line(link, placed, number, bottom) for number, link in enumerate(diagram.links)),
         *(_box(one) for one in placed),
-        f'<text x="2" y="{bottom + _BELOW + 6:.0f}" opacity="0.75" xml:space="preserve">'
+        f'<text x="2" y="{lowest + _BELOW + 6:.0f}" opacity="0.75" xml:space="preserve">'
         f"{_escaped(legend)}</text>",
         "</svg>",
     ]
@@ -86,8 +89,8 @@ def _place(boxes: Sequence[Box]) -> list[_Placed]:
     placed = []
     for box in boxes:
         texts = list(_texts(box))
-        x = 2 + ranks.index(box.rank) * (_WIDTH + _GAP)
-        one = _Placed(box, x, below[box.rank], texts)
+        rank = ranks.index(box.rank)
+        one = _Placed(box, rank, 2 + rank * (_WIDTH + _GAP), below[box.rank], texts)
         below[box.rank] += one.height + _BELOW
         placed.append(one)
     return placed
@@ -150,7 +153,11 @@ def _box(one: _Placed) -> str:
     return "\n".join(rows)
 
 
-def _line(link: Link, placed: Sequence[_Placed], number: int) -> str:
+def _any_far(links: Sequence[Link], placed: Sequence[_Placed]) -> bool:
+    return any(abs(placed[one.child].rank - placed[one.parent].rank) > 1 for one in links)
+
+
+def _line(link: Link, placed: Sequence[_Placed], number: int, bottom: float) -> str:
     """A curve from the column that refers to the key that it refers to, many to one."""
     child, parent = placed[link.child], placed[link.parent]
     y1 = child.row_of(link.columns)
@@ -167,6 +174,13 @@ def _line(link: Link, placed: Sequence[_Placed], number: int) -> str:
         x2 = parent.x
         bend = (x1 + x2) / 2
     curve = f"M{x1:.1f} {y1:.1f}C{bend:.1f} {y1:.1f} {bend:.1f} {y2:.1f} {x2:.1f} {y2:.1f}"
+    if abs(child.rank - parent.rank) > 1:
+        # Below all boxes, so as to run behind none that is between.
+        aside = math.copysign(16 + 5 * (number % 8), foot)
+        under = bottom + _LANE * (number + 1)
+        curve = (
+            f"M{x1:.1f} {y1:.1f}H{x1 + aside:.1f}V{under:.1f}H{x2 - aside:.1f}V{y2:.1f}H{x2:.1f}"
+        )
     many = f"M{x1:.1f} {y1 - 5:.1f}l{foot} 5l{-foot} 5"
     label = f"{', '.join(link.columns)} refers to {parent.box.name}"
     return (

@@ -64,6 +64,18 @@ def touched(resolved: ResolvedMapping) -> dict[int, Touched]:
     return found
 
 
+def made(resolved: ResolvedMapping) -> dict[str, str]:
+    """The tables that a migration makes, by name, with what each is to the mapping."""
+    target, schema = resolved.mapping.target, resolved.source.schema
+    found = {}
+    if resolved.locations is None:
+        table = resolved.mapping.locations.table
+        found[f"{table.schema_ or schema}.{table.name}"] = LOCATIONS
+    if isinstance(target, StockLevel) and resolved.levels is None:
+        found[f"{target.table.schema_ or schema}.{target.table.name}"] = LEVELS
+    return found
+
+
 def _named(resolved: ResolvedMapping) -> Iterable[Touched]:
     mapping, target = resolved.mapping, resolved.mapping.target
     written = tuple(columns.written_columns(resolved))
