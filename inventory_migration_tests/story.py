@@ -63,6 +63,7 @@ STORY = [
     Step("quarantine waive", ("PUT_ASIDE", "--reason", 'it\'s "lost"; %s {0}')),
     Step("quarantine list", ("--state", "waived"), reads=True),
     Step("validate", reads=True),
+    Step("acceptance", code=2),
     Step("grants", reads=True),
     Step("test", reads=True),
     Step("report", reads=True),

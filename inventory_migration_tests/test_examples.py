@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from inventory_migration import verbs
+from inventory_migration import acceptance, verbs
 from inventory_migration.engine.plan import Start
 from inventory_migration.engine.quarantine import Filter
 from inventory_migration.examples import EXAMPLES, Example
@@ -160,6 +160,9 @@ def moved(database: Database, name: str, asked: StockMapping, level: str) -> dic
     for told in ("units", "reserved", "available"):
         assert found[told]["before"] == found[told]["after"], told
     assert endings(database, EXAMPLES[name], level) == ENDINGS[name]
+    works = acceptance.accept(target, asked)
+    assert (works["passed"], works["findings"]) == (True, [])
+    assert len(works["operations"]) == 6
     return found
 
 

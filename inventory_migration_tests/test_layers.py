@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "inventory_migration"
 LAYERS = [
     {"cli", "definitions", "dashboard"},
     {"defs"},
-    {"verbs", "steering", "quarantine", "inquiries", "keeping"},
+    {"verbs", "steering", "quarantine", "inquiries", "keeping", "acceptance"},
     {"archive", "audit", "quality", "report", "proposal"},
     {"engine"},
     {"mapping", "catalog", "demo", "examples"},

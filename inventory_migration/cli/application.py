@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 
 from inventory_migration import __version__
 from inventory_migration.cli import (
+    acceptance,
     archives,
     examples,
     migrations,
@@ -85,6 +86,7 @@ _COMMANDS = {
     **proposals.COMMANDS,
     **examples.COMMANDS,
     **migrations.COMMANDS,
+    **acceptance.COMMANDS,
     **archives.COMMANDS,
     **steer.COMMANDS,
     **server.COMMANDS,

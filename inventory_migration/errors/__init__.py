@@ -61,6 +61,7 @@ from inventory_migration.errors.mappings import (
     TargetTaken,
 )
 from inventory_migration.errors.migrations import (
+    AcceptanceKept,
     ControlTotalsDiffer,
     GateRefused,
     LockNotObtained,
@@ -71,7 +72,9 @@ from inventory_migration.errors.migrations import (
     MigrationPaused,
     MigrationRolledBack,
     NothingMigrated,
+    NothingToTry,
     NotInQuarantine,
+    NotVerified,
     RecordUnknown,
     RetriesExhausted,
     RollbackHeld,
@@ -88,6 +91,7 @@ from inventory_migration.errors.migrations import (
 )
 
 __all__ = [
+    "AcceptanceKept",
     "ArchiveDiffers",
     "ArchiveMissing",
     "ArchiveNotWritten",
@@ -126,8 +130,10 @@ __all__ = [
     "MigrationRolledBack",
     "NoStockFound",
     "NotInQuarantine",
+    "NotVerified",
     "NothingMigrated",
     "NothingToArchive",
+    "NothingToTry",
     "PrivilegeMissing",
     "PrivilegesMissing",
     "ProjectFileMissing",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 
 from inventory_migration.errors.base import MigrationError, on_one_line
 
@@ -299,6 +300,49 @@ class NothingMigrated(MigrationError):
         super().__init__(
             f"nothing was ever migrated with {mapping} in this database; "
             f"look first with 'inventory-migration test {mapping}', then 'run {mapping}'"
+        )
+
+
+class NotVerified(MigrationError):
+    """A question that only a verified migration answers, and the last one is none."""
+
+    exit_code = 2
+
+    def __init__(self, *, mapping: str, migration_id: int, state: str, command: str) -> None:
+        """Say how it stands, and what comes first."""
+        self.mapping, self.migration_id, self.state = mapping, migration_id, state
+        self.command = command
+        super().__init__(
+            f"migration {migration_id} of {mapping} is {state.replace('_', ' ')}, and what still "
+            f"works is asked of a verified one; nothing was tried; first "
+            f"'inventory-migration {command}'"
+        )
+
+
+class NothingToTry(MigrationError):
+    """No record has as much available as a mapping's operations take."""
+
+    exit_code = 2
+
+    def __init__(self, *, mapping: str, needed: Decimal) -> None:
+        """Say how much is looked for."""
+        self.mapping, self.needed = mapping, str(needed)
+        super().__init__(
+            f"{mapping}: no migrated record at a default location has {needed:f} available, which "
+            "is what the operations of acceptance are about; let them take less, or wait for stock"
+        )
+
+
+class AcceptanceKept(MigrationError):
+    """The transaction that tried an application's operations did not end rolled back."""
+
+    def __init__(self, *, mapping: str, status: str) -> None:
+        """Say what the server says of it."""
+        self.mapping, self.status = mapping, status
+        super().__init__(
+            f"{mapping}: the transaction that tried the operations is {status}, and should be "
+            "rolled back: what they did may be in the data; compare with "
+            f"'inventory-migration validate {mapping}', and find which of them ends transactions"
         )
 
 

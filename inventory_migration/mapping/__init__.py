@@ -3,7 +3,8 @@
 Nothing here knows a database.
 """
 
-from inventory_migration.mapping import entries, timestamps
+from inventory_migration.mapping import entries, statements, timestamps
+from inventory_migration.mapping.acceptance import Acceptance, Expected, Operation, Query
 from inventory_migration.mapping.files import load_mapping, named_mapping, parse_mapping
 from inventory_migration.mapping.health import Health, Window
 from inventory_migration.mapping.limits import Gates, Thresholds
@@ -41,11 +42,13 @@ from inventory_migration.mapping.targets import AllocationJson, LocationColumn, 
 
 __all__ = [
     "MARKER",
+    "Acceptance",
     "AllocationJson",
     "Canonical",
     "ColumnOrExpression",
     "Company",
     "CompanyQuery",
+    "Expected",
     "Expression",
     "Gates",
     "Generated",
@@ -58,8 +61,10 @@ __all__ = [
     "Locations",
     "NewValue",
     "Numeric",
+    "Operation",
     "Phase",
     "PlaceLink",
+    "Query",
     "RecordValue",
     "Retention",
     "Rules",
@@ -81,5 +86,6 @@ __all__ = [
     "named_column",
     "named_mapping",
     "parse_mapping",
+    "statements",
     "timestamps",
 ]

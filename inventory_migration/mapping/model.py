@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from inventory_migration.mapping import entries
+from inventory_migration.mapping.acceptance import Acceptance, key_names
 from inventory_migration.mapping.health import Health
 from inventory_migration.mapping.limits import Gates, Thresholds
 from inventory_migration.mapping.parts import (
@@ -351,6 +352,7 @@ class StockMapping(Part):
         guard: Whether a trigger gives new records their location.
         touch: Columns of the record that are set beside the target.
         retention: How long the ledger and its archives are kept.
+        acceptance: What must still work after the move.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")
@@ -368,6 +370,7 @@ class StockMapping(Part):
     retention: Retention = Field(default_factory=Retention)
     guard: bool = False
     touch: dict[str, ValueOrExpression] = Field(default_factory=dict)
+    acceptance: Acceptance = Field(default_factory=Acceptance)
 
     @field_validator("phases")
     @classmethod
@@ -428,9 +431,23 @@ class StockMapping(Part):
         if isinstance(self.target, AllocationJson):
             form, basis = self.target.as_, self.quantity_basis
             wrong += entries.unfit(self.target.fields, form=form, basis=basis)
+        wrong += self.acceptance.unfit(self.record_names, self.level_names)
         if wrong:
             raise ValueError("; ".join(wrong))
         return self
+
+    @property
+    def record_names(self) -> tuple[str, ...]:
+        """What statements of the mapping call the key of a record."""
+        return key_names("record", len(self.source.key))
+
+    @property
+    def level_names(self) -> tuple[str, ...]:
+        """What they call the key of a level, where it is another than the record's."""
+        target = self.target
+        if not isinstance(target, StockLevel) or target.keyed_by(self.source.key):
+            return ()
+        return key_names("level", len(target.record))
 
     @property
     def rules_without_meaning(self) -> list[str]:
@@ -463,9 +480,9 @@ class StockMapping(Part):
     def hash(self) -> str:
         """SHA-256 of what the mapping says, whatever its file's layout and comments."""
         said = self.model_dump(mode="json", by_alias=True)
-        # How much is tolerated, who is told, when, how fast and kept how long: no part of what
-        # moves, and an operator may change it while a migration stands still.
-        del said["thresholds"], said["health"], said["retention"]
+        # How much is tolerated, who is told, when, how fast, kept how long and tried afterwards: no
+        # part of what moves, and an operator may change it while a migration stands still.
+        del said["thresholds"], said["health"], said["retention"], said["acceptance"]
         # What is usual is what was meant before there was anything else to say.
         if isinstance(self.target, AllocationJson):
             for name, usual in (("as", "object"), ("entry", None)):

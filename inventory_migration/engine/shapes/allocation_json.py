@@ -116,17 +116,44 @@ class AllocationJson(SourceColumns):
             on_hand = f"{total['available']} + {promised}"
         return Held(f"({on_hand})", f"({reserved})" if reserved else "")
 
+    def lines(self) -> str:
+        """The entries; what they do not say of what is reserved stands in the record alone."""
+        basis = self.resolved.mapping.quantity_basis
+        number = {
+            meaning: self._number(*next(iter(fields.items())))
+            for meaning, fields in entries.numbers(self._target.fields, basis).items()
+            if fields and meaning != "location"
+        }
+        on_hand, reserved = number.get("on_hand"), number.get("reserved")
+        if reserved is None and on_hand and "available" in number:
+            reserved = f"{on_hand} - {number['available']}"
+        if reserved is None:
+            # Once, at whichever location comes first.
+            first = f"row_number() OVER (ORDER BY {self._location_of_entry}) = 1"
+            reserved = f"CASE WHEN {first} THEN {readings.reserved(self.resolved)} ELSE 0 END"
+        if on_hand is None:
+            on_hand = f"{number['available']} + {reserved}"
+        return f"""
+            CROSS JOIN LATERAL (
+                SELECT {self._location_of_entry} AS location_key, {on_hand} AS on_hand,
+                       {reserved} AS reserved, {self.row_xmin()} AS xmin
+                FROM {self._entries("s")}) AS im_a"""
+
     def _total(self, alias: str, path: entries.Path, field: entries.FromRecord) -> str:
+        number = self._number(path, field)
+        return (
+            f"(SELECT CASE WHEN count(*) = count({number}) THEN sum({number}) END "
+            f"FROM {self._entries(alias)})"
+        )
+
+    def _number(self, path: entries.Path, field: entries.FromRecord) -> str:
+        """What a field of an entry says; NULL where that is no number."""
         value = _field(path)
         number = f"WHEN jsonb_typeof({value}) = 'number' THEN ({value})::numeric"
         if field.as_ == "text":
             text = number_sql(Expression(sql=_text(path)), "text")
             number += f" WHEN jsonb_typeof({value}) = 'string' THEN {text}"
-        number = f"CASE {number} END"
-        return (
-            f"(SELECT CASE WHEN count(*) = count({number}) THEN sum({number}) END "
-            f"FROM {self._entries(alias)})"
-        )
+        return f"CASE {number} END"
 
     def _entries(self, alias: str) -> str:
         """The entries of a record, `im_e`; none where the column holds something else."""

@@ -7,6 +7,7 @@ changed between snapshot and chunk leave an after-image.
 from __future__ import annotations
 
 from inventory_migration.database import quoted
+from inventory_migration.engine import readings
 from inventory_migration.engine.shapes.source_columns import SourceColumns
 from inventory_migration.mapping import LocationColumn as Target
 
@@ -40,3 +41,12 @@ class LocationColumn(SourceColumns):
     def values(self, *, location: str, quantity: str, reserved: str, at: str) -> list[str]:  # noqa: ARG002
         """The location's key."""
         return [location]
+
+    def lines(self) -> str:
+        """The record itself, which is at one location, or at none."""
+        quantity, reserved = readings.quantity(self.resolved), readings.reserved(self.resolved)
+        return f"""
+            CROSS JOIN LATERAL (
+                SELECT {self.location_key()} AS location_key,
+                       {self.on_hand(quantity, reserved)} AS on_hand, {reserved} AS reserved,
+                       {self.row_xmin()} AS xmin) AS im_a"""

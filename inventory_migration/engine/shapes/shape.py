@@ -98,6 +98,13 @@ class Shape(abc.ABC):
     def held_columns(self) -> list[str]:
         """The columns that hold a target, by their own names; that of the location comes first."""
 
+    @abc.abstractmethod
+    def lines(self) -> str:
+        """What joins a source row to what lies where: im_a, location_key, on_hand, reserved, xmin.
+
+        A row for each location of the record; `xmin` is the transaction that wrote it, as text.
+        """
+
     def joins(self, chunked: str | None = None) -> str:  # noqa: ARG002
         """What the source is joined to, so that a record's target can be read beside it."""
         return ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from inventory_migration.catalog import column_sql, literal
 from inventory_migration.database import quoted
-from inventory_migration.engine import columns, owners, places
+from inventory_migration.engine import columns, owners, places, readings
 from inventory_migration.engine.ledger import SCHEMA
 from inventory_migration.engine.shapes.level_columns import LevelColumns
 from inventory_migration.engine.shapes.shape import Held
@@ -117,6 +117,32 @@ class StockLevel(LevelColumns):
                    CASE WHEN count(*) = 1 THEN min(t.xmin::text) END AS row_xmin
             FROM {self.resolved.levels_sql} AS t {owner} {only}
             GROUP BY {", ".join(record)}"""
+
+    def lines(self) -> str:
+        """The levels; what is reserved stands in the record alone where they have no column."""
+        resolved = self.resolved
+        location = f"t.{quoted(self.target.location)}"
+        on_hand, *reserved = self._numbers("t")
+        same = zip(columns.record_values(resolved), self._record("t"), strict=True)
+        named = ", ".join(f"{column} AS at_{n}" for n, column in enumerate(self._record("t"), 1))
+        met = [f"{value} = im_l.at_{n}" for n, (value, _) in enumerate(same, 1)]
+        owner = ""
+        if resolved.target_key:
+            owner = f"JOIN ({self._owned()}) AS im_w ON im_w.location_key = {location}"
+            named += ", im_w.company_key AS at_company"
+            met.append(f"{owners.company_key(resolved)} = im_l.at_company")
+        held, alone = (reserved or ["0::numeric"])[0], "im_l.held"
+        if not reserved and resolved.mapping.source.reserved is not None:
+            # Once, at whichever location comes first.
+            record = ", ".join(self._record("t"))
+            held = f"row_number() OVER (PARTITION BY {record} ORDER BY {location})"
+            alone = f"CASE WHEN im_l.held = 1 THEN {readings.reserved(resolved)} ELSE 0 END"
+        return f"""
+            JOIN (SELECT {named}, {location} AS location_key, {on_hand} AS on_hand,
+                         {held} AS held, t.xmin::text AS xmin
+                  FROM {resolved.levels_sql} AS t {owner}) AS im_l ON {" AND ".join(met)}
+            CROSS JOIN LATERAL (
+                SELECT im_l.location_key, im_l.on_hand, im_l.xmin, {alone} AS reserved) AS im_a"""
 
     def stands(self, record: str) -> str:
         """The condition that a record's company has a level of the name that a snapshot row has."""

@@ -1,0 +1,42 @@
+"""What the ledger keeps of a trial: that it was, and what came of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from inventory_migration.engine import ledger
+
+EVENT = "acceptance"
+"""The event of the audit trail that holds it."""
+
+
+def keep(connection: sa.Connection, migration_id: int, found: dict[str, Any]) -> None:
+    """Note the result of a trial with its migration; the plans of queries are too long for it."""
+    queries = [
+        {key: value for key, value in query.items() if key != "plans"} for query in found["queries"]
+    ]
+    ledger.note(
+        connection,
+        EVENT,
+        migration_id=migration_id,
+        **{
+            name: found[name]
+            for name in ("passed", "mapping_hash", "record", "operations", "findings")
+        },
+        queries=queries,
+    )
+
+
+def last_acceptance(connection: sa.Connection, migration_id: int) -> dict[str, Any] | None:
+    """The newest trial of a migration, with when and by whom; None where there was none."""
+    row = connection.execute(
+        sa.select(ledger.event.c.at, ledger.event.c.who, ledger.event.c.detail)
+        .where(ledger.event.c.migration_id == migration_id, ledger.event.c.kind == EVENT)
+        .order_by(ledger.event.c.event_id.desc())
+        .limit(1)
+    ).one_or_none()
+    if row is None:
+        return None
+    return {"at": row.at.isoformat(), "who": row.who, **row.detail}
