@@ -6,14 +6,15 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from inventory_migration.report.text import printable
+
 LONGEST = 200
 """Longer values are cut: a table is for reading."""
 
 
 def cell(value: object) -> str:
     """A value as it stands in Markdown: one line, in which nothing is markup."""
-    text = "" if value is None else " ".join(str(value).split())
-    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    text = printable(value)
     if len(text) > LONGEST:
         text = text[: LONGEST - 1] + "…"
     return re.sub(r"([\\`*_|<>\[\]&~$#])", r"\\\1", text)

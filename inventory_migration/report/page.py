@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from inventory_migration.report.markdown import cell, table
+from inventory_migration.report.text import when
 
 LISTED = 100
 """How many rows of a list the page shows; the JSON document has more."""
@@ -19,7 +20,7 @@ def page(facts: Mapping[str, Any]) -> str:
 def _parts(facts: Mapping[str, Any]) -> Iterator[str]:
     found, verdict, origin = facts["summary"], facts["verdict"], facts["origin"]
     yield f"# Migration {facts['migration_id']} of {cell(facts['mapping'])}"
-    yield f"**{cell(verdict['text'])}** As of {_when(facts['as_of'])}."
+    yield f"**{cell(verdict['text'])}** As of {when(facts['as_of'])}."
     if verdict["reason"]:
         yield f"Reason: {cell(verdict['reason'])}."
     yield "## Totals"
@@ -91,7 +92,7 @@ def _parts(facts: Mapping[str, Any]) -> Iterator[str]:
     yield table(
         [
             {
-                "when": _when(event["at"]),
+                "when": when(event["at"]),
                 "who": event["who"],
                 "what": event["kind"].replace("_", " "),
                 "detail": ", ".join(f"{k}: {v}" for k, v in event["detail"].items()),
@@ -158,7 +159,7 @@ def _gate(gate: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "gate": gate["suite"],
         "verdict": "passed" if gate["passed"] else "refused",
-        "judged": _when(gate["judged_at"]),
+        "judged": when(gate["judged_at"]),
         "expectations": gate["expectations"],
         "failed": len(failed),
         "warnings": len(gate["failed"]) - len(failed),
@@ -183,7 +184,7 @@ def _phase(phase: Mapping[str, Any]) -> dict[str, Any]:
         "chunks": f"{phase['chunks_written']:,} of {phase['chunks']:,}",
         "failed attempts": phase["failed_attempts"],
         "seconds": "" if seconds is None else f"{seconds:.2f}",
-        "reconciled": _when(phase["reconciled_at"]),
+        "reconciled": when(phase["reconciled_at"]),
     }
 
 
@@ -204,11 +205,11 @@ def _what_ran(facts: Mapping[str, Any], origin: Mapping[str, Any]) -> list[dict[
         "target": origin["target"],
         "database": f"{database['where']} (oid {database['oid']})",
         "server": f"PostgreSQL {versions['server']}, "
-        f"up since {_when(database['server_started_at'])}",
+        f"up since {when(database['server_started_at'])}",
         "program": f"inventory-migration {versions['inventory_migration']}, "
         f"ledger version {versions['ledger']}",
-        "started": f"{_when(found['started_at'])}, by {origin['started_by']}",
-        "finished": _when(found["finished_at"]) or "not yet",
+        "started": f"{when(found['started_at'])}, by {origin['started_by']}",
+        "finished": when(found["finished_at"]) or "not yet",
         "elapsed": f"{found['elapsed_seconds']:,.1f} s",
         "Dagster runs": ", ".join(origin["run_ids"]) or "none",
         "added to the schema": ", ".join(
@@ -226,11 +227,3 @@ def _what_ran(facts: Mapping[str, Any], origin: Mapping[str, Any]) -> list[dict[
 
 def _list(sentences: Sequence[str]) -> str:
     return "\n".join(f"- {cell(sentence)}" for sentence in sentences)
-
-
-def _when(moment: str | None) -> str:
-    """A moment to the second, with its offset: 2026-11-23 17:38:59+00:00."""
-    if not moment:
-        return ""
-    day, _, time = moment.partition("T")
-    return f"{day} {time[:8]}{time[-6:] if time[-6:-5] in '+-' else ''}"
