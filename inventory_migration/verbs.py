@@ -142,6 +142,7 @@ def judge(
             keys=columns.keys(resolved) if suite == "audit_profile" else ("key_text",),
             without=mapping.rules_without_meaning,
             extra=suites.own_expectations(suite, mapping.rules.own),
+            told=suite == "audit_profile",
         )
         found = verdict.judge(
             loaded,
@@ -417,12 +418,17 @@ def _pass(target: Target, mapping: StockMapping, suite: str, start: Start) -> No
 
 def _gate(verdict: Verdict) -> dict[str, Any]:
     said = verdict.to_json()
-    failed = [e for e in said["expectations"] if not e["success"]]
+    weights = {e.key: e.weight for e in verdict.expectations}
+
+    def unmet(weight: str) -> list[dict[str, Any]]:
+        return [e for e in said["expectations"] if weights[e["key"]] == weight]
+
     return {
         "passed": verdict.passed,
         "expectations": len(verdict.expectations),
-        "failed": [e for e in failed if e["severity"] == "critical" or e["error"]],
-        "warnings": [e for e in failed if e["severity"] != "critical" and not e["error"]],
+        "failed": unmet("critical"),
+        "warnings": unmet("warning"),
+        "notes": unmet("info"),
     }
 
 

@@ -163,7 +163,12 @@ def stricter(folder: Path, suite: str) -> None:
         {
             "type": "unexpected_rows_expectation",
             "kwargs": {"unexpected_rows_query": "SELECT '1' AS key_text FROM {batch} AS b LIMIT 1"},
-            "meta": {"key": "no rows at all!"},
+            "meta": {
+                "key": "no rows at all!",
+                "why": "Here it does.",
+                "effect": "Refuses.",
+                "advice": "None.",
+            },
             "description": "There is nothing.",
         }
     )

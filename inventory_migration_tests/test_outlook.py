@@ -37,7 +37,7 @@ def told(database: Database, mapping: StockMapping = BATCHES, **changes: Any) ->
     resolved = plan.read_mapping(database.engine, mapping)
     with database.engine.connect() as connection:
         found = prediction.predict(connection, resolved)
-    found["gate"] = {"passed": True, "expectations": 14, "failed": [], "warnings": []}
+    found["gate"] = {"passed": True, "expectations": 14, "failed": [], "warnings": [], "notes": []}
     stream = io.StringIO()
     outlook.prediction(console(stream), {**found, **changes})
     return stream.getvalue()

@@ -335,9 +335,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
                    'expectation 1 "a": expect_query_results_to_match_comparison compares the first'
                    " 200 rows only; write it as unexpected_rows_expectation"),
     "severity": ([rows_equal("a", severity="high")],
-                 'expectation 1 "a": severity "high" must be critical or warning'),
-    "info": ([rows_equal("a", severity="info")],
-             'expectation 1 "a": severity "info" must be critical or warning'),
+                 'expectation 1 "a": severity "high" must be critical, warning or info'),
     "kwargs list": ([rows_equal("a", kwargs=[])], 'expectation 1 "a": kwargs must be an object'),
     "kwargs missing": ([rows_equal("a", kwargs={})], 'expectation 1 "a": value: field required'),
     "kwargs unknown": ([rows_equal("a", kwargs={"value": 1, "column": "x"})],
@@ -406,7 +404,7 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
     ]}  # fmt: skip
     assert problems_of(tmp_path, raw) == [
         'its name is "yours" and must be "mine"',
-        'expectation 1 "a": severity "high" must be critical or warning',
+        'expectation 1 "a": severity "high" must be critical, warning or info',
         'expectation 2 "q": there is no relation {nowhere}; known: batch, companies, keys',
         'expectation 3 "a": meta.key "a" is given twice',
     ]

@@ -360,6 +360,9 @@ def test_a_verdict_as_json_says_it_all(database: Database) -> None:
     }  # fmt: skip
     (found,) = [one for one in said["expectations"] if not one["success"]]
     assert found.pop("why").startswith("Two records of one item")
+    assert found.pop("description").startswith("No company has the same item")
+    assert found.pop("advice").startswith("Merge the records")
+    assert database.psql(found.pop("sql")) == "1|1|A-1|2"
     assert found == {
         "key": "item-once-per-company",
         "rule": "item_duplicate",
@@ -373,6 +376,7 @@ def test_a_verdict_as_json_says_it_all(database: Database) -> None:
         "sample": ["1"],
         "details": ["company_key=1, item_key=A-1, records=2"],
         "error": None,
+        "effect": "",
     }
 
 

@@ -348,8 +348,12 @@ def gate(screen: Console, suite: str, found: Mapping[str, Any]) -> None:
     verdict = "passes" if found["passed"] else "REFUSES"
     unmet = len(found["failed"]) + len(found["warnings"])
     say(screen, f"Gate {suite}: {verdict}. {found['expectations']} expectations, {unmet} not met.")
-    for level, failed in (("failed", found["failed"]), ("warning", found["warnings"])):
-        for expectation in failed:
+    for level, listed in (
+        ("failed", found["failed"]),
+        ("warning", found["warnings"]),
+        ("worth knowing", found["notes"]),
+    ):
+        for expectation in listed:
             sample = ", ".join(str(key) for key in (expectation.get("sample") or ())[:3])
             say(
                 screen,

@@ -17,6 +17,7 @@ from inventory_migration.engine.phases import Progress
 from inventory_migration.engine.summary import OUTCOMES
 from inventory_migration.mapping import named_column
 from inventory_migration.quality.verdict import ExpectationVerdict
+from inventory_migration.report.markdown import code
 
 Metadata = dict[str, Any]
 
@@ -175,9 +176,12 @@ def of_expectation(found: ExpectationVerdict) -> Metadata:
         ("rule", found.rule),
         ("error", found.error),
         ("why", found.why),
+        ("advice", "" if found.success else found.advice),
     ):
         if value:
             said[name] = dg.MetadataValue.text(value)
+    if found.sql:
+        said["sql"] = dg.MetadataValue.md(code(found.sql))
     if found.sample:
         about = [found.sample, found.details] if found.details else [found.sample]
         columns = ["key", "detail"][: len(about)]

@@ -21,13 +21,17 @@ from inventory_migration.quality import queries
 
 CRITICAL: Final = "critical"
 WARNING: Final = "warning"
+INFO: Final = "info"
+"""What is only worth knowing: it refuses no gate, and warns of nothing."""
+
+SEVERITIES: Final = (CRITICAL, WARNING, INFO)
 
 ROWS_QUERY: Final = "unexpected_rows_expectation"
 """The type of an expectation that is a query for rows which should not be there."""
 
 _SUITE_KEYS = {"name", "expectations", "meta", "notes"}
 _EXPECTATION_KEYS = {"type", "kwargs", "severity", "meta", "description", "notes"}
-_META_KEYS = {"key", "rule", "why"}
+_META_KEYS = {"key", "rule", "why", "effect", "advice"}
 _BLIND = {
     "expect_query_results_to_match_comparison": "compares the first 200 rows only",
     "expect_column_values_to_be_json_parseable": "is not implemented for SQL",
@@ -74,7 +78,12 @@ def own_expectations(suite: str, rules: Iterable[str]) -> list[dict[str, Any]]:
                 "unexpected_rows_query": "SELECT key_text FROM {batch} AS r "  # noqa: S608
                 f"WHERE outcome <> 'skipped' AND '{rule}' = ANY(own_rules)"
             },
-            "meta": {"key": f"own-{rule}".replace("_", "-"), "rule": rule, "why": _OWN_RULE},
+            "meta": {
+                "key": f"own-{rule}".replace("_", "-"),
+                "rule": rule,
+                "why": _OWN_RULE,
+                "advice": f"Mend the records, or change rules.{rule} of the mapping.",
+            },
             "description": f"No stock record breaks the mapping's own rule {rule}.",
         }
         for rule in rules
@@ -92,6 +101,7 @@ def load_suite(
     keys: Sequence[str] = ("key_text",),
     without: Collection[str] = (),
     extra: Sequence[Mapping[str, Any]] = (),
+    told: bool = False,
     path: Path | None = None,
 ) -> Suite:
     """Read a suite, refusing whatever Great Expectations would drop or misread.
@@ -104,6 +114,7 @@ def load_suite(
         keys: The key columns of the batch, which queries name as `{keys}`.
         without: Rules that do not apply to the mapping; their expectations are left out.
         extra: Expectations of the user's own rules, appended to the file's.
+        told: Whether each expectation must have the texts of a finding.
         path: The file to read instead of looking `name` up.
 
     Raises:
@@ -124,6 +135,8 @@ def load_suite(
         if isinstance(rule, str) and rule in without:
             continue
         found = list(_problems(candidate, severities, {*relations, "batch"}))
+        if told:
+            found += _untold(candidate)
         key = _meta(candidate).get("key")
         if isinstance(key, str) and key in seen:
             found.append(f'meta.key "{key}" is given twice')
@@ -193,8 +206,8 @@ def _problems(
     else:
         yield from _kwargs_problems(candidate["kwargs"], relations)
     severity = candidate.get("severity")
-    if severity is not None and severity not in (CRITICAL, WARNING):
-        yield f"severity {json.dumps(severity)} must be {CRITICAL} or {WARNING}"
+    if severity is not None and severity not in SEVERITIES:
+        yield f"severity {json.dumps(severity)} must be {CRITICAL}, {WARNING} or {INFO}"
     yield from _meta_problems(candidate, severities)
 
 
@@ -206,7 +219,7 @@ def _meta_problems(candidate: Mapping[str, Any], severities: Mapping[str, str]) 
     yield from (f'unknown key "meta.{key}"' for key in meta if key not in _META_KEYS)
     yield from (
         f"meta.{key} must be text"
-        for key in ("key", "rule", "why")
+        for key in sorted(_META_KEYS)
         if key in meta and not (isinstance(meta[key], str) and meta[key])
     )
     if "key" not in meta:
@@ -216,6 +229,21 @@ def _meta_problems(candidate: Mapping[str, Any], severities: Mapping[str, str]) 
         yield f'meta.rule "{rule}" is no rule of the mapping{_nearest(rule, severities)}'
     if rule is not None and candidate.get("severity") is not None:
         yield "has a rule, so that the mapping decides its severity; take severity away"
+
+
+def _untold(candidate: object) -> Iterator[str]:
+    """The texts of a finding that an expectation lacks."""
+    if not isinstance(candidate, Mapping):
+        return
+    meta = _meta(candidate)
+    if not candidate.get("description"):
+        yield "has no description, which says what is expected"
+    if "why" not in meta:
+        yield "has no meta.why, which says why it matters here"
+    if "advice" not in meta:
+        yield "has no meta.advice, which says what to do about it"
+    if "effect" not in meta and "rule" not in meta:
+        yield "has no meta.effect, which says what the tool will do where no rule says it"
 
 
 def _kwargs_problems(kwargs: Mapping[str, Any], relations: set[str]) -> Iterator[str]:

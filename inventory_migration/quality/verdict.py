@@ -16,8 +16,9 @@ from typing import Any
 from inventory_migration.database import quoted
 from inventory_migration.errors import SuiteParametersMissing
 from inventory_migration.quality import queries
+from inventory_migration.quality.offenders import offenders_sql
 from inventory_migration.quality.session import Session, opened_session
-from inventory_migration.quality.suites import CRITICAL, ROWS_QUERY, WARNING, Suite
+from inventory_migration.quality.suites import CRITICAL, INFO, ROWS_QUERY, WARNING, Suite
 
 SAMPLE_SIZE = 20
 """How many offending rows a verdict names."""
@@ -36,7 +37,7 @@ class ExpectationVerdict:
         rule: The rule of the mapping that it stands for, if any.
         expectation: Its type.
         column: The column that it is about, if it is about one.
-        severity: `critical` or `warning`.
+        severity: `critical`, `warning` or `info`.
         success: Whether the data is as expected.
         observed: What was found, in words.
         expected: What should have been found, in words.
@@ -45,6 +46,10 @@ class ExpectationVerdict:
         details: What else is known of those rows, one text each; empty where nothing is.
         why: Why it is expected.
         error: Why it could not run; None where it did.
+        description: What is expected, in a sentence.
+        effect: What the tool does about it, where no rule of the mapping says it.
+        advice: What a person can do about it.
+        sql: The statement that shows the rows which are not as expected; empty where all are.
     """
 
     key: str
@@ -60,6 +65,10 @@ class ExpectationVerdict:
     details: tuple[str, ...]
     why: str
     error: str | None = None
+    description: str = ""
+    effect: str = ""
+    advice: str = ""
+    sql: str = ""
 
     @property
     def weight(self) -> str | None:
@@ -83,8 +92,13 @@ class Verdict:
 
     @property
     def failed(self) -> tuple[ExpectationVerdict, ...]:
-        """The expectations that were not met or could not run."""
-        return tuple(e for e in self.expectations if not e.success)
+        """The expectations that were not met or could not run, of those that are of consequence."""
+        return tuple(e for e in self.expectations if e.weight in (CRITICAL, WARNING))
+
+    @property
+    def noted(self) -> tuple[ExpectationVerdict, ...]:
+        """The expectations that were not met, which is only worth knowing."""
+        return tuple(e for e in self.expectations if e.weight == INFO)
 
     @property
     def severity(self) -> str | None:
@@ -114,11 +128,13 @@ class Verdict:
         """Return what failed, what was observed and which rows, in a few lines."""
         count = len(self.expectations)
         if not self.failed:
-            return f"{self.suite}: all {count} expectations are met."
-        verdict = "passed with warnings" if self.passed else "refused"
-        lines = [f"{self.suite}: {verdict}, {len(self.failed)} of {count} expectations failed."]
-        for level in (CRITICAL, WARNING):
-            lines += [_line(e) for e in self.failed if e.weight == level]
+            met = f"{count - len(self.noted)} of {count}" if self.noted else f"all {count}"
+            lines = [f"{self.suite}: {met} expectations are met."]
+        else:
+            verdict = "passed with warnings" if self.passed else "refused"
+            lines = [f"{self.suite}: {verdict}, {len(self.failed)} of {count} expectations failed."]
+        for level in (CRITICAL, WARNING, INFO):
+            lines += [_line(e) for e in self.expectations if e.weight == level]
         return "\n".join(lines)
 
 
@@ -163,8 +179,10 @@ def judge(
             **run.queries(by_kind["query"]),
             **run.aggregates(by_kind["aggregate"]),
         }
-    keys = [expectation["meta"]["key"] for expectation in suite.expectations]
-    return Verdict(suite.name, tuple(found[key] for key in keys))
+    return Verdict(
+        suite.name,
+        tuple(_told(e, found[e["meta"]["key"]], values) for e in suite.expectations),
+    )
 
 
 class _Run:
@@ -279,6 +297,19 @@ def _ready(
         f"FROM {session.name(query)} AS found LIMIT {SAMPLE_SIZE} {{batch:.0}}"
     )
     return {**expectation, "kwargs": {**expectation["kwargs"], "unexpected_rows_query": limited}}
+
+
+def _told(
+    expectation: Mapping[str, Any], found: ExpectationVerdict, values: Mapping[str, str]
+) -> ExpectationVerdict:
+    """A verdict with what its suite says about it, and the way to see for oneself."""
+    return replace(
+        found,
+        description=expectation.get("description", ""),
+        effect=expectation["meta"].get("effect", ""),
+        advice=expectation["meta"].get("advice", ""),
+        sql="" if found.success else offenders_sql(expectation, values),
+    )
 
 
 def _outline(result: Any) -> ExpectationVerdict:

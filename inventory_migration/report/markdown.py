@@ -12,11 +12,11 @@ LONGEST = 200
 """Longer values are cut: a table is for reading."""
 
 
-def cell(value: object) -> str:
+def cell(value: object, longest: int = LONGEST) -> str:
     """A value as it stands in Markdown: one line, in which nothing is markup."""
     text = printable(value)
-    if len(text) > LONGEST:
-        text = text[: LONGEST - 1] + "…"
+    if len(text) > longest:
+        text = text[: longest - 1] + "…"
     return re.sub(r"([\\`*_|<>\[\]&~$#])", r"\\\1", text)
 
 
@@ -31,3 +31,11 @@ def table(rows: Sequence[Mapping[str, Any]], names: Sequence[str] | None = None)
         *(" | ".join(cell(row.get(name)) for name in names) for row in rows),
     ]
     return "\n".join(f"| {line} |" for line in lines)
+
+
+def code(sql: str) -> str:
+    """A statement as a block, which nothing within it can end."""
+    fence = "```"
+    while fence in sql:
+        fence += "`"
+    return f"{fence}sql\n{sql.strip()}\n{fence}"
