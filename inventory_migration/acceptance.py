@@ -51,7 +51,7 @@ def is_ready(target: Target, mapping: StockMapping, *, as_superuser: bool = Fals
     """Refuse at once what would be refused later; whether the stock is that of the demo.
 
     Raises:
-        CommandUnclear: The mapping names no operation and no query.
+        CommandUnclear: The mapping names no operation and no query, or a role that cannot be had.
         MappingInvalid: The mapping does not fit the database.
         NothingMigrated: There is nothing whose effect could be tried.
         NotVerified: The mapping's migration is not verified, or not any more.
@@ -65,8 +65,8 @@ def is_ready(target: Target, mapping: StockMapping, *, as_superuser: bool = Fals
         )
     with target.reader.connect() as connection:
         resolved = resolve(connection, mapping)
-        if mapping.acceptance.operations and not as_superuser:
-            _refuse_superuser(connection, resolved)
+        if mapping.acceptance.operations:
+            _refuse_role(connection, resolved, as_superuser=as_superuser)
         _verified(connection, mapping.name)
         mark = connection.execute(_COMMENT, {"oid": resolved.source.oid}).scalar()
     return mark == MARK
@@ -115,17 +115,27 @@ def _tried(target: Target, resolved: ResolvedMapping) -> Tried:
     return operations.try_operations(target.engine, resolved)
 
 
-def _refuse_superuser(connection: sa.Connection, resolved: ResolvedMapping) -> None:
-    """Refuse to run the application's triggers with a superuser's rights.
+def _refuse_role(
+    connection: sa.Connection, resolved: ResolvedMapping, *, as_superuser: bool
+) -> None:
+    """Refuse rights that nobody can take on, and to lend a superuser's to triggers.
 
     What operations write beside the stock is not known; where stock lies is.
     """
-    if resolved.is_superuser:
+    role = resolved.mapping.acceptance.role or resolved.role
+    found = connection.execute(_ROLE, {"role": role}).one_or_none()
+    if found is None or not found.member:
+        why = f"{resolved.role} is no member of it" if found else "there is no such role"
+        raise CommandUnclear(
+            f"acceptance.role: operations cannot be executed as {role}: {why}; name a role of the "
+            "application, and grant it to whoever tries them"
+        )
+    if found.rolsuper and not as_superuser:
         tables = (resolved.source, resolved.locations, resolved.levels)
         oids = [relation.oid for relation in tables if relation is not None]
         lent = list(connection.execute(_LENT, {"oids": oids}).scalars())
         if lent:
-            raise SuperuserRefused(role=resolved.role, triggers=lent)
+            raise SuperuserRefused(role=role, triggers=lent)
 
 
 def _verified(connection: sa.Connection, mapping: str) -> Migration:
@@ -189,6 +199,9 @@ def _finding(kind: str, subject: str, said: str, severity: str = "critical") -> 
 
 
 _COMMENT = sa.text("SELECT obj_description(CAST(:oid AS oid), 'pg_class')")
+_ROLE = sa.text(
+    "SELECT rolsuper, pg_has_role(oid, 'MEMBER') AS member FROM pg_roles WHERE rolname = :role"
+)
 _LENT = sa.text("""
     SELECT t.tgname FROM pg_trigger AS t
     JOIN pg_proc AS p ON p.oid = t.tgfoid

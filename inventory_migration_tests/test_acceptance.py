@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import yaml
 
 from inventory_migration import acceptance, verbs
 from inventory_migration.embedded import EmbeddedServer
+from inventory_migration.engine import trail
 from inventory_migration.engine.acceptance import operations
 from inventory_migration.engine.acceptance.kept import last_acceptance
 from inventory_migration.errors import AcceptanceKept, MappingInvalid, NothingToTry
@@ -98,7 +100,9 @@ def test_operations_do_what_is_expected_and_leave_nothing_but_an_event(shop: Dat
                 "expect": {"moved": "all"},
             },
             "count": {"sql": "UPDATE stock_items SET quantity = :on_hand WHERE id = :record"},
-            "by_function": {"sql": "SELECT takes(:record)", "expect": {"on_hand": -1}},
+            "by_function": {
+                "sql": "SELECT takes(:record) WHERE 'a%s' LIKE '%%s'", "expect": {"on_hand": -1}
+            },
         },
     }  # fmt: skip
     found = accepted(shop, **section)
@@ -117,6 +121,10 @@ def test_operations_do_what_is_expected_and_leave_nothing_but_an_event(shop: Dat
     with shop.engine.connect() as connection:
         kept = last_acceptance(connection, found["migration_id"])
         assert last_acceptance(connection, 99) is None
+        trail_of_it = trail.events(connection, found["migration_id"])[-1]
+    assert trail_of_it["detail"] == {
+        "passed": True, "operations": "7 of 7 passed", "queries": "4 of 4 passed"
+    }  # fmt: skip
     assert kept is not None
     assert kept["passed"]
     assert kept["who"].startswith("postgres by inventory-migration")
@@ -236,6 +244,43 @@ def test_who_holds_the_record_is_waited_for_briefly_and_what_others_do_is_not_co
     assert acceptance.accept(verbs.open_target(shop.url), asked)["passed"]
 
 
+def test_operations_have_the_rights_of_the_role_that_is_named(
+    shop: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INVENTORY_DATABASE_URL", shop.url)
+    role = f"app of {os.getpid()}"
+    section = {"role": role, "operations": {"receive": RECEIVE}}
+    path = mapping_file(tmp_path, acceptance=section)
+    refused = sentence(im("acceptance", "--mapping", path, "--yes", code=2))
+    assert f"cannot be executed as {role}: there is no such role" in refused
+    shop.psql(f"""
+        CREATE ROLE "{role}";
+        GRANT SELECT ON stock_items TO "{role}";
+        ALTER TABLE stock_items ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY own ON stock_items
+            USING (company_id = NULLIF(current_setting('app.company', true), '')::bigint);
+    """)
+    try:
+        assert told(accepted(shop, **section)) == {
+            "receive": "statement 1: permission denied for table stock_items"
+        }
+        shop.psql(f'GRANT UPDATE (quantity) ON stock_items TO "{role}"')
+        # The totals are everybody's, what the application sees is its policies'.
+        of_company = ["SELECT set_config('app.company', :company::text, true)", RECEIVE["sql"]]
+        of_other = ["SELECT set_config('app.company', '1', true)", RECEIVE["sql"]]
+        operations = {
+            "own": {**RECEIVE, "sql": of_company}, "other": {**RECEIVE, "sql": of_other}
+        }  # fmt: skip
+        found = accepted(shop, role=role, operations=operations)
+        assert "on_hand total: expected 5, observed 0" in told(found)["other"]
+        assert told(found).keys() == {"other"}
+    finally:
+        shop.psql(f"""
+            DROP POLICY own ON stock_items; ALTER TABLE stock_items DISABLE ROW LEVEL SECURITY;
+            DROP OWNED BY "{role}"; DROP ROLE "{role}";
+        """)
+
+
 def test_without_enough_stock_or_a_second_location_it_is_said(shop: Database) -> None:
     huge = {"sql": RECEIVE["sql"], "expect": {"on_hand": 500}}
     with pytest.raises(NothingToTry, match=r"no migrated record .* has 500 available"):
@@ -319,6 +364,7 @@ def test_the_questions_of_every_mapping_tell_what_lies_wrong(
     assert told(found).keys() == differ
 
 
+@pytest.mark.one_server
 @pytest.mark.parametrize(
     ("shape", "basis"),
     [

@@ -116,7 +116,7 @@ def _listed(migration: Migration, scope: Scope) -> str:
 
 
 def events(connection: sa.Connection, migration_id: int) -> list[dict[str, Any]]:
-    """The audit trail: who did what, when and why."""
+    """The audit trail: who did what, when and why; a trial's whole result is elsewhere."""
     return _rows(connection, _EVENTS, migration_id)
 
 
@@ -217,7 +217,9 @@ _LOCATIONS_KEPT = sa.text(f"""
 """)
 
 _EVENTS = sa.text(f"""
-    SELECT at, who, kind, detail FROM {SCHEMA}.event
+    SELECT at, who, kind,
+           CASE WHEN kind = 'acceptance' THEN detail - 'result' ELSE detail END AS detail
+    FROM {SCHEMA}.event
     WHERE migration_id = :migration_id ORDER BY event_id
 """)
 

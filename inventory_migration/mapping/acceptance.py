@@ -94,6 +94,7 @@ class Acceptance(Part):
     """What `acceptance` tries and asks.
 
     Attributes:
+        role: With whose rights operations are executed; without it, with those of the connection.
         record: Which stock records operations may be tried on; without it, any that was moved.
         second_location: Makes a second location for a company that has none: statements of which
             the last returns its key.
@@ -103,6 +104,7 @@ class Acceptance(Part):
         slower_by_ms: And by how much at least, so that what takes no time is not told of.
     """
 
+    role: Annotated[str, Field(min_length=1)] | None = None
     record: Expression | None = None
     second_location: Annotated[list[str], BeforeValidator(one_or_many)] = Field(
         default_factory=list

@@ -1,4 +1,7 @@
-"""What the ledger keeps of a trial: that it was, and what came of it."""
+"""What the ledger keeps of a trial: that it was, and what came of it.
+
+The trail tells of it in a line; the whole result is beside, for the report.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +17,23 @@ EVENT = "acceptance"
 
 def keep(connection: sa.Connection, migration_id: int, found: dict[str, Any]) -> None:
     """Note the result of a trial with its migration; the plans of queries are too long for it."""
-    queries = [
+    kept = {name: found[name] for name in ("mapping_hash", "record", "operations", "findings")}
+    kept["queries"] = [
         {key: value for key, value in query.items() if key != "plans"} for query in found["queries"]
     ]
     ledger.note(
         connection,
         EVENT,
         migration_id=migration_id,
-        **{
-            name: found[name]
-            for name in ("passed", "mapping_hash", "record", "operations", "findings")
-        },
-        queries=queries,
+        passed=found["passed"],
+        operations=_passed(found["operations"]),
+        queries=_passed(found["queries"]),
+        result=kept,
     )
+
+
+def _passed(tried: list[dict[str, Any]]) -> str:
+    return f"{sum(one['passed'] for one in tried)} of {len(tried)} passed"
 
 
 def last_acceptance(connection: sa.Connection, migration_id: int) -> dict[str, Any] | None:
@@ -39,4 +46,5 @@ def last_acceptance(connection: sa.Connection, migration_id: int) -> dict[str, A
     ).one_or_none()
     if row is None:
         return None
-    return {"at": row.at.isoformat(), "who": row.who, **row.detail}
+    kept = {"passed": row.detail["passed"], **row.detail["result"]}
+    return {"at": row.at.isoformat(), "who": row.who, **kept}

@@ -17,7 +17,7 @@ import psycopg
 import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
-from inventory_migration.database import escaped
+from inventory_migration.database import escaped, quoted
 from inventory_migration.engine import control
 from inventory_migration.engine.acceptance import stock
 from inventory_migration.engine.acceptance.sample import Sample, moved_records, take_sample
@@ -113,7 +113,7 @@ def _once(engine: sa.Engine, resolved: ResolvedMapping) -> Tried:
         transaction = connection.begin()
         try:
             with control.cancelled_on_interrupt(connection):
-                connection.execute(sa.text("SET LOCAL row_security = off"))
+                _as_ourselves(connection)
                 connection.execute(sa.text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
                 sample = take_sample(connection, resolved)
                 if sample is None:
@@ -146,14 +146,14 @@ def _tried(connection: sa.Connection, resolved: ResolvedMapping, sample: Sample)
         try:
             start = before
             for number, sql in enumerate(earlier, 1):
-                _execute(connection, sql, sample, number)
+                _execute(connection, acceptance.role, sql, sample, number)
             if earlier:
                 start = _totals(connection, resolved, sample)
             began = time.monotonic()
             for number, sql in enumerate(operation.sql, 1):
-                _execute(connection, sql, sample, number)
+                _execute(connection, acceptance.role, sql, sample, number)
             # What the application would be told at its commit.
-            _settings(connection, STATEMENT_TIMEOUT)
+            _as_application(connection, acceptance.role)
             connection.execute(sa.text("SET CONSTRAINTS ALL IMMEDIATE"))
             elapsed = 1000 * (time.monotonic() - began)
             observed = _difference(_totals(connection, resolved, sample), start)
@@ -173,7 +173,8 @@ def _second_location(
     connection: sa.Connection, resolved: ResolvedMapping, sample: Sample
 ) -> tuple[Sample, dict[str, Any] | None]:
     """Make a second location as the mapping says, or say why operations that need one cannot be."""
-    said = resolved.mapping.acceptance.second_location
+    acceptance = resolved.mapping.acceptance
+    said = acceptance.second_location
     if not said:
         return sample, _lacking(
             f"company {sample.values['company']} has no second location; say in "
@@ -183,7 +184,7 @@ def _second_location(
     try:
         key = None
         for number, sql in enumerate(said, 1):
-            key = _execute(connection, sql, sample, number)
+            key = _execute(connection, acceptance.role, sql, sample, number)
     except (psycopg.Error, sa.exc.DBAPIError) as error:
         if not _goes_on(connection):
             raise
@@ -202,9 +203,11 @@ def _asks_for_second(statements: list[str]) -> bool:
     return any("second_location" in parameters(sql) for sql in statements)
 
 
-def _execute(connection: sa.Connection, sql: str, sample: Sample, number: int) -> Any:
+def _execute(
+    connection: sa.Connection, role: str | None, sql: str, sample: Sample, number: int
+) -> Any:
     """Execute one statement as the application would; returns the first value that it gives."""
-    _settings(connection, STATEMENT_TIMEOUT)
+    _as_application(connection, role)
     driver = connection.connection.driver_connection
     assert isinstance(driver, psycopg.Connection)  # noqa: S101 - every engine here is psycopg's
     query = bound(sql, lambda name: f"CAST(%({name})s AS {sample.types[name]})")
@@ -220,8 +223,19 @@ def _execute(connection: sa.Connection, sql: str, sample: Sample, number: int) -
     return row[0] if row else None
 
 
-def _settings(connection: sa.Connection, timeout: str) -> None:
-    connection.execute(sa.text(f"SET LOCAL statement_timeout = '{timeout}'"))
+def _as_application(connection: sa.Connection, role: str | None) -> None:
+    """Take on the application's rights, and patience that has an end."""
+    connection.execute(sa.text(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}'"))
+    if role is not None:
+        connection.execute(sa.text("SET LOCAL row_security = on"))
+        connection.execute(sa.text(f"SET LOCAL ROLE {escaped(quoted(role))}"))
+
+
+def _as_ourselves(connection: sa.Connection) -> None:
+    """See all rows again, however long it takes."""
+    connection.execute(sa.text("SET LOCAL ROLE NONE"))
+    connection.execute(sa.text("SET LOCAL row_security = off"))
+    connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
 
 
 def _goes_on(connection: sa.Connection) -> bool:
@@ -264,7 +278,7 @@ def _totals(connection: sa.Connection, resolved: ResolvedMapping, sample: Sample
         for scope, condition in within.items()
         for measure in ("on_hand", "reserved")
     )
-    _settings(connection, "0")
+    _as_ourselves(connection)
     row = connection.execute(
         sa.text(f"SELECT {sums} FROM ({escaped(stock.lines(resolved))}) AS l"),
         {name: sample.values[name] for name in ("company", "item", "location", "second_location")},
