@@ -60,7 +60,9 @@ def options(command: Any) -> set[str]:
 
 def called(text: str) -> Iterator[list[str]]:
     """Yield the words behind the program's name, wherever a page shows a call of it."""
-    for block in re.findall(r"^(?: {4}|```\w*\n)((?!\|).*inventory-migration .*)$", text, flags=re.M):
+    for block in re.findall(
+        r"^(?: {4}|```\w*\n)((?!\|).*inventory-migration .*)$", text, flags=re.M
+    ):
         yield shlex.split(block.partition("inventory-migration ")[2], comments=True)
     for inline in re.findall(r"`inventory-migration ([^`]+)`", text):
         yield shlex.split(inline)

@@ -443,4 +443,38 @@ GUARDS = (
         "test_json_templates.py::"
         "test_what_was_reserved_beside_the_record_after_the_plan_goes_back_too",
     ),
+    Guard(
+        "a trial is rolled back, says the server",
+        "what an operation did while it was tried stays in the data, and nobody hears of it",
+        "engine/acceptance/operations.py",
+        'if status != "aborted":',
+        'if status == "none":',
+        "test_acceptance.py::test_what_was_not_rolled_back_is_never_taken_for_it",
+    ),
+    Guard(
+        "one statement at a time is tried",
+        "a statement that is two in the eyes of the server commits what was tried",
+        "engine/acceptance/operations.py",
+        "driver.cursor(binary=True)",
+        "driver.cursor()",
+        "test_acceptance.py::test_the_server_itself_takes_one_statement_only",
+    ),
+    Guard(
+        "a trial sees itself alone",
+        "a sale beside it is taken for the effect of an operation",
+        "engine/acceptance/operations.py",
+        'execution_options(isolation_level="REPEATABLE READ")',
+        'execution_options(isolation_level="READ COMMITTED")',
+        "test_acceptance.py::"
+        "test_who_holds_the_record_is_waited_for_briefly_and_what_others_do_is_not_counted",
+    ),
+    Guard(
+        "deferred constraints are asked",
+        "an operation that the application could not commit is taken for one that works",
+        "engine/acceptance/operations.py",
+        'connection.execute(sa.text("SET CONSTRAINTS ALL IMMEDIATE"))',
+        "pass",
+        "test_acceptance.py::"
+        "test_each_operation_that_does_something_else_is_told_and_the_others_go_on",
+    ),
 )
