@@ -81,7 +81,14 @@ def propose_mapping(target: Target, table: str | None = None) -> Proposal:
 def undoable(
     target: Target, mapping: str, *, migration_id: int | None = None
 ) -> list[dict[str, Any]]:
-    """The migrations that a rollback would undo, newest first."""
+    """The migrations that a rollback would undo, newest first.
+
+    Raises:
+        MigrationPurged: The records of one are in an archive and nowhere else.
+    """
+    with target.reader.connect() as connection:
+        if ledger.installed(connection):
+            rollback.refuse_purged(connection, mapping, migration_id)
     return [
         found
         for found in list_migrations(target, mapping)

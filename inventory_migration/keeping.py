@@ -6,9 +6,12 @@ How an archive is written and read is in `archive/`, what is removed of the ledg
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -27,19 +30,28 @@ from inventory_migration.archive.folder import (
     write_archive,
 )
 from inventory_migration.archive.manifest import NAME
-from inventory_migration.engine import archived, ledger
+from inventory_migration.catalog import ResolvedMapping, resolve
+from inventory_migration.engine import archived, control, holdings, ledger, purge
 from inventory_migration.engine.ledger import Migration
+from inventory_migration.engine.patience import patiently
 from inventory_migration.errors import (
     ArchiveDiffers,
     ArchiveMissing,
+    MappingInvalid,
     NothingToArchive,
+    PrivilegeMissing,
+    PurgeRefused,
 )
-from inventory_migration.mapping import StockMapping
+from inventory_migration.mapping import StockMapping, later
 from inventory_migration.project import state_folder
 from inventory_migration.report.documents import write_report
 
 if TYPE_CHECKING:
     from inventory_migration.verbs import Target
+
+logger = logging.getLogger(__name__)
+
+_TRIES = 8
 
 ENDED = ("verified", "rolled_back", "aborted")
 """States of a migration of which an archive is made."""
@@ -107,6 +119,124 @@ def ended(
     elif migration_id is not None:
         why = f"there is no migration {migration_id} of it in this database"
     raise NothingToArchive(mapping=mapping, why=why)
+
+
+@dataclass(frozen=True)
+class Due:
+    """What a purge would remove, and what it leaves because it is too young.
+
+    Attributes:
+        migrations: To be removed, newest first.
+        kept_until: The others, with the moment until which each is kept online.
+    """
+
+    migrations: list[Migration]
+    kept_until: dict[int, datetime]
+
+
+def due(target: Target, mapping: StockMapping, *, migration_id: int | None = None) -> Due:
+    """The migrations of a mapping that may leave the database; refuses before anything is done.
+
+    Raises:
+        NothingToArchive: No migration has ended, or not this one.
+        PurgeRefused: The mapping does not say how long records are kept; this very one is too
+            young; or something would be lost. Lists all.
+        LedgerNotOwned: The role may not remove it.
+    """
+    keep = mapping.retention.keep_online
+    if keep is None:
+        why = (
+            "the mapping does not say how long records stay in the database: give it "
+            "'retention: {keep_online: 90 days}', or as long as you want"
+        )
+        raise PurgeRefused(mapping=mapping.name, problems=[why])
+    migrations, kept = [], {}
+    with target.reader.connect() as connection:
+        now = connection.execute(sa.text("SELECT statement_timestamp()")).scalar_one()
+        for migration in reversed(ended(connection, mapping.name, migration_id)):
+            until = later(holdings.ended_at(connection, migration), keep)
+            if migration.purged:
+                continue
+            if until > now:
+                kept[migration.migration_id] = until
+            else:
+                migrations.append(migration)
+        if migration_id in kept:
+            why = f"migration {migration_id} is kept online for {keep}, until {kept[migration_id]}"
+            raise PurgeRefused(mapping=mapping.name, problems=[why])
+        together = {migration.migration_id for migration in migrations}
+        problems = [
+            problem
+            for migration in migrations
+            for problem in purge.problems(connection, migration, together=together)
+        ]
+        if problems:
+            raise PurgeRefused(mapping=mapping.name, problems=[*dict.fromkeys(problems)])
+        lacking = [one for m in migrations for one in purge.lacking(connection, m)]
+        archived.refuse_lacking(connection, [*dict.fromkeys(lacking)])
+    return Due(migrations, kept)
+
+
+def purge_archived(
+    target: Target, mapping: StockMapping, wanted: Due, archives: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Remove the records of migrations that are archived, newest first; each in one transaction.
+
+    Args:
+        target: The database.
+        mapping: The mapping.
+        wanted: What `due` has found.
+        archives: What `archive` has found, of this very moment.
+
+    Raises:
+        ArchiveDiffers: An archive is not what was written, read back once more.
+        PurgeRefused: The database holds something else by now.
+        MigrationBusy: Somebody drives a migration of the target.
+    """
+    paths = {one["migration_id"]: Path(one["path"]) for one in archives}
+    found = []
+    with control.Claim(target.engine) as claim:
+        for migration in wanted.migrations:
+            claim.take(migration.target)
+            read = open_archive(paths[migration.migration_id])
+            step = partial(_purge, target.engine, mapping, migration, read)
+            removed = patiently(step, tries=_TRIES)
+            found.append({"migration_id": migration.migration_id, "removed": removed})
+    return found
+
+
+def _purge(
+    engine: sa.Engine, mapping: StockMapping, migration: Migration, read: Archive
+) -> dict[str, int]:
+    # What is compared and what is removed are the rows of one moment: whoever changes one
+    # meanwhile makes this fail, and be taken again.
+    with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
+        connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
+        connection.execute(sa.text("SET LOCAL row_security = off"))
+        changed = changed_since(connection, migration, read.manifest, trail=False)
+        if changed:
+            problem = (
+                f"migration {migration.migration_id} has changed since it was archived "
+                f"({', '.join(changed)}): try the same command again"
+            )
+            raise PurgeRefused(mapping=migration.mapping, problems=[problem])
+        removed = purge.remove(
+            connection,
+            _resolved(connection, mapping),
+            migration,
+            archive_path=str(read.path),
+            manifest_sha256=read.manifest_sha256,
+        )
+        connection.commit()
+    return removed
+
+
+def _resolved(connection: sa.Connection, mapping: StockMapping) -> ResolvedMapping | None:
+    """The mapping and its types; None where the application has changed its tables since."""
+    try:
+        return resolve(connection, mapping)
+    except MappingInvalid:
+        return None
 
 
 def verify(folder: Path) -> list[dict[str, Any]]:
@@ -234,7 +364,13 @@ def _write_documents(
     with target.reader.connect() as connection:
         newest = ledger.find(connection, mapping=mapping.name)
     if newest is not None and newest.migration_id == migration.migration_id:
-        write_report(target, mapping, folder)
+        try:
+            write_report(target, mapping, folder)
+        except PrivilegeMissing as error:
+            # Who may read the ledger alone can archive it; the report needs the stock as well.
+            logger.warning(
+                "migration %s is archived without a report: %s", newest.migration_id, error
+            )
 
 
 def _note(engine: sa.Engine, migration: Migration, made: Archive) -> None:

@@ -23,6 +23,7 @@ from inventory_migration.database import (
     open_database,
 )
 from inventory_migration.engine import (
+    archived,
     canonical,
     columns,
     control,
@@ -290,6 +291,11 @@ def validate(target: Target, mapping: StockMapping) -> dict[str, Any]:
         proved = proof.prove(connection, resolved, migration)
         as_of = proved.as_of.isoformat()
         figures = standing.standing(connection, resolved, migration)
+        purged = (
+            archived.purged_migrations(connection, mapping.name)
+            if ledger.installed(connection)
+            else []
+        )
     judged = {
         suite: _gate(judge(target, mapping, suite, keep=False))
         for suite in ("transformed_stock", "reconciliation_report")
@@ -300,6 +306,11 @@ def validate(target: Target, mapping: StockMapping) -> dict[str, Any]:
         "mapping": mapping.name,
         "passed": proved.passed and all(gate["passed"] for gate in judged.values()),
         "as_of": as_of,
+        "archived": [
+            {"migration_id": one.migration_id, "path": one.path}
+            for one in purged
+            if one.state == "verified"
+        ],
         **figures,
         "differences": [
             {

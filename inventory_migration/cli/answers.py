@@ -114,6 +114,9 @@ def status(screen: Console, found: Sequence[Mapping[str, Any]]) -> None:
     for migration in found:
         if migration["reason"]:
             say(screen, f"  {migration['migration_id']}: {migration['reason']}")
+        if migration["archived"]:
+            path = migration["archived"]["path"]
+            say(screen, f"  {migration['migration_id']}: its records are archived in {path}")
         if migration["health"] and migration["working"]:
             health.restraints(screen, migration["migration_id"], migration["health"])
     newest = found[0]
@@ -140,6 +143,9 @@ def record(screen: Console, found: Mapping[str, Any]) -> None:
             rule = f" ({now['rule']})" if now["rule"] else ""
             say(screen, f"  never migrated; a run would make it {now['prediction']}{rule}")
     for met in found["history"]:
+        if met["outcome"] == "archived":
+            say(screen, f"  migration {met['migration_id']}: archived; {met['reason']}")
+            continue
         rule = f", {met['rule']}" if met["rule"] else ""
         reason = f": {met['reason']}" if met["reason"] else ""
         undone = ", undone" if met["chunk_state"] == "undone" else ""
@@ -160,6 +166,12 @@ def validation(screen: Console, found: Mapping[str, Any]) -> None:
         say(screen, f"Nothing of {found['mapping']} is migrated.")
     verdict = "every record is accounted for" if found["passed"] else "something differs"
     say(screen, f"As of {as_of}, {verdict}.")
+    for one in found["archived"]:
+        say(
+            screen,
+            f"The records of migration {one['migration_id']} are archived in {one['path']}, and "
+            "are no longer compared.",
+        )
     if found["migration_id"] is not None:
         say(screen)
         pairs(screen, _standing(found))
@@ -328,12 +340,14 @@ def _next(screen: Console, found: Mapping[str, Any]) -> None:
     rows = []
     if found["report"]["markdown"]:
         rows.append(("Report", found["report"]["markdown"]))
-    if found["state"] == "verified":
+    if found["archived"]:
+        rows.append(("Archived in", found["archived"]["path"]))
+    elif found["state"] == "verified":
         rows.append(("Prove it again", f"{PROGRAM} validate {mapping}"))
         rows.append(("Undo it", f"{PROGRAM} rollback {mapping}"))
     elif found["state"] == "rolled_back":
         rows.append(("Run it again", f"{PROGRAM} run {mapping}"))
-    if found["quarantined"]:
+    if found["quarantined"] and not found["archived"]:
         rows.append(("Put aside", f"{PROGRAM} quarantine list {mapping}"))
         rows.append(("One record's story", f"{PROGRAM} show {mapping} KEY"))
     checkout = project.project_folder()

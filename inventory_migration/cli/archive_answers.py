@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from inventory_migration.cli.terminal import moment, number, say, table
+
+if TYPE_CHECKING:
+    from inventory_migration.keeping import Due
+
+
+def purging(mapping: str, due: Due) -> str:
+    """What a purge is about to do, for a question."""
+    ids = ", ".join(str(one.migration_id) for one in due.migrations)
+    which = "migration" if len(due.migrations) == 1 else "migrations"
+    return (
+        f"this removes the records of {which} {ids} of {mapping} from the database once they are "
+        "archived and read back: nothing of them can be rolled back then"
+    )
 
 
 def archived(screen: Console, found: Mapping[str, Any]) -> None:
@@ -20,6 +33,11 @@ def archived(screen: Console, found: Mapping[str, Any]) -> None:
             continue
         how = "was archived and read back" if one["written"] else "is archived and was read back"
         say(screen, f"{named} {how}: {one['path']}")
+    for one in found["purged"]:
+        rows = number(sum(one["removed"].values()))
+        say(screen, f"Migration {one['migration_id']} was purged: {rows} rows are only there now.")
+    for migration_id, until in found["kept_until"].items():
+        say(screen, f"Migration {migration_id} is kept online until {moment(until)}.")
     _listed(screen, [one for one in found["archives"] if not one["purged_at"]])
 
 

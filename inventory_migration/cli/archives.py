@@ -25,21 +25,40 @@ def archive(
     migration_id: Annotated[
         int | None, typer.Option("--migration", metavar="N", help="Only this migration.")
     ] = None,
+    purge: Annotated[
+        bool,
+        typer.Option(
+            "--purge", help="Then remove from the database what is older than keep_online."
+        ),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> int:
     """Copy migrations that have ended into Parquet files, each with a manifest, and read them back.
 
-    One that is archived there already is read back and left as it is.
+    One that is archived there already is read back and left as it is. With --purge the records of
+    those that ended longer ago than the mapping's keep_online are only there from then on.
     """
     from inventory_migration import keeping
 
     chosen = session.mapping(name, session.mappings(mapping))
     target = session.target(writes=True)
+    due = keeping.due(target, chosen, migration_id=migration_id) if purge else None
+    if due is not None and due.migrations:
+        question = archive_answers.purging(chosen.name, due)
+        if not session.confirm(question, yes=yes):
+            return 1
     with session.watched():
         archives = keeping.archive(target, chosen, to, migration_id=migration_id)
+        purged = keeping.purge_archived(target, chosen, due, archives) if due is not None else []
     found = {
         "mapping": chosen.name,
-        "changed": any(one["written"] for one in archives),
+        "changed": bool(purged) or any(one["written"] for one in archives),
         "archives": archives,
+        "purged": purged,
+        "kept_until": {
+            str(number): until.isoformat()
+            for number, until in (due.kept_until if due is not None else {}).items()
+        },
     }
     session.show(found, archive_answers.archived)
     return 0

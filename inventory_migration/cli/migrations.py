@@ -12,7 +12,12 @@ import typer
 
 from inventory_migration.cli import answers, outlook, rollbacks
 from inventory_migration.cli.session import Mappings, Name, Session, verb
-from inventory_migration.errors import CommandUnclear, MigrationError, NothingMigrated
+from inventory_migration.errors import (
+    CommandUnclear,
+    MigrationError,
+    MigrationPurged,
+    NothingMigrated,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -235,6 +240,15 @@ def report(
     found = inquiries.last_summary(target, chosen.name)
     if found["migration_id"] is None:
         raise NothingMigrated(mapping=chosen.name)
+    if found["archived"] and not summary:
+        kept = found["archived"]
+        raise MigrationPurged(
+            mapping=chosen.name,
+            migration_id=found["migration_id"],
+            path=kept["path"],
+            when=kept["purged_at"][:10],
+            what="no report is written of it any more, and the archive has the one that was",
+        )
     found["report"] = write_report(target, chosen, out)
     session.show(found, answers.last_summary if summary else answers.report)
 

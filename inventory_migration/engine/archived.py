@@ -5,6 +5,7 @@ An archive itself is written and read in `archive/`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -59,6 +60,17 @@ def note(
     )
 
 
+def purged_migrations(connection: sa.Connection, mapping: str) -> list[sa.Row[Any]]:
+    """A mapping's migrations whose records are nowhere but in an archive, with it; oldest first."""
+    query = (
+        sa.select(ledger.archive, ledger.migration.c.mapping, ledger.migration.c.state)
+        .join(ledger.migration, ledger.migration.c.migration_id == ledger.archive.c.migration_id)
+        .where(ledger.migration.c.mapping == mapping, ledger.archive.c.purged_at.is_not(None))
+        .order_by(ledger.archive.c.migration_id)
+    )
+    return [*connection.execute(query)]
+
+
 def purged(connection: sa.Connection, migration_id: int) -> sa.Row[Any] | None:
     """The archive that is all there is of a migration's records; None while they are online."""
     return connection.execute(
@@ -69,13 +81,28 @@ def purged(connection: sa.Connection, migration_id: int) -> sa.Row[Any] | None:
     ).one_or_none()
 
 
+def told(row: sa.Row[Any] | None) -> dict[str, str] | None:
+    """Where a migration's records are since when, as answers say it; None while they are online."""
+    if row is None:
+        return None
+    return {"path": row.path, "purged_at": row.purged_at.isoformat()}
+
+
 def refuse_lack(connection: sa.Connection) -> None:
     """Refuse a role that could copy everything, and then not say so in the ledger.
 
     Raises:
         LedgerNotOwned: It lacks a privilege; lists all.
     """
-    lacking = connection.execute(_LACKING).scalars().all()
+    refuse_lacking(connection, connection.execute(_LACKING).scalars().all())
+
+
+def refuse_lacking(connection: sa.Connection, lacking: Sequence[str]) -> None:
+    """Refuse a role that lacks something.
+
+    Raises:
+        LedgerNotOwned: It does; lists all, and who owns the ledger.
+    """
     if lacking:
         raise LedgerNotOwned(**dict(connection.execute(_ROLES).one()._mapping), lacking=lacking)
 

@@ -2,7 +2,7 @@
 
 The first migration of a mapping takes every record; a later one those that no verified migration
 has seen, and those that could go now, because somebody mended or emptied them. What was waived is
-left where it is.
+left where it is. A migration that was purged says so by the keys that `purge.py` has left of it.
 """
 
 from __future__ import annotations
@@ -45,6 +45,10 @@ def dealt_with(connection: sa.Connection, resolved: ResolvedMapping) -> list[Mig
                     sa.exists().where(
                         ledger.outcome.c.migration_id == ledger.migration.c.migration_id,
                         ledger.outcome.c.state == "waived",
+                    )
+                    | sa.exists().where(
+                        ledger.archive.c.migration_id == ledger.migration.c.migration_id,
+                        ledger.archive.c.purged_at.is_not(None),
                     ),
                 ),
             ),
@@ -95,9 +99,7 @@ def uncovered(resolved: ResolvedMapping, covered: list[Migration]) -> str:
     # A level that is gone was taken away by its application, whose number it was by then.
     given = "".join(
         f" AND NOT EXISTS (SELECT FROM {_kept(migration)} "
-        f"AND {columns.same_key(resolved, 'p', 'r')} AND NOT EXISTS ("
-        f"SELECT FROM {SCHEMA}.outcome AS o "
-        f"WHERE o.migration_id = {migration.migration_id} AND o.position = p.position))"
+        f"AND {columns.same_key(resolved, 'p', 'r')} AND {_moved(migration)})"
         for migration in verified(covered)
         if isinstance(resolved.mapping.target, StockLevel)
     )
@@ -114,6 +116,12 @@ def verified(found: list[Migration]) -> list[Migration]:
 
 def _without(resolved: ResolvedMapping, migration: Migration, put_aside: str) -> str:
     """The condition that a migration has not put a record `r` aside in such a way."""
+    if migration.purged:
+        # Nothing of it was open any more, so what is put aside was waived.
+        return (
+            f"NOT EXISTS (SELECT FROM {migration.covered} AS p WHERE p.waived "
+            f"AND {columns.same_key(resolved, 'p', 'r')})"
+        )
     return (
         f"NOT EXISTS (SELECT FROM {SCHEMA}.outcome AS o JOIN {migration.snapshot} AS p "
         f"ON p.position = o.position WHERE o.migration_id = {migration.migration_id} "
@@ -123,12 +131,42 @@ def _without(resolved: ResolvedMapping, migration: Migration, put_aside: str) ->
 
 def _kept(migration: Migration) -> str:
     """The rows `p` of a snapshot that were not undone: a FROM with its WHERE."""
+    if migration.purged:
+        return f"{migration.covered} AS p WHERE true"
     # In the middle of a sweep a row's new chunk is yet to be written.
     return (
         f"{migration.snapshot} AS p LEFT JOIN {SCHEMA}.chunk AS im_k "
         f"ON im_k.migration_id = {migration.migration_id} AND im_k.number = p.chunk "
         "WHERE im_k.state IS DISTINCT FROM 'undone'"
     )
+
+
+def _moved(migration: Migration) -> str:
+    """The condition that a migration has written the record `p` of its snapshot."""
+    if migration.purged:
+        return "p.moved"
+    return (
+        f"NOT EXISTS (SELECT FROM {SCHEMA}.outcome AS o "
+        f"WHERE o.migration_id = {migration.migration_id} AND o.position = p.position)"
+    )
+
+
+def covered_keys(connection: sa.Connection, migration: Migration) -> str:
+    """The SELECT of what has to be known of a migration without its snapshot: keys, and two flags.
+
+    An aborted one says only what was waived.
+    """
+    keys = connection.execute(_KEYS, {"table": migration.snapshot}).scalars()
+    only = "o.state = 'waived'" if migration.state == "aborted" else "true"
+    return f"""
+        SELECT {", ".join(f"p.{key}" for key in keys)},
+               COALESCE(o.state = 'waived', false) AS waived, o.position IS NULL AS moved
+        FROM {migration.snapshot} AS p
+        LEFT JOIN {SCHEMA}.chunk AS im_k
+          ON im_k.migration_id = {migration.migration_id} AND im_k.number = p.chunk
+        LEFT JOIN {SCHEMA}.outcome AS o
+          ON o.migration_id = {migration.migration_id} AND o.position = p.position
+        WHERE im_k.state IS DISTINCT FROM 'undone' AND {only}"""
 
 
 def has_work(connection: sa.Connection, resolved: ResolvedMapping) -> bool:
@@ -146,6 +184,12 @@ def has_work(connection: sa.Connection, resolved: ResolvedMapping) -> bool:
     ).scalar_one()
     return bool(found)
 
+
+_KEYS = sa.text("""
+    SELECT attname FROM pg_attribute
+    WHERE attrelid = to_regclass(:table) AND NOT attisdropped AND attname ~ '^key_[0-9]+$'
+    ORDER BY attnum
+""")
 
 _PARTLY_UNDONE = sa.text(f"""
     SELECT e.migration_id

@@ -29,8 +29,16 @@ def view_name(mapping: str) -> str:
     return quoted(SCHEMA, f"{mapping}_record_status")
 
 
-def refresh(connection: sa.Connection, resolved: ResolvedMapping) -> None:
-    """Let the view cover every snapshot of the mapping that has the key of the newest."""
+def refresh(
+    connection: sa.Connection, resolved: ResolvedMapping, *, without: Migration | None = None
+) -> None:
+    """Let the view cover every snapshot of the mapping that has the key of the newest.
+
+    Args:
+        connection: The transaction.
+        resolved: The mapping and its types.
+        without: A migration whose snapshot is about to go.
+    """
     name = view_name(resolved.mapping.name)
     selects = [
         f"""
@@ -38,8 +46,10 @@ def refresh(connection: sa.Connection, resolved: ResolvedMapping) -> None:
         FROM ({summary.record_status(resolved, migration)}) AS r
         JOIN {SCHEMA}.migration AS m ON m.migration_id = r.migration_id"""
         for migration in alike(connection, resolved)
+        if without is None or migration.migration_id != without.migration_id
     ]
     if not selects:
+        remove(connection, resolved.mapping.name)
         return
     view = f"VIEW {name} AS {' UNION ALL '.join(selects)}"
     try:
@@ -49,6 +59,11 @@ def refresh(connection: sa.Connection, resolved: ResolvedMapping) -> None:
         if sqlstate(error) not in _TOLERATED:
             raise
         logger.warning("the view %s stays as it was: %s", name, message(error))
+
+
+def remove(connection: sa.Connection, mapping: str) -> None:
+    """Drop the view, where there is one."""
+    connection.execute(sa.text(f"DROP VIEW IF EXISTS {view_name(mapping)}"))
 
 
 def _replaced(connection: sa.Connection, statements: list[str]) -> bool:

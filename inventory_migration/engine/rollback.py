@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped
 from inventory_migration.engine import (
+    archived,
     control,
     coverage,
     created_locations,
@@ -34,7 +35,7 @@ from inventory_migration.engine.failures import Action, action_for, passes, sqls
 from inventory_migration.engine.ledger import Migration
 from inventory_migration.engine.patience import backoff, patiently
 from inventory_migration.engine.undo_scope import WHOLE, Scope
-from inventory_migration.errors import MappingInvalid, StartRefused
+from inventory_migration.errors import MappingInvalid, MigrationPurged, StartRefused
 from inventory_migration.mapping import StockMapping
 
 FINISH_TRIES = 50
@@ -65,6 +66,7 @@ def roll_back(
     Raises:
         StartRefused: The migration of that id cannot be undone, or is being undone whole.
         MappingInvalid: There is no such migration, phase or company.
+        MigrationPurged: Its records are in an archive and nowhere else.
         MigrationBusy: Whoever works on it did not stop in time.
     """
     resolved = plan.read_mapping(engine, mapping)
@@ -254,12 +256,43 @@ def _wanted(
     ]
 
 
+def refuse_purged(connection: sa.Connection, mapping: str, migration_id: int | None = None) -> None:
+    """Refuse to undo what is in an archive and nowhere else, also beside what could be undone.
+
+    Args:
+        connection: A connection to the ledger; only read from.
+        mapping: The mapping's name.
+        migration_id: The migration to undo; None stands for all of the mapping.
+
+    Raises:
+        MigrationPurged: One of them was purged; says where its records are.
+    """
+    purged = archived.purged_migrations(connection, mapping)
+    meant = [one for one in purged if one.state in UNDOABLE]
+    if migration_id is not None:
+        meant = [one for one in purged if one.migration_id == migration_id]
+    if not meant:
+        return
+    newest = meant[-1]
+    what = "nothing of it can be rolled back from here"
+    if migration_id is None:
+        what += "; what came after it can, one by one with --id N"
+    raise MigrationPurged(
+        mapping=mapping,
+        migration_id=newest.migration_id,
+        path=newest.path,
+        when=f"{newest.purged_at:%Y-%m-%d}",
+        what=what,
+    )
+
+
 def _undoable(
     connection: sa.Connection, mapping: StockMapping, migration_id: int | None
 ) -> list[Migration]:
     if not ledger.installed(connection):
         return []
     if migration_id is not None:
+        refuse_purged(connection, mapping.name, migration_id)
         found = ledger.find(connection, migration_id=migration_id)
         if found is None or found.mapping != mapping.name:
             raise MappingInvalid(
@@ -277,6 +310,7 @@ def _undoable(
                 command="status",
             )
         return [found]
+    refuse_purged(connection, mapping.name)
     ids = connection.execute(
         sa.select(ledger.migration.c.migration_id)
         .where(ledger.migration.c.mapping == mapping.name, ledger.migration.c.state.in_(UNDOABLE))

@@ -13,9 +13,11 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped
-from inventory_migration.engine import canonical, columns, health, ledger
+from inventory_migration.engine import archived, canonical, columns, health, ledger
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.errors import RecordUnknown
+
+_UNWRITTEN = {"html": None, "markdown": None, "json": None}
 
 OUTCOMES = ("migrated", "already", "skipped", "quarantined", "gone")
 
@@ -41,6 +43,15 @@ def summarize(
     """
     if migration is None:
         return _nothing(mapping)
+    kept = archived.purged(connection, migration.migration_id)
+    if kept is not None:
+        told = {name: value for name, value in kept.summary.items() if name != "progress"}
+        return {
+            **told,
+            "changed": changed,
+            "archived": archived.told(kept),
+            "report": dict(_UNWRITTEN),
+        }
     parameters = {"migration_id": migration.migration_id}
     row = connection.execute(_MIGRATION, parameters).one()
     records = connection.execute(_RECORDS, parameters).one()
@@ -84,7 +95,8 @@ def summarize(
         "started_at": row.started_at.isoformat(),
         "finished_at": row.finished_at.isoformat() if row.finished_at else None,
         "elapsed_seconds": round(float(row.elapsed_seconds), 3),
-        "report": {"html": None, "markdown": None, "json": None},
+        "archived": None,
+        "report": dict(_UNWRITTEN),
     }
 
 
@@ -111,7 +123,8 @@ def _nothing(mapping: str) -> dict[str, Any]:
         "started_at": None,
         "finished_at": None,
         "elapsed_seconds": 0.0,
-        "report": {"html": None, "markdown": None, "json": None},
+        "archived": None,
+        "report": dict(_UNWRITTEN),
     }
 
 
@@ -180,9 +193,16 @@ def list_migrations(
             "elapsed_seconds": round(float(row.elapsed_seconds), 3),
             "working": bool(row.working),
             "health": looks.get(row.migration_id),
+            "archived": None,
+            # Its records are gone, so their numbers were kept.
+            **(_of_purged(row) if row.purged_at else {}),
         }
         for row in rows
     ]
+
+
+def _of_purged(row: sa.Row[Any]) -> dict[str, Any]:
+    return {**row.archived["progress"], "archived": archived.told(row)}
 
 
 def show_record(connection: sa.Connection, resolved: ResolvedMapping, key: str) -> dict[str, Any]:
@@ -211,7 +231,9 @@ def show_record(connection: sa.Connection, resolved: ResolvedMapping, key: str) 
     if ledger.installed(connection):
         for migration_id in connection.execute(_IDS, {"mapping": resolved.mapping.name}).scalars():
             found = ledger.find(connection, migration_id=migration_id)
-            if found and ledger.snapshot_exists(connection, found):
+            if found and found.purged:
+                history += _in_archive(connection, resolved, found, same, parameters)
+            elif found and ledger.snapshot_exists(connection, found):
                 history += _story(connection, resolved, found, same, parameters)
     if current is None and not history:
         raise RecordUnknown(mapping=resolved.mapping.name, key=key)
@@ -254,6 +276,36 @@ def _story(
             "reserved": exact(row.reserved),
         }
         for row in rows
+    ]
+
+
+def _in_archive(
+    connection: sa.Connection,
+    resolved: ResolvedMapping,
+    migration: Migration,
+    same: str,
+    parameters: dict[str, str],
+) -> list[dict[str, Any]]:
+    """That a migration which was purged has met the record, and where the rest is told."""
+    kept = archived.purged(connection, migration.migration_id)
+    if kept is None or not ledger.table_exists(connection, f"covered_{migration.migration_id}"):
+        return []
+    keys = f"SELECT {columns.key_text(resolved, 'p')} AS key_text FROM {migration.covered} AS p"
+    met = sa.text(f"SELECT FROM ({escaped(keys)}) AS r WHERE {same}")
+    return [
+        {
+            "migration_id": migration.migration_id,
+            "outcome": "archived",
+            "rule": None,
+            "reason": f"its story is in {kept.path}",
+            "chunk": None,
+            "chunk_state": None,
+            "location_before": None,
+            "location_after": None,
+            "quantity": None,
+            "reserved": None,
+        }
+        for _ in connection.execute(met, parameters)
     ]
 
 
@@ -341,6 +393,7 @@ _LIST = sa.text(f"""
     SELECT m.migration_id, m.mapping, m.state, m.reason, m.started_at, m.finished_at,
            EXTRACT(EPOCH FROM COALESCE(m.finished_at, clock_timestamp()) - m.started_at)
                AS elapsed_seconds,
+           a.path, a.purged_at, a.summary AS archived,
            COALESCE(sum(k.records - k.reopened), 0) AS records,
            COALESCE(sum(k.records - k.reopened) FILTER (WHERE k.state = 'done'), 0)
                AS records_done,
@@ -359,7 +412,9 @@ _LIST = sa.text(f"""
                AND m.state IN ('planned', 'running', 'verifying', 'rolling_back') AS working
     FROM {SCHEMA}.migration AS m
     LEFT JOIN {SCHEMA}.chunk AS k USING (migration_id)
+    LEFT JOIN {SCHEMA}.archive AS a
+      ON a.migration_id = m.migration_id AND a.purged_at IS NOT NULL
     WHERE CAST(:mapping AS text) IS NULL OR m.mapping = :mapping
-    GROUP BY m.migration_id
+    GROUP BY m.migration_id, a.archive_id
     ORDER BY m.migration_id DESC
 """)

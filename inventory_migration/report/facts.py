@@ -27,13 +27,16 @@ _PROVABLE = ("running", "paused", "held", "verifying", "failed", "verified")
 
 
 def collect(reader: sa.Engine, mapping: StockMapping) -> dict[str, Any] | None:
-    """Everything that a report states about the mapping's newest migration; None without one."""
+    """Everything that a report states about the mapping's newest migration.
+
+    None without one, and where its records are in an archive, which has its report as well.
+    """
     with reader.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
         connection.execute(sa.text("SET LOCAL row_security = off"))
         if not ledger.installed(connection):
             return None
         migration = ledger.find(connection, mapping=mapping.name)
-        if migration is None:
+        if migration is None or migration.purged:
             return None
         found = _facts(connection, mapping, migration, where=describe(reader))
     return _plain(found)  # type: ignore[no-any-return]

@@ -89,7 +89,11 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Migration:
-    """A migration as its row says."""
+    """A migration as its row says.
+
+    Attributes:
+        purged: Whether its records are in an archive and nowhere else.
+    """
 
     migration_id: int
     mapping: str
@@ -98,6 +102,7 @@ class Migration:
     state: str
     reason: str | None
     column_added: bool
+    purged: bool = False
 
     @property
     def snapshot(self) -> str:
@@ -109,6 +114,11 @@ class Migration:
         """The quoted table of the default locations that the plan was made with."""
         return quoted(SCHEMA, f"snapshot_{self.migration_id}_location")
 
+    @property
+    def covered(self) -> str:
+        """The quoted table of the keys that a purge leaves, so that nothing is migrated twice."""
+        return quoted(SCHEMA, f"covered_{self.migration_id}")
+
 
 _COLUMNS = (
     migration.c.migration_id,
@@ -118,6 +128,9 @@ _COLUMNS = (
     migration.c.state,
     migration.c.reason,
     migration.c.column_added,
+    sa.exists()
+    .where(archive.c.migration_id == migration.c.migration_id, archive.c.purged_at.is_not(None))
+    .label("purged"),
 )
 
 
