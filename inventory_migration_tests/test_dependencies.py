@@ -18,8 +18,10 @@ from inventory_migration.audit.readers import names_table, without_comments
 from inventory_migration.catalog import ResolvedMapping, resolve
 from inventory_migration.demo import create_demo
 from inventory_migration.embedded import EmbeddedServer
-from inventory_migration.mapping import StockMapping, named_mapping
+from inventory_migration.examples.catalogue import EXAMPLES
+from inventory_migration.mapping import StockMapping, named_mapping, parse_mapping
 from inventory_migration_tests.conftest import Database, made_database
+from inventory_migration_tests.test_real_data import needs_data, northwind, saleor
 
 SHOP = '"Sh:op %s"'
 ITEMS = f'{SHOP}."Stock <Item>"'
@@ -68,6 +70,9 @@ HOSTILE = f"""
     ALTER TABLE {ITEMS} DISABLE TRIGGER off;
     CREATE TRIGGER leaving AFTER DELETE ON "user"."order"
         FOR EACH ROW EXECUTE FUNCTION secret_work();
+
+    CREATE TRIGGER all_rows BEFORE UPDATE ON "user"."Items.1" EXECUTE FUNCTION secret_work();
+    CREATE RULE aside AS ON DELETE TO "user"."Items.1" DO ALSO NOTHING;
 
     CREATE TABLE {SHOP}.journal (sku text);
     CREATE RULE also AS ON INSERT TO {SHOP}.journal
@@ -145,7 +150,7 @@ EXPECTED = {
     ("foreign key", "reservation_item_fkey"): ("untouched", "the same rows"),
     ("foreign key", "shipment_lines_order_fkey"): ("untouched", "the same rows"),
     ("index", "one_per_place"): ("to do", "select is part of it"),
-    ("index", "by_sku"): ("untouched", "moves to another page"),
+    ("index", "by_sku"): ("untouched", "since by_place holds"),
     ("index", "by_place"): ("to know", "each written row gets a new entry"),
     ("extended statistics", "together"): ("untouched", "Nothing that it measures"),
     ("trigger", "touched"): ("to know", "It sets sku"),
@@ -153,6 +158,8 @@ EXPECTED = {
     ("trigger", "counted"): ("untouched", "quantity is written, which is not"),
     ("trigger", "off"): ("untouched", "disabled"),
     ("trigger", "leaving"): ("untouched", "Only a rollback"),
+    ("trigger", "all_rows"): ("untouched", "for statements on a partition"),
+    ("rule", "aside"): ("untouched", "on a partition"),
     ("rule", "also"): ("untouched", "journal is written"),
     ("view", "Sh:op %s.placed"): ("to know", "Shows select of Stock <Item> at once"),
     ("view", "Sh:op %s.placed_again"): ("to know", "through Sh:op %s.placed"),
@@ -267,6 +274,25 @@ def test_child_tables_are_those_that_belong_to_a_record(hostile: Database) -> No
     assert "join by item" in found["Sh:op %s.reservation"].advice
 
 
+def test_a_partition_that_a_mapping_names_is_told_to_be_one(hostile: Database) -> None:
+    source = {**MAPPING["source"], "table": {"schema": "user", "name": "Items.1"}}  # type: ignore[dict-item]
+    # As a table of the mapping's own it must have none.
+    hostile.psql('DROP RULE aside ON "user"."Items.1"')
+    try:
+        there = examined(hostile, hostile_mapping(source=source))
+        added = {"shape": "location_column", "column": "place2", "add": True}
+        new = examined(hostile, hostile_mapping(source=source, target=added))
+    finally:
+        hostile.psql('CREATE RULE aside AS ON DELETE TO "user"."Items.1" DO ALSO NOTHING')
+    name = "partition of Sh:op %s.Stock <Item>"
+    assert effects(there)[name] == (
+        "to know", "Records of its other partitions stay where they are."
+    )  # fmt: skip
+    assert effects(new)[name][0] == "to do"
+    assert "adds no column to a partition alone" in effects(new)[name][1]
+    assert effects(there)["trigger all_rows"][0] == "to do"
+
+
 def test_what_a_role_may_not_read_is_said(hostile: Database) -> None:
     hostile.psql("REVOKE SELECT ON pg_policy FROM PUBLIC")
     try:
@@ -326,3 +352,222 @@ def test_pictures_and_text_hold_hostile_names_as_text(hostile: Database) -> None
     assert "select: integer" in diagram.svg(found.before)
     json.dumps(found.to_json())
     assert "<Item>" not in re.sub(r"\\.", "", found.to_markdown())
+
+
+LEVELS = """
+    CREATE TABLE companies (id int PRIMARY KEY, name text);
+    CREATE TABLE places (id int PRIMARY KEY, company_id int, is_default boolean);
+    CREATE TABLE items (id int PRIMARY KEY, company_id int, sku text UNIQUE, quantity int,
+                        held int DEFAULT 0, CONSTRAINT named CHECK (sku <> '') NOT VALID);
+    CREATE TABLE levels (
+        item_id int REFERENCES items, place_id int REFERENCES places,
+        on_hand int NOT NULL CONSTRAINT not_negative CHECK (on_hand >= 0),
+        note text NOT NULL DEFAULT '' CHECK (note <> 'x'),
+        free int GENERATED ALWAYS AS (on_hand) STORED,
+        PRIMARY KEY (item_id, place_id));
+    CREATE INDEX by_note ON levels (note);
+    CREATE TABLE level_moves (
+        item_id int, place_id int, delta_quantity int,
+        FOREIGN KEY (item_id, place_id) REFERENCES levels ON DELETE CASCADE);
+    CREATE TABLE picks (
+        item_id int, place_id int, units int,
+        FOREIGN KEY (item_id, place_id) REFERENCES levels);
+    CREATE TABLE shipments (id int PRIMARY KEY, sent date);
+    CREATE TABLE shipped_units (item_id int, shipment_id int, amount_units int);
+    CREATE VIEW stock AS SELECT sum(quantity) AS units FROM items;
+    CREATE VIEW stock_now AS SELECT i.quantity, l.on_hand FROM items i JOIN levels l
+        ON l.item_id = i.id;
+    CREATE MATERIALIZED VIEW stock_kept AS SELECT sum(on_hand) AS units FROM levels;
+    CREATE FUNCTION sell() RETURNS void LANGUAGE sql AS 'UPDATE items SET quantity = quantity - 1';
+    CREATE FUNCTION report() RETURNS bigint LANGUAGE sql AS 'SELECT sum(quantity) FROM items';
+    CREATE FUNCTION names() RETURNS text LANGUAGE sql AS 'SELECT min(sku) FROM items';
+    CREATE FUNCTION quiet() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+    CREATE TRIGGER counts AFTER UPDATE OF on_hand ON levels
+        FOR EACH ROW EXECUTE FUNCTION quiet();
+    CREATE TRIGGER comes BEFORE INSERT ON levels FOR EACH ROW EXECUTE FUNCTION quiet();
+"""
+
+
+def levels_mapping(**target: Any) -> StockMapping:
+    return StockMapping.model_validate(
+        {
+            "name": "levels",
+            "company": {"table": "companies", "key": "id", "name": "name"},
+            "locations": {"table": "places", "key": "id", "company": "company_id",
+                          "default": {"is_default": True}},
+            "source": {"table": "items", "key": "id", "company": "company_id", "item": "sku",
+                       "quantity": "quantity", "reserved": "held"},
+            "target": {"shape": "stock_level", "table": "levels", "record": {"item_id": "id"},
+                       "location": "place_id", "on_hand": "on_hand", **target},
+        }
+    )  # fmt: skip
+
+
+def effects(found: Dependencies) -> dict[str, tuple[str, str]]:
+    return {f"{one.kind} {one.name}": (one.concern, one.effect) for one in found.objects}
+
+
+def test_a_move_to_levels_tells_who_goes_on_reading_and_writing_the_records(
+    database: Database,
+) -> None:
+    database.psql(LEVELS)
+    found = examined(database, levels_mapping())
+    told = effects(found)
+    for name, concern, words in [
+        ("view stock", "to do", "quantity of items, where the application will keep no stock"),
+        ("view stock_now", "to know", "new rows of levels"),
+        ("materialized view stock_kept", "to do", "REFRESH MATERIALIZED VIEW"),
+        ("function sell()", "to do", "it must write levels once"),
+        ("function report()", "to do", "It reads quantity of items"),
+        ("function names()", "untouched", "nothing that is written"),
+        ("check constraint not_negative", "to do", "refused_by_server"),
+        ("check constraint levels_note_check", "untouched", "columns' defaults"),
+        ("check constraint named", "untouched", "No column of a record is written"),
+        ("unique constraint items_sku_key", "untouched", "No column of a record is written"),
+        ("primary key levels_pkey", "to know", "two levels at one location"),
+        ("index by_note", "untouched", "Each new row gets an entry"),
+        ("generated column free", "untouched", "computes it for each new row"),
+        ("foreign key level_moves_item_id_place_id_fkey", "to do", "follows by CASCADE"),
+        ("foreign key picks_item_id_place_id_fkey", "to know", "keeps a level that is referred"),
+        ("foreign key levels_item_id_fkey", "to know", "for each new row"),
+        ("trigger counts", "untouched", "UPDATE, which the migration does not do"),
+        ("trigger comes", "to know", "not seen to write anything"),
+        ("not null note", "untouched", "have its default"),
+    ]:
+        assert told[name][0] == concern, (name, told[name])
+        assert words in told[name][1], (name, told[name])
+    children = {child.table: child for child in found.children}
+    assert {name: child.kind for name, child in children.items()} == {
+        "public.level_moves": "level",
+        "public.picks": "level",
+        "public.shipped_units": "record",
+        "public.shipments": "rows",
+    }
+    assert children["public.shipped_units"].concern == "to do"
+    assert children["public.shipments"].columns == ("shipment_id",)
+    kept = examined(database, levels_mapping(reserved=None, sync=True))
+    assert effects(kept)["trigger counts"][1].startswith("Fires where the trigger of sync")
+    assert effects(kept)["function sell()"][0] == "to know"
+
+
+ADDED = """
+    CREATE TABLE companies (id int PRIMARY KEY, name text);
+    CREATE TABLE items (id int NOT NULL, company_id int, sku text, quantity int);
+    CREATE UNIQUE INDEX a_key ON items (id);
+    CREATE INDEX broken ON items (sku);
+    UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'broken'::regclass;
+    CREATE VIEW all_items AS SELECT * FROM items;
+    CREATE PUBLICATION every FOR TABLE items;
+    CREATE PUBLICATION adds FOR TABLE items WITH (publish = 'insert');
+    CREATE PUBLICATION of_companies FOR TABLE companies;
+    CREATE ROLE im_whole;
+    CREATE ROLE im_partly;
+    GRANT SELECT, UPDATE ON items TO im_whole;
+    GRANT SELECT (sku) ON items TO im_partly;
+    GRANT SELECT ON companies TO im_whole;
+    CREATE FUNCTION watch() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
+    CREATE EVENT TRIGGER watched ON ddl_command_end EXECUTE FUNCTION watch();
+    CREATE EVENT TRIGGER dropping ON sql_drop EXECUTE FUNCTION watch();
+"""
+
+
+def test_what_is_added_is_told_to_subscribers_roles_and_views(database: Database) -> None:
+    database.psql(ADDED)
+    try:
+        mapping = StockMapping.model_validate(
+            {
+                "name": "added",
+                "company": {"table": "companies", "key": "id", "name": "name"},
+                "locations": {"table": "places", "key": "id", "company": "company_id",
+                              "default": {"is_default": True}, "create": {}, "add": True},
+                "source": {"table": "items", "key": "id", "company": "company_id", "item": "sku",
+                           "quantity": "quantity"},
+                "target": {"shape": "location_column", "column": "place_id", "add": True},
+            }
+        )  # fmt: skip
+        found = examined(database, mapping)
+    finally:
+        database.psql("DROP OWNED BY im_whole, im_partly; DROP ROLE im_whole, im_partly")
+    told = effects(found)
+    assert {name: concern for name, (concern, _) in told.items() if concern != "untouched"} == {
+        "publication every": "to do",
+        "publication adds": "to do",
+        "index broken": "to do",
+        "grant im_whole": "to do",
+        "grant im_partly": "to do",
+        "view all_items": "to know",
+        "event trigger watched": "to know",
+    }
+    assert "no replica identity" in told["publication every"][1]
+    assert "add that to the subscribers' table before" in told["publication adds"][1]
+    assert "will have none on public.places" in told["grant im_whole"][1]
+    assert "none on place_id" in told["grant im_partly"][1]
+    assert "does not show place_id until it is created again" in told["view all_items"][1]
+    assert "public.places, place_id" in told["event trigger watched"][1]
+    assert [(one.table, one.done) for one in found.tables][-1] == ("public.places", "is made")
+    assert "+ public.places" in diagram.svg(found.after)
+    assert "public.places" not in diagram.svg(found.before)
+    assert diagram.mermaid(found.after).count("(new)") == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "children"),
+    [
+        (
+            "spree",
+            {
+                "spree_inventory_units": ("record", "to do"),
+                "spree_line_items": ("record", "to do"),
+                "spree_shipments": ("rows", "to know"),
+                "spree_stock_movements": ("level", "to know"),
+            },
+        ),
+        (
+            "saleor",
+            {
+                "order_orderline": ("record", "to do"),
+                "warehouse_allocation": ("level", "to know"),
+            },
+        ),
+        (
+            "medusa",
+            {
+                "line_item": ("record", "to do"),
+                "product_variant_inventory_item": ("record", "untouched"),
+                "reservation_item": ("item", "to know"),
+            },
+        ),
+    ],
+)
+def test_the_tables_below_the_records_of_each_example_are_found(
+    database: Database, name: str, children: dict[str, tuple[str, str]]
+) -> None:
+    example = EXAMPLES[name]
+    database.psql(example.text("schema.sql"))
+    found = examined(database, parse_mapping(example.text("mapping.yaml"), origin=name))
+    assert {
+        child.table.removeprefix("public."): (child.kind, child.concern) for child in found.children
+    } == children
+    levels = {one.column: one for one in found.fields if one.meaning in {"on hand", "reserved"}}
+    assert all(one.before == one.after == "integer" for one in levels.values())
+    assert all(len(one.effect) <= 200 for one in found.objects)
+    assert all(len(child.advice) <= 200 for child in found.children)
+    net = levels.get("stocked_quantity")
+    assert net is None or "a net quantity has what is reserved taken off" in net.value
+
+
+@needs_data
+def test_northwind_and_saleor_have_nothing_to_do_and_say_nothing_false(
+    server: EmbeddedServer, database: Database
+) -> None:
+    found = examined(database, northwind(database))
+    assert [(child.table, child.quantities, child.covered) for child in found.children] == [
+        ("public.order_details", ("quantity",), "read for what is reserved")
+    ]
+    assert {one.concern for one in found.objects} == {"untouched"}
+    kept = {one.column: one.meaning for one in found.fields if not one.changed}
+    assert (kept["units_in_stock"], kept["units_on_order"]) == ("quantity", "")
+    with made_database(server) as other:
+        variants = examined(other, saleor(other))
+        assert variants.children == ()
+        assert {one.concern for one in variants.objects} == {"untouched"}

@@ -41,6 +41,7 @@ _KINDS = {
     "row_security": "row level security",
     "column_grant": "grant",
     "statistics": "extended statistics",
+    "event_trigger": "event trigger",
 }
 _CONCERNS: tuple[Concern, ...] = ("to do", "to know", "untouched")
 _UNSEEN = (
@@ -177,7 +178,7 @@ def examine(
     roots = {part.oid: part.root for part in parts}
     unread: list[str] = []
     found = objects_on(connection, parts, ledger=SCHEMA, unread=unread)
-    move = _move(connection, resolved, tables, parts)
+    move = _move(connection, resolved, tables, parts, found)
     views = views_over(connection, list(roots), ledger=SCHEMA)
     routines = routines_on(
         connection,
@@ -228,6 +229,7 @@ def _move(
     resolved: ResolvedMapping,
     tables: Mapping[int, Touched],
     parts: Sequence[Part],
+    found: Sequence[CatalogObject],
 ) -> Move:
     counted = [resolved.source, resolved.locations, resolved.levels]
     partitions = dict.fromkeys(tables, 0)
@@ -242,7 +244,29 @@ def _move(
         made=tuple(made(resolved)),
         counted=frozenset(one.oid for one in counted if one is not None),
         partitions=partitions,
+        indexing=_indexing(found, tables),
     )
+
+
+def _indexing(
+    found: Sequence[CatalogObject], tables: Mapping[int, Touched]
+) -> dict[int, tuple[str, ...]]:
+    """The indexes that hold what an update sets, or what is generated from that, by table."""
+    names: dict[int, tuple[str, ...]] = {}
+    follows: dict[int, set[str]] = {oid: set(table.updated) for oid, table in tables.items()}
+    for one in found:
+        if (
+            one.kind == "generated"
+            and set(one.uses[one.facts["table"]]) & follows[one.facts["table"]]
+        ):
+            follows[one.facts["table"]].add(one.name)
+    for one in found:
+        if one.kind in {"index", "primary", "unique", "exclusion"}:
+            oid = one.facts["table"]
+            # From PostgreSQL 16 on, a summary of a page's values keeps nothing from its place.
+            if one.facts.get("method") != "brin" and set(one.uses[oid]) & follows[oid]:
+                names[oid] = (*names.get(oid, ()), one.name)
+    return names
 
 
 def _of_objects(found: Sequence[CatalogObject], move: Move) -> Iterator[Dependency]:

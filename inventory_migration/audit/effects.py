@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from inventory_migration.audit.touched import LEVELS, RECORDS, Touched
+from inventory_migration.audit.touched import LEVELS, LINKS, RECORDS, Touched
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.catalog.dependencies import CatalogObject
 from inventory_migration.mapping import StockLevel
@@ -42,6 +42,7 @@ class Move:
         made: The tables that it makes, by name.
         counted: The tables whose foreign keys are counted before and after.
         partitions: How many partitions a table has, by its oid.
+        indexing: The indexes and keys that hold a written column of a table, by its oid.
     """
 
     resolved: ResolvedMapping
@@ -50,6 +51,7 @@ class Move:
     made: tuple[str, ...]
     counted: frozenset[int]
     partitions: Mapping[int, int]
+    indexing: Mapping[int, tuple[str, ...]]
 
 
 def effect_on(found: CatalogObject, move: Move) -> Effect | None:
@@ -80,12 +82,19 @@ def _foreign_key(found: CatalogObject, move: Move) -> Effect:
         parts.append(Effect("It is not enforced: orphans are possible.", "to know"))
     elif not found.facts["valid"]:
         parts.append(Effect("It was never validated: orphans may be there.", "to know"))
-    filled = child in move.tables and move.tables[child].inserted is not None
-    if not filled and move.counted & {child, parent}:
-        own = child in move.tables and set(found.uses[child]) <= set(move.tables[child].updated)
-        if not own:
-            parts.append(Effect("References and orphans are counted before and after."))
+    if _is_counted(found, move):
+        parts.append(Effect("References and orphans are counted before and after."))
     return _joined(parts)
+
+
+def _is_counted(found: CatalogObject, move: Move) -> bool:
+    """Whether the proof counts it: what the migration itself fills is proved otherwise."""
+    child, parent = found.facts["table"], found.facts["parent"]
+    table = move.tables.get(child)
+    filled = table is not None and table.inserted is not None and {LEVELS, LINKS} & {*table.roles}
+    target = move.resolved.mapping.target.columns
+    own = child == move.resolved.source.oid and set(found.uses[child]) <= set(target)
+    return bool(move.counted & {child, parent}) and not filled and not own
 
 
 def _reference_out(table: Touched, columns: tuple[str, ...]) -> Effect:
@@ -189,7 +198,16 @@ def _index(found: CatalogObject, move: Move) -> Effect:
     if table.inserted is not None:
         return _also(Effect("Each new row gets an entry."), found)
     if table.updated:
+        # Only where no index at all holds a written column can a new version go without entries.
+        others = [
+            name for name in move.indexing.get(found.facts["table"], ()) if name != found.name
+        ]
         text = "No column of it is written; a row that moves to another page gets a new entry."
+        if others:
+            text = (
+                "No column of it is written; each written row gets a new entry all the same, since "
+                f"{others[0]} holds what is written."
+            )
         return _also(Effect(text), found)
     return _also(Effect(_nothing_written(table)), found)
 
@@ -208,9 +226,13 @@ def _trigger(found: CatalogObject, move: Move) -> Effect:
     facts = found.facts
     if facts["ours"]:
         return Effect("It is this tool's own, which keeps what comes new in step.", "to know")
+    if facts["partition"] and not facts["type"] & _EACH_ROW:
+        return Effect(
+            "It is for statements on a partition, and rows are written through its table."
+        )
     known = move.fired.get((facts["regclass"], found.name))
     if known is None:
-        return Effect(_why_not_fired(found, move))
+        return _not_fired(found, move)
     rights = facts["owner"] if facts["definer"] else f"{move.resolved.role}, who writes"
     said = [f"Fires on what is written, with the rights of {rights}."]
     concern: Concern = "to know"
@@ -232,6 +254,15 @@ def _trigger(found: CatalogObject, move: Move) -> Effect:
     return Effect(" ".join(said), concern)
 
 
+def _not_fired(found: CatalogObject, move: Move) -> Effect:
+    table, columns = _own(found, move)
+    on, kind = found.facts["enabled"] in "OA", found.facts["type"]
+    written = not columns or bool(_written(columns, table))
+    if on and LEVELS in table.roles and table.updated and kind & _UPDATE and written:
+        return Effect("Fires where the trigger of sync updates a level.", "to know")
+    return Effect(_why_not_fired(found, move))
+
+
 def _why_not_fired(found: CatalogObject, move: Move) -> str:
     table, columns = _own(found, move)
     enabled, kind = found.facts["enabled"], found.facts["type"]
@@ -244,10 +275,12 @@ def _why_not_fired(found: CatalogObject, move: Move) -> str:
     if table.inserted is not None and kind & _DELETE:
         return "Only a rollback fires it, which deletes rows that were made."
     events = [name for bit, name in _EVENTS.items() if kind & bit]
-    return f"It fires on {' or '.join(events)}, which does not happen to this table."
+    return f"It fires on {' or '.join(events)}, which the migration does not do to this table."
 
 
 def _rule(found: CatalogObject, move: Move) -> Effect:
+    if found.facts["partition"] and found.facts["table"] in move.tables:
+        return Effect("It is on a partition, and does not act where rows are written otherwise.")
     if found.facts["table"] in move.tables:
         return Effect(
             "The tool refuses a table with rewrite rules: writes would go astray. Replace it by a "
@@ -372,10 +405,13 @@ def _publication(found: CatalogObject, move: Move) -> Effect:
         )
     if table.added and not listed:
         return Effect(
-            f"Written rows are sent with {', '.join(table.added)}: add that to the subscribers' "
-            "table before, or they stop.",
+            f"Rows are sent with {', '.join(table.added)}: add that to the subscribers' table "
+            "before, or they stop.",
             "to do",
         )
+    updates = table.updated and found.facts["updates"]
+    if not updates and not (table.inserted is not None and found.facts["inserts"]):
+        return Effect("It does not send what is written: subscribers do not get it.", "to know")
     return Effect("Written rows are sent to its subscribers.", "to know")
 
 
@@ -407,6 +443,16 @@ def _statistics(found: CatalogObject, move: Move) -> Effect:
     if _written(columns, table) or table.inserted is not None:
         return Effect("Out of date until the table is analyzed again.")
     return Effect("Nothing that it measures is written.")
+
+
+def _event_trigger(found: CatalogObject, move: Move) -> Effect | None:
+    tags = found.facts["tags"]
+    added = [name for table in move.tables.values() for name in table.added]
+    done = {"ALTER TABLE": bool(added), "CREATE TABLE": True, "CREATE SCHEMA": True}
+    if tags is not None and not any(done.get(tag) for tag in tags):
+        return None
+    what = ", ".join(("the tool's own tables", *move.made, *added))
+    return Effect(f"Fires where the structure is changed, here by {what}.", "to know")
 
 
 def _nothing_written(table: Touched) -> str:
@@ -460,4 +506,5 @@ _EFFECTS: Mapping[str, Callable[[CatalogObject, Move], Effect | None]] = {
     "column_grant": _column_grant,
     "grant": _grant,
     "statistics": _statistics,
+    "event_trigger": _event_trigger,
 }

@@ -192,7 +192,7 @@ def _effect_on_routine(routine: Routine, tables: _Used, move: Move) -> Effect:
     if records:
         return _effect_on_writer(routine, records[0], move)
     parts = [f"It writes {', '.join(t.relation.name for t in writes)}."] if writes else []
-    kept = _numbers_read(touched, move)
+    kept = _numbers_read(touched, move, code=without_comments(routine.source))
     concern: Concern = "untouched"
     if kept:
         parts.append(
@@ -221,7 +221,7 @@ def _effect_on_writer(routine: Routine, table: Touched, move: Move) -> Effect:
             "to know" if step else "to do",
         )
     column = mapping.target.columns[0]
-    if inserts and not re.search(rf"(?<![\w$]){_spelled(column)}(?![\w$])", code):
+    if inserts and not _has_word(code, column):
         given = mapping.guard
         return Effect(
             f"It makes records of {name.name} without {column}: "
@@ -246,23 +246,35 @@ def _touched(tables: _Used, move: Move) -> list[tuple[Touched, tuple[str, ...]]]
     return [(move.tables[oid], columns) for oid, columns in tables.items() if oid in move.tables]
 
 
-def _numbers_read(touched: Iterable[tuple[Touched, tuple[str, ...]]], move: Move) -> str:
-    """What a reader takes from the records that a move to levels leaves behind there."""
+def _numbers_read(
+    touched: Iterable[tuple[Touched, tuple[str, ...]]], move: Move, *, code: str = ""
+) -> str:
+    """What a reader takes from the records that a move to levels leaves behind there.
+
+    Args:
+        touched: The tables that it uses, with their columns as far as they are known.
+        move: What the migration does.
+        code: Its text, which is searched where the columns are not known.
+    """
     mapping = move.resolved.mapping
     if not isinstance(mapping.target, StockLevel):
         return ""
-    numbers = {
+    numbers = [
         name
         for part in (mapping.source.quantity, mapping.source.reserved)
         if (name := named_column(part))
-    }
+    ]
     return ", ".join(
         f"{name} of {table.relation.name}"
         for table, columns in touched
         if RECORDS in table.roles
-        for name in columns
-        if name in numbers
+        for name in numbers
+        if name in columns or (not columns and _has_word(code, name))
     )
+
+
+def _has_word(code: str, name: str) -> bool:
+    return bool(re.search(rf"(?<![\w$]){_spelled(name)}(?![\w$])", code))
 
 
 def _levels(move: Move) -> str:

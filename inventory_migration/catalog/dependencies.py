@@ -71,7 +71,7 @@ def objects_on(
         unread: Takes what the role was not let read.
     """
     roots = {part.oid: part.root for part in parts}
-    asked = {"oids": list(roots), "ledger": ledger}
+    asked = {"oids": list(roots), "roots": list(set(roots.values())), "ledger": ledger}
     found: dict[tuple[str, int, str], CatalogObject] = {}
     for statement in _STATEMENTS:
         for row in readable_rows(connection, statement, asked, unread):
@@ -217,7 +217,8 @@ _TRIGGERS = sa.text(f"""
            jsonb_build_object(t.tgrelid::bigint::text,
                               {_columns("t.tgrelid", "t.tgattr::smallint[]")}) AS uses,
            jsonb_build_object(
-               'table', t.tgrelid::bigint, 'regclass', t.tgrelid::regclass::text,
+               'table', t.tgrelid::bigint, 'partition', NOT t.tgrelid = ANY(CAST(:roots AS oid[])),
+               'regclass', t.tgrelid::regclass::text,
                'enabled', t.tgenabled, 'type', t.tgtype,
                'function', f.oid::regprocedure::text, 'ours', n.nspname = :ledger,
                'definer', f.prosecdef, 'owner', r.rolname,
@@ -269,7 +270,8 @@ _RULES = sa.text(f"""
                   WHERE d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
                     AND d.refclassid = 'pg_class'::regclass
                     AND d.refobjid = ANY(CAST(:oids AS oid[]))) AS t) AS uses,
-           jsonb_build_object('table', r.ev_class::bigint, 'said', {said("r.ev_class")}) AS facts
+           jsonb_build_object('table', r.ev_class::bigint, 'said', {said("r.ev_class")},
+                              'partition', NOT r.ev_class = ANY(CAST(:roots AS oid[]))) AS facts
     FROM pg_rewrite r
     WHERE r.rulename <> '_RETURN'
       AND (r.ev_class = ANY(CAST(:oids AS oid[]))
@@ -302,7 +304,6 @@ _SEQUENCES = sa.text(f"""
            jsonb_build_object(a.attrelid::bigint::text, jsonb_build_array(a.attname)) AS uses,
            jsonb_build_object('table', a.attrelid::bigint) AS facts
     FROM pg_attribute a
-    JOIN pg_class c ON c.oid = a.attrelid
     LEFT JOIN pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum
     JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
                         AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum
@@ -312,7 +313,7 @@ _SEQUENCES = sa.text(f"""
     JOIN pg_class q ON q.relkind = 'S'
                    AND q.oid = CASE d.classid WHEN 'pg_class'::regclass THEN d.objid
                                               ELSE d.refobjid END
-    WHERE a.attrelid = ANY(CAST(:oids AS oid[])) AND NOT c.relispartition
+    WHERE a.attrelid = ANY(CAST(:roots AS oid[]))
     GROUP BY q.oid, a.attrelid, a.attname, a.attnum, a.attidentity
     ORDER BY a.attrelid, a.attnum
 """)
@@ -325,12 +326,7 @@ _PUBLICATIONS = sa.text("""
                                                         ELSE '[]' END) AS uses,
            jsonb_build_object(
                'all', p.puballtables, 'updates', p.pubupdate, 'inserts', p.pubinsert,
-               'columns', listed.few,
-               'identity', CASE c.relreplident
-                   WHEN 'f' THEN true WHEN 'n' THEN false
-                   ELSE EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid
-                                AND CASE c.relreplident WHEN 'i' THEN i.indisreplident
-                                                        ELSE i.indisprimary END) END) AS facts
+               'columns', listed.few, 'identity', known.identity) AS facts
     FROM pg_publication_tables t
     JOIN pg_publication p ON p.pubname = t.pubname
     JOIN pg_namespace n ON n.nspname = t.schemaname
@@ -341,8 +337,16 @@ _PUBLICATIONS = sa.text("""
                         < (SELECT count(*) FROM pg_attribute a
                            WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
                              AND a.attgenerated = ''), false) AS few) AS listed
+    CROSS JOIN LATERAL (
+        SELECT CASE c.relreplident
+                   WHEN 'f' THEN true WHEN 'n' THEN false
+                   ELSE EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid
+                                AND CASE c.relreplident WHEN 'i' THEN i.indisreplident
+                                                        ELSE i.indisprimary END)
+               END AS identity) AS known
     WHERE c.oid = ANY(CAST(:oids AS oid[]))
-    ORDER BY p.pubname, c.oid
+    -- Of a table's partitions the last one decides, so one without an identity comes last.
+    ORDER BY p.pubname, known.identity DESC, c.oid
 """)
 
 _ABOVE = sa.text(f"""
@@ -380,7 +384,7 @@ _ROW_SECURITY = sa.text(f"""
            jsonb_build_object(c.oid::bigint::text, '[]'::jsonb) AS uses,
            jsonb_build_object('table', c.oid::bigint, 'active', row_security_active(c.oid)) AS facts
     FROM pg_class c
-    WHERE c.oid = ANY(CAST(:oids AS oid[])) AND c.relrowsecurity
+    WHERE c.oid = ANY(CAST(:roots AS oid[])) AND c.relrowsecurity
     ORDER BY c.oid
 """)
 
@@ -403,7 +407,7 @@ _GRANTS = sa.text(f"""
         FROM pg_attribute a
         CROSS JOIN LATERAL aclexplode(a.attacl) AS x LEFT JOIN pg_roles r ON r.oid = x.grantee
         WHERE a.attrelid = c.oid AND NOT a.attisdropped AND x.grantee <> c.relowner) AS g
-    WHERE c.oid = ANY(CAST(:oids AS oid[])) AND NOT c.relispartition
+    WHERE c.oid = ANY(CAST(:roots AS oid[]))
     GROUP BY c.oid, g.grantee, g.name IS NULL
     ORDER BY c.oid, g.grantee
 """)
@@ -417,6 +421,17 @@ _STATISTICS = sa.text(f"""
     FROM pg_statistic_ext s
     WHERE s.stxrelid = ANY(CAST(:oids AS oid[]))
     ORDER BY s.stxrelid, s.stxname
+""")
+
+_EVENT_TRIGGERS = sa.text("""
+    SELECT 'event_trigger' AS kind, e.oid::bigint AS oid, e.evtname::text AS name,
+           concat_ws(' ', 'on', e.evtevent, 'of ' || array_to_string(e.evttags, ', '),
+                     'executes', e.evtfoid::regprocedure::text) AS definition,
+           '{}'::jsonb AS uses,
+           jsonb_build_object('tags', e.evttags) AS facts
+    FROM pg_event_trigger e
+    WHERE e.evtenabled IN ('O', 'A') AND e.evtevent LIKE 'ddl%'
+    ORDER BY e.evtname
 """)
 
 _STATEMENTS = (
@@ -433,4 +448,5 @@ _STATEMENTS = (
     _PUBLICATIONS,
     _GRANTS,
     _STATISTICS,
+    _EVENT_TRIGGERS,
 )
