@@ -12,12 +12,14 @@ from xml.etree import ElementTree
 import pytest
 import sqlalchemy as sa
 
+from inventory_migration import verbs
 from inventory_migration.audit import diagram
 from inventory_migration.audit.dependencies import Dependencies, examine
 from inventory_migration.audit.readers import names_table, without_comments
 from inventory_migration.catalog import ResolvedMapping, resolve
 from inventory_migration.demo import create_demo
 from inventory_migration.embedded import EmbeddedServer
+from inventory_migration.engine.plan import Start
 from inventory_migration.examples.catalogue import EXAMPLES
 from inventory_migration.mapping import StockMapping, named_mapping, parse_mapping
 from inventory_migration_tests.conftest import Database, made_database
@@ -153,7 +155,7 @@ EXPECTED = {
     ("index", "by_sku"): ("untouched", "since by_place holds"),
     ("index", "by_place"): ("to know", "each written row gets a new entry"),
     ("extended statistics", "together"): ("untouched", "Nothing that it measures"),
-    ("trigger", "touched"): ("to know", "It sets sku"),
+    ("trigger", "touched"): ("to do", "It sets sku: where that changes what is moved"),
     ("trigger", "dynamic"): ("to do", "cannot be read"),
     ("trigger", "counted"): ("untouched", "quantity is written, which is not"),
     ("trigger", "off"): ("untouched", "disabled"),
@@ -448,6 +450,54 @@ def test_a_move_to_levels_tells_who_goes_on_reading_and_writing_the_records(
     kept = examined(database, levels_mapping(reserved=None, sync=True))
     assert effects(kept)["trigger counts"][1].startswith("Fires where the trigger of sync")
     assert effects(kept)["function sell()"][0] == "to know"
+
+
+def test_what_is_told_of_levels_comes_true_there_and_back(database: Database) -> None:
+    database.psql(
+        LEVELS
+        + """
+        INSERT INTO companies VALUES (1, 'a');
+        INSERT INTO places VALUES (1, 1, true);
+        INSERT INTO items VALUES (1, 1, 'a', 5), (2, 1, 'b', 6), (3, 1, 'c', -1);
+        REFRESH MATERIALIZED VIEW stock_kept;"""
+    )
+    target, mapping = verbs.open_target(database.url), levels_mapping()
+    ran = verbs.run(target, mapping, Start(as_superuser=True, write_stop=True))
+    assert ran["quarantined"] == {"refused_by_server": 1}
+    assert database.psql("SELECT sum(on_hand), (SELECT units FROM stock_kept) FROM levels") == "11|"
+    assert database.psql("SELECT count(*) FROM stock_now") == "2"
+    database.psql(
+        "INSERT INTO picks VALUES (1, 1, 1); INSERT INTO level_moves VALUES (2, 1, 1);"
+        "UPDATE items SET quantity = 60 WHERE id = 2"
+    )
+    assert database.psql("SELECT on_hand FROM levels WHERE item_id = 2") == "6"
+    back = verbs.roll_back(target, mapping)
+    assert back["undone"]["kept"] == 1
+    assert database.psql("SELECT item_id FROM levels") == "1"
+    assert database.psql("SELECT count(*) FROM level_moves") == "0"
+
+
+def test_what_is_told_of_a_column_comes_true(database: Database) -> None:
+    create_demo(database.engine, companies=1, items=20)
+    database.psql("""
+        ALTER TABLE stock_items ADD COLUMN location_id bigint;
+        UPDATE stock_items SET name = '' WHERE id = 7;
+        ALTER TABLE stock_items ADD CONSTRAINT named CHECK (name <> '') NOT VALID;
+        CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN NEW.updated_at := '2001-01-01'; RETURN NEW; END $$;
+        CREATE TRIGGER touched BEFORE UPDATE ON stock_items FOR EACH ROW EXECUTE FUNCTION touch();
+        CREATE FUNCTION more() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN NEW.quantity := OLD.quantity; RETURN NEW; END $$;
+        CREATE TRIGGER counted BEFORE UPDATE ON stock_items FOR EACH ROW EXECUTE FUNCTION more();
+    """)
+    told = effects(examined(database, named_mapping("stock_items")))
+    assert told["check constraint named"][0] == told["trigger counted"][0] == "to do"
+    assert "changed_by_trigger" in told["trigger touched"][1]
+    target = verbs.open_target(database.url)
+    ran = verbs.run(target, named_mapping("stock_items"), Start(as_superuser=True))
+    assert ran["quarantined"] == {"refused_by_server": 1}
+    differences = verbs.validate(target, named_mapping("stock_items"))["differences"]
+    assert [(one["kind"], one["records"]) for one in differences] == [("changed_by_trigger", 19)]
 
 
 ADDED = """

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from inventory_migration.audit.effects import Concern
+from inventory_migration.audit.effects import CONCERNS, Concern
 from inventory_migration.audit.readers import names_table
 from inventory_migration.audit.touched import Touched
 from inventory_migration.catalog import Column, ResolvedMapping
@@ -139,8 +139,7 @@ def find(
             f"{all_tables.left_out} tables off the search path: there are too many to look for "
             "child tables there."
         )
-    order: list[Concern] = ["to do", "to know", "untouched"]
-    return sorted(children, key=lambda one: (order.index(one.concern), one.table)), unread
+    return sorted(children, key=lambda one: (CONCERNS.index(one.concern), one.table)), unread
 
 
 _FOREIGN_KEY, _NAME = "a foreign key", "the column's name"

@@ -12,10 +12,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from inventory_migration.audit import children, diagram, fields
+from inventory_migration.audit import children, constraints, diagram, fields, surroundings
 from inventory_migration.audit.children import Child
 from inventory_migration.audit.diagram import Diagram
-from inventory_migration.audit.effects import Concern, Effect, Move, effect_on
+from inventory_migration.audit.effects import CONCERNS, Concern, Effect, Move
 from inventory_migration.audit.fields import Field
 from inventory_migration.audit.readers import told_of_routines, told_of_views
 from inventory_migration.audit.touched import Touched, made, touched
@@ -43,7 +43,7 @@ _KINDS = {
     "statistics": "extended statistics",
     "event_trigger": "event trigger",
 }
-_CONCERNS: tuple[Concern, ...] = ("to do", "to know", "untouched")
+_EFFECTS = {**constraints.EFFECTS, **surroundings.EFFECTS}
 _UNSEEN = (
     "SQL that stands outside this database, and SQL that a function puts together from pieces, "
     "cannot be seen from here."
@@ -215,7 +215,7 @@ def examine(
             *(TouchedTable(_said(one), ", ".join(one.roles), one.said) for one in tables.values()),
             *(TouchedTable(name, role, "is made") for name, role in made(resolved).items()),
         ),
-        objects=tuple(sorted(dependencies, key=lambda one: _CONCERNS.index(one.concern))),
+        objects=tuple(sorted(dependencies, key=lambda one: CONCERNS.index(one.concern))),
         children=tuple(below),
         fields=mapped,
         unread=(*unread, _UNSEEN),
@@ -271,7 +271,7 @@ def _indexing(
 
 def _of_objects(found: Sequence[CatalogObject], move: Move) -> Iterator[Dependency]:
     for one in found:
-        effect = effect_on(one, move)
+        effect = _EFFECTS[one.kind](one, move)
         if effect is not None:
             kind = _KINDS.get(one.kind, one.kind)
             yield _dependency(kind, one.name, one.uses, one.definition, effect, move)

@@ -14,7 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from inventory_migration.catalog.dependencies import said
+from inventory_migration.catalog.dependency_queries import said
 
 
 @dataclass(frozen=True)
