@@ -30,6 +30,7 @@ from inventory_migration.engine import (
     gates,
     joins,
     ledger,
+    observations,
     phases,
     plan,
     prediction,
@@ -210,6 +211,8 @@ def reconciliation_report(
 ) -> tuple[dict[str, Any], proof.Proof]:
     """Sweep, prove and close; see `reconcile.reconcile`."""
     found = reconcile.reconcile(target.engine, mapping, claim, start, workers=workers)
+    if found.changed and found.proof.passed:
+        _observe(target, mapping)
     return _summary(target, mapping, found.migration, changed=found.changed), found.proof
 
 
@@ -400,6 +403,17 @@ def create_default_warehouse_per_company(
             .order_by(ledger.company_location.c.company_name)
         )
         return [dict(row._mapping) for row in rows]
+
+
+def _observe(target: Target, mapping: StockMapping) -> None:
+    """Keep what the stock adds up to now that it is verified, for the monitoring to compare with.
+
+    Not within the proof, which may hold the application's writes.
+    """
+    with one_moment(target) as (connection, _):
+        totals = observations.read_totals(connection, resolve(connection, mapping))
+    with target.engine.begin() as connection:
+        observations.keep(connection, mapping.name, totals, kind="verified")
 
 
 def _refuse(connection: sa.Connection, resolved: ResolvedMapping) -> None:

@@ -183,7 +183,7 @@ def test_a_dry_run_fails_where_the_gate_would_refuse(database: Database) -> None
 
 
 @pytest.mark.parametrize(
-    ("schedule", "job"), [("rerun_shop", "migrate_shop"), ("monitor_shop", "validate_shop")]
+    ("schedule", "job"), [("rerun_shop", "migrate_shop"), ("monitor_shop", "monitor_shop")]
 )
 def test_a_tick_asks_for_a_run_that_works(database: Database, schedule: str, job: str) -> None:
     stage.shop(database)

@@ -18,7 +18,15 @@ PACKAGE = Path(__file__).resolve().parent.parent / "inventory_migration"
 LAYERS = [
     {"cli", "definitions", "dashboard"},
     {"defs"},
-    {"verbs", "steering", "quarantine", "inquiries", "keeping", "acceptance"},
+    {
+        "verbs",
+        "steering",
+        "quarantine",
+        "inquiries",
+        "keeping",
+        "acceptance",
+        "monitoring",
+    },
     {"archive", "audit", "quality", "report", "proposal"},
     {"engine"},
     {"mapping", "catalog", "demo", "examples"},

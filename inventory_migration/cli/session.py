@@ -37,7 +37,8 @@ INTERRUPTED = 130
 
 
 _NAMING = (
-    "test|grants|run|resume|pause|abort|status|validate|acceptance|report|rollback|show|archive"
+    "test|grants|run|resume|pause|abort|status|validate|acceptance|monitor|report|rollback|show"
+    "|archive"
     "|quarantine (?:list|show|retry|waive)"
 )
 """The commands that are told a mapping's name."""

@@ -1,4 +1,4 @@
-"""The verbs as jobs of one mapping: dry run, migrate, pause, validate, rollback, abort.
+"""The verbs as jobs of one mapping: dry run, migrate, pause, validate, monitor, rollback, abort.
 
 Only what Dagster needs to call a verb and to show what it said. `migrate_` is the four assets with
 their checks; the others are single steps, of which `pause_`, `rollback_` and `abort_` write.
@@ -16,6 +16,7 @@ from inventory_migration.defs import metadata
 from inventory_migration.defs.assets import step_key
 from inventory_migration.defs.console import KEY
 from inventory_migration.defs.failures import reported
+from inventory_migration.defs.monitor import build_monitor
 from inventory_migration.defs.options import (
     RollbackOptions,
     RunOptions,
@@ -41,6 +42,7 @@ class Jobs:
     rollback: Job
     pause: Job
     abort: Job
+    monitor: Job
 
     def all(self) -> list[Any]:
         """Return them in the order in which they are used."""
@@ -49,6 +51,7 @@ class Jobs:
             self.migrate,
             self.pause,
             self.validate,
+            self.monitor,
             self.rollback,
             self.abort,
         ]
@@ -63,6 +66,7 @@ def build_jobs(mapping: StockMapping) -> Jobs:
         rollback=_rollback(mapping),
         pause=_pause(mapping),
         abort=_abort(mapping),
+        monitor=build_monitor(mapping),
     )
 
 

@@ -99,6 +99,16 @@ class SteerOptions(dg.Config):
     )
 
 
+class MonitorOptions(dg.Config):
+    """What a look at migrated stock takes as given."""
+
+    accept: str | None = Field(
+        default=None,
+        description="Why the numbers are as they are meant to be, however far they have drifted; "
+        "later looks are compared with them.",
+    )
+
+
 class RollbackOptions(dg.Config):
     """What to undo, and why."""
 

@@ -24,12 +24,12 @@ def build_schedules(mapping: StockMapping, jobs: Jobs) -> list[dg.ScheduleDefini
         ),
         dg.ScheduleDefinition(
             name=f"monitor_{mapping.name}",
-            job=jobs.validate,
+            job=jobs.monitor,
             cron_schedule="0 * * * *",
             execution_timezone="UTC",
             default_status=dg.DefaultScheduleStatus.STOPPED,
-            description=f"Every hour, prove that the stock of {mapping.name} still is where it "
-            "belongs; writes nothing.",
+            description=f"Every hour, look whether the stock of {mapping.name} still is where it "
+            "belongs, and how far it has drifted; keeps what it finds and changes no stock.",
             tags={"mapping": mapping.name},
         ),
     ]

@@ -289,6 +289,20 @@ class ValidationFailed(MigrationError):
         )
 
 
+class MonitoringFailed(MigrationError):
+    """Migrated stock is not as it should be after the move."""
+
+    exit_code = 3
+
+    def __init__(self, *, mapping: str, findings: Sequence[str]) -> None:
+        """List what was found."""
+        self.mapping, self.findings = mapping, tuple(findings)
+        super().__init__(
+            f"{mapping}: {'; '.join(self.findings)}; see 'inventory-migration monitor {mapping}', "
+            f"and 'validate {mapping}' for what a migration left"
+        )
+
+
 class NothingMigrated(MigrationError):
     """A question about a mapping's migration, and there is none."""
 

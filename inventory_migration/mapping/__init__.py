@@ -18,6 +18,7 @@ from inventory_migration.mapping.model import (
     StockMapping,
     Through,
 )
+from inventory_migration.mapping.monitor import Monitor
 from inventory_migration.mapping.parts import (
     MARKER,
     Canonical,
@@ -59,6 +60,7 @@ __all__ = [
     "LinkedPlaces",
     "LocationColumn",
     "Locations",
+    "Monitor",
     "NewValue",
     "Numeric",
     "Operation",

@@ -27,6 +27,7 @@ from inventory_migration.mapping import entries
 from inventory_migration.mapping.acceptance import Acceptance, key_names
 from inventory_migration.mapping.health import Health
 from inventory_migration.mapping.limits import Gates, Thresholds
+from inventory_migration.mapping.monitor import Monitor
 from inventory_migration.mapping.parts import (
     Action,
     ColumnOrExpression,
@@ -367,6 +368,7 @@ class StockMapping(Part):
     thresholds: Thresholds = Field(default_factory=Thresholds)
     gates: Gates = Field(default_factory=Gates)
     health: Health = Field(default_factory=Health)
+    monitor: Monitor = Field(default_factory=Monitor)
     retention: Retention = Field(default_factory=Retention)
     guard: bool = False
     touch: dict[str, ValueOrExpression] = Field(default_factory=dict)
@@ -480,9 +482,11 @@ class StockMapping(Part):
     def hash(self) -> str:
         """SHA-256 of what the mapping says, whatever its file's layout and comments."""
         said = self.model_dump(mode="json", by_alias=True)
-        # How much is tolerated, who is told, when, how fast, kept how long and tried afterwards: no
-        # part of what moves, and an operator may change it while a migration stands still.
-        del said["thresholds"], said["health"], said["retention"], said["acceptance"]
+        # How much is tolerated, who is told, when, how fast, kept how long, tried and watched
+        # afterwards: no part of what moves, and an operator may change it while a migration stands
+        # still.
+        for name in ("thresholds", "health", "monitor", "retention", "acceptance"):
+            del said[name]
         # What is usual is what was meant before there was anything else to say.
         if isinstance(self.target, AllocationJson):
             for name, usual in (("as", "object"), ("entry", None)):

@@ -112,7 +112,8 @@ def load_suite(
         severities: Each rule of the mapping with the severity of its action; see `severity_of`.
         relations: The SELECTs that queries may name, by name; `batch` is always one of them.
         keys: The key columns of the batch, which queries name as `{keys}`.
-        without: Rules that do not apply to the mapping; their expectations are left out.
+        without: Rules that do not apply to the mapping, whose expectations are left out, and keys
+            of expectations that do not.
         extra: Expectations of the user's own rules, appended to the file's.
         told: Whether each expectation must have the texts of a finding.
         path: The file to read instead of looking `name` up.
@@ -132,7 +133,7 @@ def load_suite(
     for number, candidate in enumerate(listed, start=1):
         label = _label(candidate, number)
         rule = _meta(candidate).get("rule")
-        if isinstance(rule, str) and rule in without:
+        if rule in without or _meta(candidate).get("key") in without:
             continue
         found = list(_problems(candidate, severities, {*relations, "batch"}))
         if told:

@@ -322,3 +322,43 @@ archive = sa.Table(
     comment="Copies of migrations outside of the database, and what was purged because of them.",
 )
 sa.Index("archive_of_migration", archive.c.migration_id, archive.c.archive_id)
+
+observation = sa.Table(
+    "observation",
+    metadata,
+    sa.Column("observation_id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("mapping", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("at", _when, nullable=False, server_default=NOW),
+    sa.Column("migration_id", sa.BigInteger),
+    sa.Column("run_id", sa.Text),
+    _number("records"),
+    _units("units"),
+    _units("reserved"),
+    _number("companies"),
+    _number("locations"),
+    sa.Column("passed", sa.Boolean),
+    _number("findings"),
+    sa.Column("found", JSONB, nullable=False, server_default="{}"),
+    sa.Column("accepted", sa.Text),
+    sa.CheckConstraint("kind IN ('verified', 'monitored')", name="kind_known"),
+    comment="Looks at migrated stock, at its verification and ever after: totals and verdict.",
+)
+sa.Index("observation_latest", observation.c.mapping, observation.c.observation_id.desc())
+
+observation_company = sa.Table(
+    "observation_company",
+    metadata,
+    sa.Column(
+        "observation_id",
+        sa.ForeignKey(f"{SCHEMA}.observation.observation_id", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    # The company of what belongs to none is NULL, and no key.
+    sa.Column("number", sa.BigInteger, primary_key=True),
+    sa.Column("company_key", sa.Text),
+    _number("records"),
+    _units("units"),
+    _units("reserved"),
+    comment="The totals of each company, of those looks that later ones are compared with.",
+)

@@ -37,6 +37,55 @@ class StockLevel(LevelColumns):
         """Equal, in the key's own type."""
         return f"{key} = {location_key}"
 
+    def placed(self) -> tuple[str, str]:
+        """A level each; where levels go by another key, those of the record's company."""
+        location = f"t.{quoted(self.target.location)}"
+        own = columns.record_values(self.resolved)
+        same = [f"{level} = {value}" for level, value in zip(self._record("t"), own, strict=True)]
+        levels = f"{self.resolved.levels_sql} AS t"
+        if self.resolved.target_key:
+            levels = f"({levels} JOIN ({self._owned()}) AS im_w ON im_w.location_key = {location})"
+            same.append(f"im_w.company_key = {owners.company_key(self.resolved)}")
+        return f"LEFT JOIN {levels} ON {' AND '.join(same)}", location
+
+    def astray(self) -> str:
+        """Levels of no record: key_text, location, why.
+
+        Levels by another key than the record's may be of more than the records: of these, only
+        those of no location, and those at a location whose company has no such record while
+        another has.
+        """
+        location = f"t.{quoted(self.target.location)}"
+        named = ", ".join(self._record("t"))
+        told = f"concat_ws(', ', {named}) AS key_text, {location}::text AS location"
+        if not self.resolved.target_key:
+            keys = zip(self.resolved.key_columns, self._record("t"), strict=True)
+            same = " AND ".join(f"s.{quoted(key.name)} = {level}" for key, level in keys)
+            return f"""
+                SELECT {told}, 'no such record' AS why
+                FROM {self.resolved.levels_sql} AS t
+                WHERE NOT EXISTS (SELECT FROM {self.resolved.source.sql} AS s WHERE {same})"""
+        pairs = zip(self._record("t"), columns.record_keys(self.resolved), strict=True)
+        same = " AND ".join(f"{level} = im_s.{key}" for level, key in pairs)
+        values = columns.record_values(self.resolved)
+        own = zip(values, columns.record_keys(self.resolved), strict=True)
+        records = f"""
+            SELECT {", ".join(f"{value} AS {key}" for value, key in own)},
+                   {owners.company_key(self.resolved)} AS company_key
+            FROM {self.resolved.source.sql} AS s {self.resolved.mapping.source.joins}
+            {owners.join(self.resolved)}"""
+        here = f"SELECT FROM ({self._owned()}) AS im_w WHERE im_w.location_key = {location}"
+        return f"""
+            SELECT {told}, CASE WHEN found THEN 'a record of another company'
+                                ELSE 'no such location' END AS why
+            FROM (SELECT t.*, EXISTS ({here}) AS found FROM {self.resolved.levels_sql} AS t) AS t
+            WHERE NOT found
+               OR EXISTS (SELECT FROM ({records}) AS im_s WHERE {same})
+              AND NOT EXISTS (SELECT FROM ({records}) AS im_s
+                              JOIN ({self._owned()}) AS im_w
+                                ON im_w.company_key = im_s.company_key
+                              WHERE {same} AND im_w.location_key = {location})"""
+
     def refers(self, key: str) -> tuple[str, str]:
         """The levels, and the condition that one is at a location."""
         return self.resolved.levels_sql, f"u.{quoted(self.target.location)} = {key}"
