@@ -60,6 +60,7 @@ def test_a_mapping_has_its_assets_jobs_and_schedules() -> None:
         "pause_stock_items",
         "rollback_stock_items",
         "validate_stock_items",
+        "monitor_stock_items",
     }
     graph = definitions.resolve_asset_graph()
     before: set[dg.AssetKey] = {

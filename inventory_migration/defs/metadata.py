@@ -39,6 +39,20 @@ FIGURES = {
         )
         for moment, when in (("before", "as the snapshot has them"), ("after", "afterwards"))
     },
+    "records": "stock records when somebody monitored",
+    "units": "units then",
+    "reserved": "units that are reserved then",
+    "available": "units that can be promised then",
+    "put_aside": "stock records that are skipped or in quarantine then",
+    "locations": "locations then",
+    "companies": "companies then",
+    "findings": "rows that are not as they should be",
+    "drift_records": "stock records that came or went since the look that is compared with",
+    "drift_units": "units that did",
+    "drift_reserved": "reserved units that did",
+    "drift_records_percent": "the same in percent of what there was",
+    "drift_units_percent": "the same for units",
+    "drift_reserved_percent": "the same for reserved units",
 }
 """What is plotted, and what each figure counts."""
 

@@ -1,7 +1,8 @@
 """Migrated stock as it is today, as relations: what `expectations/steady_state.json` is held to.
 
 Nothing here needs a migration's snapshot but one question, whether a record without a level was
-ever seen: the keys that a purge leaves answer it too. What a look found is kept in `observations.py`.
+ever seen: the keys that a purge leaves answer it too. What a look found is kept in
+`observations.py`.
 """
 
 from __future__ import annotations

@@ -350,6 +350,7 @@ class StockMapping(Part):
         thresholds: When a migration stops by itself.
         gates: How long a gate's verdict may be relied on.
         health: When a migration works, how fast, and what the server is spared.
+        monitor: How far numbers may drift after the move, and how many looks are kept.
         guard: Whether a trigger gives new records their location.
         touch: Columns of the record that are set beside the target.
         retention: How long the ledger and its archives are kept.
