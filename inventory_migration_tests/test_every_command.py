@@ -53,6 +53,7 @@ def plain(database: WorkedDatabase, shape: str) -> dict[str, Any]:
 
 def written(folder: Path, definition: dict[str, Any]) -> tuple[StockMapping, Path]:
     """A mapping file, and what it says."""
+    definition = {**definition, "acceptance": story.ACCEPTANCE}
     path = folder / f"{definition['name']}.yaml"
     path.write_text(yaml.safe_dump(definition, sort_keys=False), encoding="utf-8")
     return load_mapping(path), path

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from inventory_migration import inquiries, keeping, quarantine, steering, verbs
+from inventory_migration import acceptance, inquiries, keeping, quarantine, steering, verbs
 from inventory_migration.cli import archive_answers
 from inventory_migration.engine import control, rollback
 from inventory_migration.engine.plan import Start
@@ -194,6 +194,12 @@ def test_after_a_purge_every_verb_works_or_says_where_the_records_are(
     )
     assert event["path"] == f"{kept}/shop-1"
     assert event["removed"]["snapshot"] == 30
+    tried = {"operations": {"look": {"sql": "SELECT :record"}}}
+    works = acceptance.accept(target, stage.mapping(**LENIENT, acceptance=tried))
+    assert works["passed"]
+    assert works["queries"][1]["rows"] == {
+        "before": 28, "after": 28, "only_before": 0, "only_after": 0
+    }  # fmt: skip
 
     # All numbers are what they were.
     archived = {"path": f"{kept}/shop-1"}

@@ -213,7 +213,7 @@ def test_no_command_and_no_file_shows_a_password(
     shop: Database, kept: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The whole story, failures in its middle, and Dagster's own way to run it."""
-    path = mapping_file(tmp_path, phases=PHASES)
+    path = mapping_file(tmp_path, phases=PHASES, acceptance=story.ACCEPTANCE)
     home = kept.folder / "dagster"
     monkeypatch.setenv("DAGSTER_HOME", str(home))
     monkeypatch.setenv("INVENTORY_DATABASE_URL", url(shop, SECRET))

@@ -16,11 +16,9 @@ EVENT = "acceptance"
 
 
 def keep(connection: sa.Connection, migration_id: int, found: dict[str, Any]) -> None:
-    """Note the result of a trial with its migration; the plans of queries are too long for it."""
-    kept = {name: found[name] for name in ("mapping_hash", "record", "operations", "findings")}
-    kept["queries"] = [
-        {key: value for key, value in query.items() if key != "plans"} for query in found["queries"]
-    ]
+    """Note the result of a trial with its migration."""
+    names = ("mapping_hash", "as_of", "record", "operations", "queries", "findings")
+    kept = {name: found[name] for name in names}
     ledger.note(
         connection,
         EVENT,

@@ -199,7 +199,8 @@ def _built_in(connection: sa.Connection, resolved: ResolvedMapping) -> list[Ques
         moved = f"""
         SELECT n.* FROM ({moved}) AS n
         WHERE NOT EXISTS (SELECT FROM ({lines}) AS l
-                          WHERE {columns.same_key(resolved, "n", "l")} AND l.xmin <> n.xid)"""
+                          WHERE {columns.same_key(resolved, "n", "l")}
+                            AND l.xmin IS DISTINCT FROM n.xid)"""
     known = f"WITH moved AS MATERIALIZED ({moved})"
     live, placed = "WHERE NOT r.skipped", "WHERE NOT r.skipped AND r.location_key IS NOT NULL"
     own = _own_company(resolved)

@@ -50,7 +50,10 @@ def moved(resolved: ResolvedMapping, migrations: list[Migration]) -> str:
     """
     keys = ", ".join(f"p.{key}" for key in columns.keys(resolved))
     placed = [
-        f"""
+        # By which transaction is not known any more.
+        f"SELECT {keys}, NULL::text AS xid FROM {migration.covered} AS p WHERE p.moved"
+        if migration.purged
+        else f"""
         SELECT {keys}, k.xid FROM {migration.snapshot} AS p
         JOIN {SCHEMA}.chunk AS k
           ON k.migration_id = {migration.migration_id} AND k.number = p.chunk AND k.state = 'done'
