@@ -424,13 +424,14 @@ def _refuse(connection: sa.Connection, resolved: ResolvedMapping) -> None:
 
 
 def _profile(connection: sa.Connection, resolved: ResolvedMapping) -> Profile:
+    from inventory_migration.audit.involved import named_tables
     from inventory_migration.audit.profile import profile
 
     return profile(
         connection,
         canonical.records(resolved),
         canonical.companies(resolved),
-        resolved.source,
+        named_tables(resolved),
         net=resolved.mapping.quantity_basis == "net",
     )
 

@@ -8,6 +8,7 @@ from decimal import Decimal
 import pytest
 import sqlalchemy as sa
 
+from inventory_migration.audit.involved import Involved
 from inventory_migration.audit.profile import TOP_COMPANIES, Profile, profile
 from inventory_migration.catalog import Column, Relation
 from inventory_migration_tests.canonical_tables import RELATIONS, make_tables
@@ -69,7 +70,7 @@ def profile_of(database: Database, *, table: tuple[str, str] | None = None, **mo
     """Profile the canonical tables, and a table of the application."""
     schema, name = table or ("public", "records")
     with database.engine.connect() as connection:
-        source = source_of(connection, schema, name)
+        source = [Involved(source_of(connection, schema, name), ("stock records",))]
         return profile(connection, RELATIONS["records"], RELATIONS["companies"], source, **more)
 
 
@@ -88,6 +89,7 @@ def test_totals_are_exact_and_count_each_defect(database: Database) -> None:
         "quantity_missing": 1,
         "not_a_number": 1,
         "negative_quantity": 1,
+        "fractional_quantity": 1,
         "reserved_exceeds_quantity": 1,
         "with_location": 2,
         "at_foreign_location": 1,
@@ -111,7 +113,7 @@ def test_what_is_available_is_units_less_reserved_also_where_a_quantity_is_missi
 def test_a_net_quantity_is_what_is_available(database: Database) -> None:
     make_tables(database)
     with database.engine.connect() as connection:
-        source = source_of(connection, "public", "records")
+        source = [Involved(source_of(connection, "public", "records"), ("stock records",))]
         found = profile(connection, RELATIONS["records"], RELATIONS["companies"], source, net=True)
     assert found.totals["available"] == found.totals["units"] == Decimal("19.5")
 
@@ -171,7 +173,7 @@ def test_columns_tell_type_nulls_distinct_range_and_inconsistencies(database: Da
     make_tables(database)
     database.psql(SOURCE)
     found = profile_of(database, table=("Sh:op %s", "Stock {Item}"))
-    columns = {row.pop("column"): row for row in found.to_json()["columns"]}
+    columns = {row.pop("column"): row for row in found.to_json()["tables"][0]["columns"]}
     assert {row.pop("distinct_is") for row in columns.values()} == {"exact"}
     stamps = ["2024-01-01 00:00:00+00", "2025-01-01 00:00:00+00"]
     kept = ("type", "nulls", "distinct", "minimum", "maximum", "inconsistency")
@@ -193,7 +195,7 @@ def test_a_large_table_is_not_read_once_more_for_each_column(database: Database)
     make_tables(database)
     database.psql(SOURCE + 'ANALYZE "Sh:op %s"."Stock {Item}"')
     found = profile_of(database, table=("Sh:op %s", "Stock {Item}"), exact_rows=3)
-    columns = {row["column"]: row for row in found.to_json()["columns"]}
+    columns = {row["column"]: row for row in found.to_json()["tables"][0]["columns"]}
     assert (columns["id"]["distinct"], columns["id"]["distinct_is"]) == (4, "exact")
     assert (columns["unit"]["distinct"], columns["unit"]["distinct_is"]) == (2, "estimated")
 
@@ -205,11 +207,12 @@ def test_references_to_nothing_are_counted_for_each_foreign_key(database: Databa
         'UPDATE "Sh:op %s"."Stock {Item}" SET unit = 77 WHERE id < 3'
     )
     found = profile_of(database, table=("Sh:op %s", "Stock {Item}"))
-    assert found.to_json()["foreign_keys"] == [
-        {"name": "Stock {Item}_parent_fkey", "columns": "parent",
-         "references": '"Sh:op %s"."Stock {Item}"', "rows": 3, "orphans": 0},
-        {"name": "Stock {Item}_unit_fkey", "columns": "unit",
-         "references": '"Sh:op %s"."Units"', "rows": 3, "orphans": 2},
+    stock = '"Sh:op %s"."Stock {Item}"'
+    assert found.to_json()["references"] == [
+        {"name": "Stock {Item}_parent_fkey", "table": stock, "columns": "parent",
+         "references": stock, "known_by": "foreign key", "rows": 3, "orphans": 0},
+        {"name": "Stock {Item}_unit_fkey", "table": stock, "columns": "unit",
+         "references": '"Sh:op %s"."Units"', "known_by": "foreign key", "rows": 3, "orphans": 2},
     ]  # fmt: skip
     assert found.metadata()["foreign_key_orphans"] == 2
 
@@ -224,11 +227,11 @@ def test_a_referenced_table_that_may_not_be_read_is_left_open(database: Database
     try:
         with database.engine.connect() as connection:
             connection.exec_driver_sql(f"SET ROLE {role}")
-            source = source_of(connection, "Sh:op %s", "Stock {Item}")
+            source = [Involved(source_of(connection, "Sh:op %s", "Stock {Item}"), ())]
             found = profile(connection, RELATIONS["records"], RELATIONS["companies"], source)
     finally:
         database.psql(f"DROP OWNED BY {role}; DROP ROLE {role};")
-    orphans = {row["name"]: row["orphans"] for row in found.to_json()["foreign_keys"]}
+    orphans = {row["name"]: row["orphans"] for row in found.to_json()["references"]}
     assert orphans == {"Stock {Item}_parent_fkey": 0, "Stock {Item}_unit_fkey": None}
     assert found.metadata()["foreign_key_orphans"] == 0
 
@@ -255,7 +258,7 @@ def test_a_profile_is_plain_json(database: Database) -> None:
     database.psql(SOURCE)
     found = profile_of(database, table=("Sh:op %s", "Stock {Item}")).to_json()
     assert json.loads(json.dumps(found)) == found
-    assert found["table"] == "Sh:op %s.Stock {Item}"
+    assert found["tables"][0]["table"] == "Sh:op %s.Stock {Item}"
 
 
 def test_a_profile_reads_as_tables_in_which_data_is_no_markup(database: Database) -> None:
@@ -265,8 +268,9 @@ def test_a_profile_reads_as_tables_in_which_data_is_no_markup(database: Database
     text = profile_of(database, table=("Sh:op %s", "Stock {Item}")).to_markdown()
     assert "| records | 6 |" in text
     assert r"| 1 | A\|b \<i\> \*c\* | 1 | 3 | 15.5 | 2 | 13.5 |" in text
-    assert r"| s:ku % | text | 1 | 3 | exact | A\|1 | b-2 |  |" in text
-    for title in ("Predicted outcomes", "Duplicates", "Columns", "Foreign keys"):
+    assert r"| s:ku % | text | 1 | 3 | A\|1 | b-2 | 3 to 3 |  |" in text
+    assert r"### Columns of Sh:op %s.Stock {Item} (stock records)" in text
+    for title in ("Predicted outcomes", "Duplicates", "References"):
         assert f"### {title}\n\n|" in text
 
 
@@ -275,7 +279,7 @@ def test_an_empty_inventory_has_a_profile(database: Database) -> None:
     found = profile_of(database)
     assert set(found.totals.values()) == {0}
     assert found.metadata()["predicted_migrated"] == 0
-    assert "### Foreign keys\n\nNone." in found.to_markdown()
+    assert "### References\n\nNone." in found.to_markdown()
     assert found.to_json()["companies"] == []
 
 
@@ -283,7 +287,7 @@ def test_a_profile_only_reads(database: Database) -> None:
     make_tables(database)
     with database.engine.connect() as connection:
         connection.exec_driver_sql("SET TRANSACTION READ ONLY")
-        source = source_of(connection, "public", "records")
+        source = [Involved(source_of(connection, "public", "records"), ("stock records",))]
         found = profile(connection, RELATIONS["records"], RELATIONS["companies"], source)
     assert found.totals["records"] == 6
 
@@ -292,7 +296,7 @@ def test_a_users_sql_is_not_misread(database: Database) -> None:
     make_tables(database)
     odd = "WITH r AS (SELECT * FROM records WHERE ':x' < '{y} 5%' AND key_1 % 7 > 0) TABLE r -- :z"
     with database.engine.connect() as connection:
-        source = source_of(connection, "public", "records")
+        source = [Involved(source_of(connection, "public", "records"), ("stock records",))]
         assert profile(connection, odd, RELATIONS["companies"], source).totals["records"] == 6
         with pytest.raises(sa.exc.ProgrammingError, match="no_such"):
             profile(connection, "SELECT * FROM no_such", RELATIONS["companies"], source)

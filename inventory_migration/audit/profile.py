@@ -15,10 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from inventory_migration.audit import queries
-from inventory_migration.audit.queries import ForeignKey
-from inventory_migration.catalog import TEXTS, Relation
-from inventory_migration.database import escaped, quoted
+from inventory_migration.audit import columns, queries, references
+from inventory_migration.audit.columns import EXACT_ROWS, SAMPLE_ROWS, TableProfile
+from inventory_migration.audit.frames import frame, plain, rows, total
+from inventory_migration.audit.involved import Involved
+from inventory_migration.audit.references import Reference
+from inventory_migration.catalog import Derived
+from inventory_migration.database import escaped
+from inventory_migration.proposal.survey import survey
 from inventory_migration.report.markdown import cell, table
 
 if TYPE_CHECKING:
@@ -27,9 +31,6 @@ if TYPE_CHECKING:
 TOP_COMPANIES = 50
 """How many companies a profile lists, those with most records first."""
 
-EXACT_ROWS = 1_000_000
-"""Above this size, distinct values are the planner's estimate: counting costs a pass a column."""
-
 _MEASURES = ("records", "units", "reserved", "available")
 _DEFECTS = (
     "without_company",
@@ -37,6 +38,7 @@ _DEFECTS = (
     "quantity_missing",
     "not_a_number",
     "negative_quantity",
+    "fractional_quantity",
     "reserved_exceeds_quantity",
     "with_location",
     "at_foreign_location",
@@ -45,8 +47,7 @@ _TITLES = {
     "outcomes": "Predicted outcomes",
     "companies": f"Companies with most records, at most {TOP_COMPANIES}",
     "duplicates": "Duplicates",
-    "columns": "Columns",
-    "foreign_keys": "Foreign keys",
+    "references": "References",
 }
 
 
@@ -55,22 +56,26 @@ class Profile:
     """What an inventory looks like.
 
     Attributes:
-        table: The table that was profiled.
         totals: Counts and exact sums over all records and companies.
         outcomes: Records, units and reserved by predicted outcome and rule.
         companies: The same by company, for those with most records.
         duplicates: Keys, and items of a company, that more than one record has.
-        columns: Type, nulls, distinct values, range and type inconsistencies of each column.
-        foreign_keys: Rows that refer, and that refer to nothing, for each declared foreign key.
+        references: Rows that refer, and that refer to nothing, for each foreign key, and for
+            each column that refers by its name alone where those were looked for.
+        tables: The columns of each table, the stock records first.
     """
 
-    table: str
     totals: Mapping[str, int | Decimal]
     outcomes: pd.DataFrame
     companies: pd.DataFrame
     duplicates: pd.DataFrame
-    columns: pd.DataFrame
-    foreign_keys: pd.DataFrame
+    references: pd.DataFrame
+    tables: tuple[TableProfile, ...]
+
+    @property
+    def source(self) -> TableProfile:
+        """The table that holds the stock records."""
+        return self.tables[0]
 
     def metadata(self) -> dict[str, int | float | str]:
         """Return the figures to keep with a run, flat, with stable names; sums are exact text."""
@@ -92,35 +97,45 @@ class Profile:
             **quarantined,
             "duplicate_keys": int(copies["key"]),
             "duplicate_items": int(copies["company and item"]),
-            "null_values": _sum(self.columns["nulls"]),
-            "columns_with_type_inconsistencies": sum(map(bool, self.columns["inconsistency"])),
-            "foreign_key_orphans": _sum(self.foreign_keys["orphans"]),
+            "null_values": total(self.source.columns["nulls"]),
+            "columns_with_type_inconsistencies": sum(
+                map(bool, self.source.columns["inconsistency"])
+            ),
+            "foreign_key_orphans": sum(
+                row["orphans"] or 0
+                for row in rows(self.references)
+                if row["known_by"] == references.DECLARED
+            ),
         }
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain JSON values."""
         return {
-            "table": self.table,
-            "totals": {name: _plain(value) for name, value in self.totals.items()},
-            **{name: _rows(getattr(self, name)) for name in _TITLES},
+            "totals": {name: plain(value) for name, value in self.totals.items()},
+            **{name: rows(getattr(self, name)) for name in _TITLES},
+            "tables": [one.to_json() for one in self.tables],
         }
 
     def to_markdown(self) -> str:
         """Return everything as Markdown tables."""
         totals = [
-            {"figure": name.replace("_", " "), "value": _plain(value)}
+            {"figure": name.replace("_", " "), "value": plain(value)}
             for name, value in self.totals.items()
         ]
-        parts = [f"## Profile of {cell(self.table)}", table(totals)]
+        parts = [f"## Profile of {cell(self.source.table)}", table(totals)]
         for name, title in _TITLES.items():
-            parts += [f"### {title}", table(_rows(getattr(self, name)))]
+            parts += [f"### {title}", table(rows(getattr(self, name)))]
+        for one in self.tables:
+            parts += [f"### {cell(one.title)}", one.basis]
+            for found in one.sections().values():
+                parts.append(table(found))
         return "\n\n".join(parts) + "\n"
 
     def _outcomes(self) -> dict[str, list[dict[str, Any]]]:
         by_outcome: dict[str, list[dict[str, Any]]] = {
             outcome: [] for outcome in ("migrated", "already", "skipped", "quarantined")
         }
-        for row in _rows(self.outcomes):
+        for row in rows(self.outcomes):
             by_outcome.setdefault(row["outcome"], []).append(row)
         return by_outcome
 
@@ -129,41 +144,80 @@ def profile(
     connection: sa.Connection,
     records_sql: str,
     companies_sql: str,
-    source: Relation,
+    tables: Sequence[Involved],
     *,
     net: bool = False,
+    detailed: bool = False,
     exact_rows: int = EXACT_ROWS,
+    sample_rows: int = SAMPLE_ROWS,
 ) -> Profile:
-    """Profile an inventory, in a handful of statements that only read.
+    """Profile an inventory, in a handful of statements for each table that only read.
 
     Args:
         connection: A connection to the application's database.
         records_sql: The SELECT of the canonical relation `records`.
         companies_sql: The SELECT of the canonical relation `companies`.
-        source: The table that holds the stock records.
+        tables: The tables to describe, that of the stock records first.
         net: Whether quantities have the reserved units taken off already.
+        detailed: Whether to look at values, and for references that no foreign key declares,
+            which costs several times as much; what a run keeps with its first step does without.
         exact_rows: Up to how many rows distinct values are counted and not estimated.
+        sample_rows: Up to how many rows of a table all are looked at in detail.
     """
     found = _all(connection, queries.totals(records_sql, companies_sql, net=net, top=TOP_COMPANIES))
     by_level: dict[str, list[dict[str, Any]]] = {"all": [], "outcome": [], "company": []}
     for row in found:
         by_level[row["level"]].append(row)
     counts = _all(connection, queries.company_counts(companies_sql))[0]
+    referring = _references(connection, tables, detailed=detailed)
     return Profile(
-        table=f"{source.schema}.{source.name}",
         totals={**{name: by_level["all"][0][name] for name in (*_MEASURES, *_DEFECTS)}, **counts},
-        outcomes=_frame(by_level["outcome"], ["outcome", "rule", *_MEASURES]),
-        companies=_frame(
+        outcomes=frame(by_level["outcome"], ["outcome", "rule", *_MEASURES]),
+        companies=frame(
             by_level["company"],
             ["company_key", "company_name", "default_locations", *_MEASURES],
         ),
-        duplicates=_frame(
+        duplicates=frame(
             _all(connection, queries.duplicates(records_sql, _keys(connection, records_sql))),
             ["of", "groups", "records"],
         ),
-        columns=_columns(connection, source, exact_rows),
-        foreign_keys=_foreign_keys(connection, source),
+        references=frame(
+            [one.row() for one in references.counted(connection, referring)],
+            ["name", "table", "columns", "references", "known_by", "rows", "orphans"],
+        ),
+        tables=tuple(
+            columns.describe(
+                connection,
+                one.relation,
+                one.roles,
+                identifying=[
+                    name
+                    for reference in referring
+                    if reference.table == (one.relation.schema, one.relation.name)
+                    for name in reference.columns
+                ],
+                detailed=detailed,
+                exact_rows=exact_rows,
+                sample_rows=sample_rows,
+            )
+            for one in tables
+        ),
     )
+
+
+def _references(
+    connection: sa.Connection, tables: Sequence[Involved], *, detailed: bool
+) -> list[Reference]:
+    """The references to count: of the stock records; in detail, all of all tables."""
+    relations = {
+        one.relation.oid: one.relation for one in tables if not isinstance(one.relation, Derived)
+    }
+    if not detailed:
+        return references.declared(connection, [tables[0].relation.oid])
+    return [
+        *references.declared(connection, list(relations), inward=True),
+        *references.named(survey(connection), relations),
+    ]
 
 
 def _keys(connection: sa.Connection, records_sql: str) -> list[str]:
@@ -172,111 +226,5 @@ def _keys(connection: sa.Connection, records_sql: str) -> list[str]:
     return [name for name in names if re.fullmatch(r"key_[0-9]+", name)]
 
 
-def _columns(connection: sa.Connection, source: Relation, exact_rows: int) -> pd.DataFrame:
-    found = _all(connection, queries.columns(source))[0]
-    records = found["records"]
-    exact = records <= exact_rows
-    distinct = _distinct(connection, source, records, exact=exact)
-    rows = []
-    for number, column in enumerate(source.columns.values()):
-        filled = found[f"filled_{number}"]
-        unique = (column.name,) in source.unique_keys
-        values = filled if unique else distinct.get(number)
-        numbers, dates = found.get(f"numbers_{number}"), found.get(f"dates_{number}")
-        rows.append(
-            {
-                "column": column.name,
-                "type": column.type,
-                "nulls": records - filled,
-                "distinct": values,
-                "distinct_is": "exact" if exact or unique else "estimated",
-                "minimum": found.get(f"minimum_{number}"),
-                "maximum": found.get(f"maximum_{number}"),
-                "inconsistency": _inconsistency(queries.base_type(column), filled, numbers, dates),
-            }
-        )
-    return _frame(rows, list(rows[0]) if rows else [])
-
-
-def _distinct(
-    connection: sa.Connection, source: Relation, records: int, *, exact: bool
-) -> dict[int, int]:
-    if exact:
-        query = queries.distinct_values(source)
-        found = _all(connection, query) if query else []
-        return {row["number"]: row["values"] for row in found}
-    estimates = connection.execute(
-        sa.text(queries.ESTIMATED_VALUES),
-        {"records": records, "schema": source.schema, "table": source.name},
-    )
-    numbers = {name: number for number, name in enumerate(source.columns)}
-    return {numbers[row.name]: round(row.values) for row in estimates if row.name in numbers}
-
-
-def _inconsistency(kind: str, filled: int, numbers: int | None, dates: int | None) -> str:
-    """What a text column holds that has a type of its own, and in what share of its values."""
-    if kind not in TEXTS or not filled:
-        return ""
-    return ", ".join(
-        f"{100 * count / filled:.1f} % {what}"
-        for what, count in (("numbers", numbers), ("dates", dates))
-        if count
-    )
-
-
-def _foreign_keys(connection: sa.Connection, source: Relation) -> pd.DataFrame:
-    keys = [
-        ForeignKey(
-            name=row.name,
-            columns=tuple(row.columns),
-            references=quoted(row.schema, row.table),
-            referenced_columns=tuple(row.referenced_columns),
-            readable=row.readable,
-        )
-        for row in connection.execute(sa.text(queries.FOREIGN_KEYS), {"oid": source.oid})
-    ]
-    found = _all(connection, queries.orphans(source, keys)) if keys else []
-    counts = {row["number"]: row for row in found}
-    rows = [
-        {
-            "name": key.name,
-            "columns": ", ".join(key.columns),
-            "references": key.references,
-            "rows": counts[number]["rows"],
-            "orphans": counts[number]["orphans"],
-        }
-        for number, key in enumerate(keys)
-    ]
-    return _frame(rows, ["name", "columns", "references", "rows", "orphans"])
-
-
 def _all(connection: sa.Connection, query: str) -> list[dict[str, Any]]:
     return [dict(row) for row in connection.execute(sa.text(escaped(query))).mappings()]
-
-
-def _frame(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> pd.DataFrame:
-    import pandas as pd
-
-    # Object columns: pandas would make floats of exact numbers, and of whole ones beside a NULL.
-    values = [[row[name] for name in names] for row in rows]
-    return pd.DataFrame(values, columns=list(names), dtype=object)
-
-
-def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    names = [str(name) for name in frame.columns]
-    return [
-        dict(zip(names, map(_plain, values), strict=True))
-        for values in frame.itertuples(index=False, name=None)
-    ]
-
-
-def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, Decimal):
-        return f"{value:f}"
-    return str(value)
-
-
-def _sum(column: pd.Series[Any]) -> int:
-    return sum(int(value) for value in column if value is not None)
