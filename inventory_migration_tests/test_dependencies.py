@@ -377,6 +377,7 @@ LEVELS = """
     CREATE TABLE shipments (id int PRIMARY KEY, sent date);
     CREATE TABLE shipped_units (item_id int, shipment_id int, amount_units int);
     CREATE VIEW stock AS SELECT sum(quantity) AS units FROM items;
+    CREATE VIEW stock_again AS SELECT units FROM stock;
     CREATE VIEW stock_now AS SELECT i.quantity, l.on_hand FROM items i JOIN levels l
         ON l.item_id = i.id;
     CREATE MATERIALIZED VIEW stock_kept AS SELECT sum(on_hand) AS units FROM levels;
@@ -417,6 +418,7 @@ def test_a_move_to_levels_tells_who_goes_on_reading_and_writing_the_records(
     told = effects(found)
     for name, concern, words in [
         ("view stock", "to do", "quantity of items, where the application will keep no stock"),
+        ("view stock_again", "to do", "through stock: as far as it uses that"),
         ("view stock_now", "to know", "new rows of levels"),
         ("materialized view stock_kept", "to do", "REFRESH MATERIALIZED VIEW"),
         ("function sell()", "to do", "it must write levels once"),
@@ -507,6 +509,9 @@ ADDED = """
     CREATE INDEX broken ON items (sku);
     UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'broken'::regclass;
     CREATE VIEW all_items AS SELECT * FROM items;
+    CREATE VIEW how_many AS SELECT count(*) FROM items;
+    CREATE VIEW as_json AS SELECT row_to_json(i) FROM items i;
+    CREATE VIEW above_json AS SELECT * FROM as_json;
     CREATE PUBLICATION every FOR TABLE items;
     CREATE PUBLICATION adds FOR TABLE items WITH (publish = 'insert');
     CREATE PUBLICATION of_companies FOR TABLE companies;
@@ -546,6 +551,8 @@ def test_what_is_added_is_told_to_subscribers_roles_and_views(database: Database
         "grant im_whole": "to do",
         "grant im_partly": "to do",
         "view all_items": "to know",
+        "view as_json": "to know",
+        "view above_json": "to know",
         "event trigger watched": "to know",
     }
     assert "no replica identity" in told["publication every"][1]
@@ -553,6 +560,9 @@ def test_what_is_added_is_told_to_subscribers_roles_and_views(database: Database
     assert "will have none on public.places" in told["grant im_whole"][1]
     assert "none on place_id" in told["grant im_partly"][1]
     assert "does not show place_id until it is created again" in told["view all_items"][1]
+    assert told["view how_many"][1] == "Reads nothing that is written."
+    assert told["view as_json"][1] == "Shows place_id of items at once."
+    assert told["view above_json"][1].endswith("through as_json: as far as it uses that.")
     assert "public.places, place_id" in told["event trigger watched"][1]
     assert [(one.table, one.done) for one in found.tables][-1] == ("public.places", "is made")
     assert "+ public.places" in diagram.svg(found.after)

@@ -17,7 +17,7 @@ from inventory_migration.audit.children import Child
 from inventory_migration.audit.diagram import Diagram
 from inventory_migration.audit.effects import CONCERNS, Concern, Effect, Move
 from inventory_migration.audit.fields import Field
-from inventory_migration.audit.readers import told_of_routines, told_of_views
+from inventory_migration.audit.readers import ReadBy, told_of_routines, told_of_views
 from inventory_migration.audit.touched import Touched, made, touched
 from inventory_migration.catalog import Column, ResolvedMapping
 from inventory_migration.catalog.dependencies import CatalogObject, Part, objects_on, parts_of
@@ -179,7 +179,7 @@ def examine(
     unread: list[str] = []
     found = objects_on(connection, parts, ledger=SCHEMA, unread=unread)
     move = _move(connection, resolved, tables, parts, found)
-    views = views_over(connection, list(roots), ledger=SCHEMA)
+    views = ReadBy(views_over(connection, list(roots), ledger=SCHEMA), roots, tables)
     routines = routines_on(
         connection,
         [*roots, *(view.oid for view in views)],
@@ -193,7 +193,7 @@ def examine(
             _dependency(told.kind, told.name, told.tables, told.definition, told.effect, move,
                         guess=told.guess)
             for told in (
-                *told_of_views(views, roots, move),
+                *told_of_views(views, move),
                 *told_of_routines(routines, roots, views, move),
             )
         ),

@@ -23,6 +23,9 @@ _COMMENT_OR_STRING = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\"(?:[^\"]|\
 _NAME = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'
 _INSERTED = re.compile(rf"(?i)\bINSERT\s+INTO\s+({_NAME}(?:\s*\.\s*{_NAME})?)")
 
+# In a view that the server spells out, only a row as a whole is left with a star behind a dot.
+_WHOLE_ROW = re.compile(r'[\w$"]\.\*')
+
 # No part of another name, nor a function of that name, which a list of columns looks like.
 _TABLE_NAMED = (
     r'(?<![\w$".])(?:{schema}\s*\.\s*)?{name}(?![\w$"]|\s*\()'
@@ -47,40 +50,93 @@ class Told:
     guess: bool = False
 
 
-def told_of_views(views: Iterable[View], roots: Mapping[int, int], move: Move) -> Iterator[Told]:
-    """What becomes of each view, by what it reads and by the views that it reads.
+class ReadBy:
+    """What views read, each together with what it reads through others.
 
-    Args:
-        views: Those over the tables, the nearest first.
-        roots: The table that a partition belongs to.
-        move: What the migration does.
+    Which column of a view comes from which of a table the catalog does not say, so that a view
+    over another is taken to use all that this one does.
     """
-    views = list(views)
-    by_oid = {view.oid: view for view in views}
+
+    def __init__(
+        self, views: Iterable[View], roots: Mapping[int, int], touched: Mapping[int, Touched]
+    ) -> None:
+        """Take the views over some tables.
+
+        Args:
+            views: In any order.
+            roots: The table that each table, or partition of one, belongs to.
+            touched: The tables, by oid.
+        """
+        self._views, self._roots = {view.oid: view for view in views}, roots
+        self._touched = touched
+        self._tables: dict[int, _Used] = {}
+        self._stale: dict[int, bool] = {}
+        for view in self._views.values():
+            self._follow(view)
+
+    def __iter__(self) -> Iterator[View]:
+        """Each view."""
+        return iter(self._views.values())
+
+    def tables(self, oid: int) -> _Used:
+        """The tables that a table or view stands for, with the columns that it may use."""
+        return self._tables.get(oid, {})
+
+    def is_stale(self, view: View) -> bool:
+        """Whether a view reads a materialized one."""
+        return self._stale[view.oid]
+
+    def through(self, view: View) -> list[str]:
+        """The views that it reads."""
+        return [self._views[oid].name for oid in view.reads if oid in self._views]
+
+    def _follow(self, view: View) -> None:
+        if view.oid in self._tables:
+            return
+        # Views that read each other can be made; here one of them has nothing from the other.
+        self._tables[view.oid], self._stale[view.oid] = {}, False
+        found: dict[int, tuple[str, ...]] = {}
+        for oid, columns in view.reads.items():
+            used: _Used = {}
+            if oid in self._roots:
+                table = self._touched[self._roots[oid]]
+                # A row as a whole has each column, also one that comes: no column is named for it.
+                whole = (*table.relation.columns, *table.added)
+                is_whole = bool(_WHOLE_ROW.search(view.definition))
+                used = {self._roots[oid]: whole if is_whole else columns}
+            elif oid in self._views:
+                self._follow(self._views[oid])
+                used = self._tables[oid]
+                self._stale[view.oid] |= self._stale[oid] or self._views[oid].materialized
+            for root, names in used.items():
+                found[root] = tuple(dict.fromkeys((*found.get(root, ()), *names)))
+        self._tables[view.oid] = found
+
+
+def told_of_views(views: ReadBy, move: Move) -> Iterator[Told]:
+    """What becomes of each view, by what it reads and by the views that it reads."""
     for view in views:
-        tables = _tables_of(view, by_oid, roots)
-        stale = any(base.materialized for base in _below(view, by_oid))
+        effect = _effect_on_view(view, views, move)
+        if through := views.through(view):
+            text = f"{effect.text} It reads through {', '.join(through)}: as far as it uses that."
+            effect = Effect(text, effect.concern)
         yield Told(
             "materialized view" if view.materialized else "view",
             view.name,
-            tables,
+            views.tables(view.oid),
             view.definition,
-            _effect_on_view(view, tables, move, stale=stale),
+            effect,
         )
 
 
 def told_of_routines(
-    routines: Iterable[Routine], roots: Mapping[int, int], views: Iterable[View], move: Move
+    routines: Iterable[Routine], roots: Mapping[int, int], views: ReadBy, move: Move
 ) -> Iterator[Told]:
     """What becomes of each function that uses a table; one whose text means another is left out."""
-    by_oid = {view.oid: view for view in views}
     for routine in routines:
         tables: dict[int, tuple[str, ...]] = {}
         for oid, columns in routine.uses.items():
-            if oid in by_oid:
-                tables |= _tables_of(by_oid[oid], by_oid, roots)
-            else:
-                tables[roots.get(oid, oid)] = columns
+            tables |= {roots[oid]: columns} if oid in roots else views.tables(oid)
         known = bool(tables)
         code = without_comments(routine.source)
         for oid, table in move.tables.items():
@@ -116,69 +172,45 @@ def _spelled(name: str) -> str:
     return exact
 
 
-def _tables_of(
-    view: View, by_oid: Mapping[int, View], roots: Mapping[int, int]
-) -> dict[int, tuple[str, ...]]:
-    """The tables that a view reads, itself or through others; columns only where it does itself."""
-    found: dict[int, tuple[str, ...]] = {}
-    for oid, columns in view.reads.items():
-        if oid in by_oid:
-            for table in _tables_of(by_oid[oid], by_oid, roots):
-                found.setdefault(table, ())
-        elif oid in roots:
-            known = found.get(roots[oid], ())
-            found[roots[oid]] = tuple(dict.fromkeys((*known, *columns)))
-    return found
-
-
-def _below(view: View, by_oid: Mapping[int, View]) -> Iterator[View]:
-    for oid in view.reads:
-        if oid in by_oid:
-            yield by_oid[oid]
-            yield from _below(by_oid[oid], by_oid)
-
-
-def _effect_on_view(view: View, tables: _Used, move: Move, *, stale: bool) -> Effect:
-    through = f"It reads through {', '.join(view.through)}. " if view.through else ""
-    touched = _touched(tables, move)
-    new = [t for t, _ in touched if t.inserted is not None]
+def _effect_on_view(view: View, views: ReadBy, move: Move) -> Effect:
+    touched = _touched(views.tables(view.oid), move)
+    new = [table for table, _ in touched if table.inserted is not None]
     set_ = [
         f"{name} of {table.relation.name}"
         for table, columns in touched
-        for name in (columns if columns else table.updated if view.through else ())
-        if name in table.updated and name not in table.added
+        for name in columns
+        if name in table.updated
     ]
     shown = [*(f"new rows of {table.relation.name}" for table in new), *set_]
     if shown and view.materialized:
         empty = "" if view.populated else " It was never filled."
         return Effect(
-            f"{through}Reads {', '.join(shown)}, and holds what it held: "
+            f"Reads {', '.join(shown)}, and holds what it held: "
             f"REFRESH MATERIALIZED VIEW after the migration.{empty}",
             "to do",
         )
-    if shown and stale:
+    if shown and views.is_stale(view):
         return Effect(
-            f"{through}Reads {', '.join(shown)} from a materialized view: right once that is "
-            "refreshed.",
+            f"Reads {', '.join(shown)} from a materialized view: right once that is refreshed.",
             "to know",
         )
     kept = _numbers_read(touched, move)
     if kept and not new:
         return Effect(
-            f"{through}Reads {kept}, where the application will keep no stock any more once it "
+            f"Reads {kept}, where the application will keep no stock any more once it "
             f"uses {_levels(move)}: make it read that.",
             "to do",
         )
     if shown:
-        return Effect(f"{through}Shows {', '.join(shown)} at once.", "to know")
-    added = [name for table, _ in touched for name in table.added]
+        return Effect(f"Shows {', '.join(shown)} at once.", "to know")
+    added = [name for table, columns in touched if columns for name in table.added]
     if added:
         return Effect(
-            f"{through}Goes on as before, and does not show {', '.join(added)} until it is "
+            f"Goes on as before, and does not show {', '.join(added)} until it is "
             "created again with it.",
             "to know",
         )
-    return Effect(f"{through}Reads nothing that is written.")
+    return Effect("Reads nothing that is written.")
 
 
 def _effect_on_routine(routine: Routine, tables: _Used, move: Move) -> Effect:

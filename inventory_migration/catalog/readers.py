@@ -23,8 +23,6 @@ class View:
 
     Attributes:
         reads: The columns of each relation that it reads, by oid.
-        through: The views by which it reads one of the tables, in order; none where it does so
-            itself.
     """
 
     oid: int
@@ -33,11 +31,10 @@ class View:
     populated: bool
     definition: str
     reads: Mapping[int, tuple[str, ...]]
-    through: tuple[str, ...] = ()
 
 
 def views_over(connection: sa.Connection, oids: Sequence[int], *, ledger: str) -> list[View]:
-    """Every view that reads one of the tables, also through other views; the nearest first.
+    """Every view that reads one of the tables, also through other views.
 
     Args:
         connection: A connection; only read from.
@@ -46,34 +43,13 @@ def views_over(connection: sa.Connection, oids: Sequence[int], *, ledger: str) -
     """
     found: dict[int, dict[str, Any]] = {}
     for row in connection.execute(_VIEWS, {"oids": list(oids), "ledger": ledger}):
-        view = found.setdefault(row.oid, {**row._mapping, "reads": {}})
-        view["reads"][row.base] = tuple(row.columns)
-    ways = dict.fromkeys(oids, ())
-    made: list[View] = []
-    while len(ways) - len(set(oids)) < len(found):
-        # A view over views of which one is already reached: the shortest way is found first.
-        reached = {
-            oid: min(
-                (
-                    (*ways[base], *([found[base]["name"]] if base in found else []))
-                    for base in view["reads"]
-                    if base in ways
-                ),
-                key=len,
-                default=None,
-            )
-            for oid, view in found.items()
-            if oid not in ways
+        facts = {
+            name: row._mapping[name]
+            for name in ("oid", "name", "materialized", "populated", "definition")
         }
-        step = {oid: way for oid, way in reached.items() if way is not None}
-        if not step:
-            break
-        ways |= step
-        for oid, way in step.items():
-            view = found[oid]
-            names = ("oid", "name", "materialized", "populated", "definition", "reads")
-            made.append(View(**{name: view[name] for name in names}, through=way))
-    return made
+        view = found.setdefault(row.oid, {**facts, "reads": {}})
+        view["reads"][row.base] = tuple(row.columns)
+    return [View(**view) for view in found.values()]
 
 
 @dataclass(frozen=True)
