@@ -8,17 +8,9 @@ from inventory_migration.mapping.acceptance import Acceptance, Expected, Operati
 from inventory_migration.mapping.files import load_mapping, named_mapping, parse_mapping
 from inventory_migration.mapping.health import Health, Window
 from inventory_migration.mapping.limits import Gates, Thresholds
-from inventory_migration.mapping.model import (
-    Company,
-    CompanyQuery,
-    LinkTable,
-    Phase,
-    Rules,
-    Source,
-    StockMapping,
-    Through,
-)
+from inventory_migration.mapping.model import Phase, StockMapping
 from inventory_migration.mapping.monitor import Monitor
+from inventory_migration.mapping.owners import Company, CompanyQuery, LinkTable, Through
 from inventory_migration.mapping.parts import (
     MARKER,
     Canonical,
@@ -39,6 +31,8 @@ from inventory_migration.mapping.parts import (
 )
 from inventory_migration.mapping.places import Link, LinkedPlaces, Locations, PlaceLink
 from inventory_migration.mapping.retention import Retention, later
+from inventory_migration.mapping.rules import Rules
+from inventory_migration.mapping.source import Source
 from inventory_migration.mapping.targets import AllocationJson, LocationColumn, StockLevel
 
 __all__ = [

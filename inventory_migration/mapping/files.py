@@ -14,7 +14,8 @@ import yaml
 from pydantic import ValidationError
 
 from inventory_migration.errors import MappingInvalid, MappingNotFound, nearest
-from inventory_migration.mapping.model import Rules, StockMapping
+from inventory_migration.mapping.model import StockMapping
+from inventory_migration.mapping.rules import Rules
 from inventory_migration.project import listing
 
 

@@ -1,24 +1,19 @@
-"""What moves: one application's tables, the shape of its target, and its rules.
+"""What moves, as a mapping file says it: its parts put together, and held against each other.
 
-The model behind a mapping file. How a file is read is in `files.py`; whether its names exist in a
-database is asked in `catalog/`; what it means as SQL is said in `engine/canonical.py`.
+The parts have modules of their own. How a file is read is in `files.py`; whether its names exist in
+a database is asked in `catalog/`; what it means as SQL is said in `engine/canonical.py`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
 from typing import Annotated, Literal
 
 from pydantic import (
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
     Field,
     StrictInt,
     StrictStr,
-    Tag,
     field_validator,
     model_validator,
 )
@@ -28,250 +23,18 @@ from inventory_migration.mapping.acceptance import Acceptance, key_names
 from inventory_migration.mapping.health import Health
 from inventory_migration.mapping.limits import Gates, Thresholds
 from inventory_migration.mapping.monitor import Monitor
+from inventory_migration.mapping.owners import Companies, Through
 from inventory_migration.mapping.parts import (
-    Action,
-    ColumnOrExpression,
-    Expression,
     Part,
     Standardised,
-    Table,
-    Timestamptz,
     ValueOrExpression,
     named_column,
-    one_or_many,
 )
 from inventory_migration.mapping.places import Locations
 from inventory_migration.mapping.retention import Retention
+from inventory_migration.mapping.rules import Rules
+from inventory_migration.mapping.source import Source
 from inventory_migration.mapping.targets import AllocationJson, StockLevel, TargetShape
-
-
-class Company(Part):
-    """Who owns stock: a table with a key and a name.
-
-    Attributes:
-        table: Which table.
-        key: Its key.
-        name: The column that names a company.
-    """
-
-    table: Table
-    key: str
-    name: str
-
-    def __str__(self) -> str:
-        """The table."""
-        return str(self.table)
-
-
-class CompanyQuery(Part):
-    """Who owns stock where no table says so: a SELECT with a row for each company.
-
-    Attributes:
-        sql: The SELECT.
-        key: Its column that tells companies apart.
-        name: Its column that names them.
-    """
-
-    sql: str = Field(min_length=1)
-    key: str = "key"
-    name: str = "name"
-
-    def __str__(self) -> str:
-        """What it is called where a table would be."""
-        return "company.sql"
-
-
-def _company_form(value: object) -> str:
-    """Which form of a company is meant, so that a mistake in it is told once."""
-    query = "sql" in value if isinstance(value, dict) else isinstance(value, CompanyQuery)
-    return "CompanyQuery" if query else "Company"
-
-
-Companies = Annotated[
-    Annotated[Company, Tag("Company")] | Annotated[CompanyQuery, Tag("CompanyQuery")],
-    Discriminator(_company_form),
-]
-
-
-class LinkTable(Part):
-    """A table that says whom a record belongs to.
-
-    Attributes:
-        table: Which.
-        record: Its columns that name the record, each with the record's own column.
-        company: Its column that names the company.
-    """
-
-    table: Table
-    record: dict[str, str] = Field(min_length=1)
-    company: str
-
-
-class Through(Part):
-    """The company of a record as another table has it, which may have none, or several.
-
-    Attributes:
-        through: Which table says it.
-    """
-
-    through: LinkTable
-
-
-def _owner_form(value: object) -> str:
-    """Whether the record says whom it belongs to, or another table."""
-    linked = "through" in value if isinstance(value, dict) else isinstance(value, Through)
-    return "Through" if linked else "OfTheRecord"
-
-
-CompanyOfRecord = Annotated[
-    Annotated[ColumnOrExpression, Tag("OfTheRecord")] | Annotated[Through, Tag("Through")],
-    Discriminator(_owner_form),
-]
-
-
-class Source(Part):
-    """The stock records: key, owner, item and numbers.
-
-    Attributes:
-        table: Which table holds the stock records.
-        key: The columns that tell them apart.
-        company: Whose a record is.
-        joins: What is joined to it; it must give one row for each record.
-        item: What is in stock, such as an SKU.
-        quantity: How much.
-        reserved: How much of it is promised.
-        skip: Records that are left out, by reason, and the condition of each.
-    """
-
-    table: Table
-    key: Annotated[list[str], BeforeValidator(one_or_many), Field(min_length=1)]
-    company: CompanyOfRecord
-    joins: str = ""
-    item: ColumnOrExpression
-    quantity: ColumnOrExpression
-    reserved: ColumnOrExpression | None = None
-    skip: dict[str, Expression] = Field(default_factory=dict)
-
-    @field_validator("company", "item")
-    @classmethod
-    def _stays_text(cls, value: ColumnOrExpression) -> ColumnOrExpression:
-        if isinstance(value, Standardised) and value.conversion is not None:
-            raise ValueError("only trim, collapse_space and upper make sense here")
-        return value
-
-    @field_validator("quantity", "reserved")
-    @classmethod
-    def _is_no_time(cls, value: ColumnOrExpression | None) -> ColumnOrExpression | None:
-        if isinstance(value, Standardised) and isinstance(value.conversion, Timestamptz):
-            raise ValueError("a quantity is a number, not a point in time")
-        return value
-
-
-RESERVED_RULES = {
-    "default_location_missing",
-    "refused_by_server",
-    "write_suppressed",
-    "references_changed",
-}
-"""Names under which the engine itself tells of a record; no rule of a mapping's own has them."""
-
-
-class OwnRule(Part):
-    """A rule of the mapping's own: the records that break it, and what to do with them.
-
-    Attributes:
-        when: The condition that breaks it.
-        do: What happens then.
-    """
-
-    when: Expression
-    do: Action
-
-
-class Rules(Part):
-    """What to do with a record that breaks a rule: the built-in ones in the order of this list.
-
-    A mapping's own rules come after them, in the order of its file.
-
-    Attributes:
-        company_ambiguous: The record belongs to more than one company.
-        company_missing: It belongs to no company that there is.
-        location_foreign: It refers to a location that is missing or another company's.
-        target_key_missing: A part of what would name its level is NULL.
-        target_key_shared: Another record would write the same level.
-        target_exists: There is a level already, which says something else.
-        quantity_missing: The quantity is NULL or blank.
-        quantity_not_a_number: The quantity or what is reserved is no finite number.
-        quantity_inexact: The target's columns would round it.
-        value_unconvertible: A text for the target is not in its format.
-        negative_quantity: The quantity is negative.
-        reserved_exceeds_quantity: More is reserved than there is.
-        item_duplicate: Its company has the item more than once.
-        default_location_ambiguous: Its company has more than one default location.
-    """
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-    __pydantic_extra__: dict[str, OwnRule] = Field(init=False)
-
-    company_ambiguous: Action = "quarantine"
-    company_missing: Action = "quarantine"
-    location_foreign: Action = "quarantine"
-    target_key_missing: Action = "quarantine"
-    target_key_shared: Action = "quarantine"
-    target_exists: Action = "quarantine"
-    quantity_missing: Action = "quarantine"
-    quantity_not_a_number: Action = "quarantine"
-    quantity_inexact: Action = "quarantine"
-    value_unconvertible: Action = "quarantine"
-    negative_quantity: Action = "warn"
-    reserved_exceeds_quantity: Action = "warn"
-    item_duplicate: Action = "warn"
-    default_location_ambiguous: Action = "fail"
-
-    @model_validator(mode="after")
-    def _what_cannot_be_written_is_not_warned_about(self) -> Rules:
-        unwritable = (
-            "company_ambiguous",
-            "company_missing",
-            "location_foreign",
-            "target_key_missing",
-            "target_key_shared",
-            "target_exists",
-            "quantity_missing",
-            "quantity_not_a_number",
-            "quantity_inexact",
-            "value_unconvertible",
-            "default_location_ambiguous",
-        )
-        warned = [rule for rule in unwritable if getattr(self, rule) == "warn"]
-        if warned:
-            raise ValueError(
-                f"{', '.join(warned)} cannot be 'warn': such a record has nowhere to go; "
-                "say 'quarantine' or 'fail'"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _own_names_are_names(self) -> Rules:
-        for name in self.own:
-            if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", name):
-                raise ValueError(
-                    f"{name!r} cannot name a rule: use lower-case letters, digits and _, beginning "
-                    "with a letter, 40 characters at most"
-                )
-            if name in RESERVED_RULES:
-                raise ValueError(f"{name} is a rule that nobody can change; choose another name")
-        return self
-
-    @property
-    def own(self) -> dict[str, OwnRule]:
-        """The mapping's own rules, in the order of its file."""
-        return dict(self.__pydantic_extra__ or {})
-
-    def actions(self) -> dict[str, Action]:
-        """Every rule with its action, in the order in which they are applied."""
-        built_in = {rule: getattr(self, rule) for rule in type(self).model_fields}
-        return built_in | {name: rule.do for name, rule in self.own.items()}
 
 
 class Phase(Part):

@@ -1,6 +1,6 @@
 """What the parts of a mapping are made of: names, constants, expressions, generated values.
 
-The parts themselves are in `model.py` and `targets.py`; how a value reads as SQL is said in
+The parts themselves have modules beside this one; how a value reads as SQL is said in
 `catalog/resolved.py`.
 """
 
