@@ -336,6 +336,16 @@ def test_a_demo_has_nothing_to_do_and_each_column_is_mapped(database: Database) 
     assert set(written) >= {"storeAllocations", "transferRequests"}
 
 
+def test_a_child_that_another_mapping_moves_is_told_to_be_covered(database: Database) -> None:
+    create_demo(database.engine, companies=1, items=5)
+    lines = levels_mapping().model_dump(by_alias=True)
+    lines["source"]["table"] = {"schema": None, "name": "order_lines"}
+    with database.engine.connect() as connection:
+        resolved = resolved_in(connection, named_mapping("stock_items"))
+        found = examine(connection, resolved, others=[StockMapping.model_validate(lines)])
+    assert [child.covered for child in found.children] == ["records of the mapping levels"]
+
+
 def test_pictures_and_text_hold_hostile_names_as_text(hostile: Database) -> None:
     found = examined(hostile, hostile_mapping())
     for drawn in (found.before, found.after):
@@ -631,3 +641,30 @@ def test_northwind_and_saleor_have_nothing_to_do_and_say_nothing_false(
         variants = examined(other, saleor(other))
         assert variants.children == ()
         assert {one.concern for one in variants.objects} == {"untouched"}
+
+
+def test_a_not_null_that_was_never_validated_is_told_alone(database: Database) -> None:
+    if int(database.psql("SHOW server_version_num")) < 180000:
+        pytest.skip("servers before 18 have none")
+    create_demo(database.engine, companies=1, items=5)
+    database.psql("""
+        ALTER TABLE stock_items ADD COLUMN shelf text,
+            ADD CONSTRAINT on_a_shelf NOT NULL shelf NOT VALID""")
+    found = examined(database, named_mapping("stock_items"))
+    told = [one for one in found.objects if "shelf" in one.columns]
+    assert [(one.kind, one.name, one.concern) for one in told] == [
+        ("not null", "on_a_shelf", "to do")
+    ]
+    assert "put aside as refused_by_server" in told[0].effect
+
+
+@pytest.mark.one_server
+def test_long_and_wide_names_go_on_in_another_line() -> None:
+    line = diagram.Line("商品" * 10, "numeric(10,2)")
+    box = diagram.Box("x" * 63, "stock records", (line,))
+    picture = diagram.svg(diagram.Diagram("Now", (box,), ()))
+    rows = re.findall(r"<text [^>]*>([^<]*)</text>", picture)
+    widths = [len(row) + len(re.findall("[商品]", row)) for row in rows[:-1]]
+    assert max(widths) <= 34
+    assert "".join(rows).count("商") == 10
+    assert "".join(rows).count("x") == 63

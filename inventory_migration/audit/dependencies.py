@@ -188,7 +188,7 @@ def examine(
     )
     dependencies = [
         *_of_objects(found, move),
-        *_of_columns(tables),
+        *_of_columns(tables, found),
         *(
             _dependency(told.kind, told.name, told.tables, told.definition, told.effect, move,
                         guess=told.guess)
@@ -277,12 +277,20 @@ def _of_objects(found: Sequence[CatalogObject], move: Move) -> Iterator[Dependen
             yield _dependency(kind, one.name, one.uses, one.definition, effect, move)
 
 
-def _of_columns(tables: Mapping[int, Touched]) -> Iterator[Dependency]:
+def _of_columns(
+    tables: Mapping[int, Touched], found: Sequence[CatalogObject]
+) -> Iterator[Dependency]:
     """The columns that must not be NULL, by what that means for what is written."""
+    unsure = {
+        (one.facts["table"], name)
+        for one in found
+        if one.kind == "not_null"
+        for name in one.uses[one.facts["table"]]
+    }
     for one in tables.values():
         groups: dict[Effect, list[str]] = {}
         for column in one.relation.columns.values():
-            if column.not_null:
+            if column.not_null and (one.relation.oid, column.name) not in unsure:
                 groups.setdefault(_effect_on_needed(column, one), []).append(column.name)
         for effect, names in groups.items():
             yield Dependency(

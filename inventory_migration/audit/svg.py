@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 import math
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -111,7 +112,7 @@ def _texts(box: Box) -> list[_Text]:
 def _column(line: Line) -> list[_Text]:
     sign = "#" if line.key and not line.state else _SIGNS[line.state]
     said = f"{sign} {line.name}: {line.type}"
-    if len(said) <= WIDEST:
+    if len(_wrapped(said)) == 1:
         return [_Text(said, column=line.name)]
     first, *rest = _wrapped(f"{sign} {line.name}:")
     return [
@@ -123,11 +124,14 @@ def _column(line: Line) -> list[_Text]:
 
 def _wrapped(text: str, widest: int = WIDEST) -> list[str]:
     """A text in lines, the further ones two characters shorter, for their indent."""
-    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-    lines, text = [text[:widest]], text[widest:]
-    while text:
-        lines.append(text[: widest - 2])
-        text = text[widest - 2 :]
+    lines, width = [""], 0
+    for character in _printable(text):
+        wide = 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        if width + wide > widest - (2 if len(lines) > 1 else 0):
+            lines.append("")
+            width = 0
+        lines[-1] += character
+        width += wide
     return lines
 
 
@@ -191,4 +195,8 @@ def _line(link: Link, placed: Sequence[_Placed], number: int, bottom: float) -> 
 
 
 def _escaped(text: str) -> str:
-    return html.escape("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text))
+    return html.escape(_printable(text))
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
