@@ -69,15 +69,15 @@ STORY = [
     Step("acceptance"),
     Step("grants", reads=True),
     Step("test", reads=True),
-    Step("report", reads=True),
-    Step("report", ("--summary",), reads=True),
+    Step("report"),
+    Step("report", ("--summary",)),
     Step("archive", ("--to", "ARCHIVES")),
     Step("rollback", ("--dry-run",), reads=True),
     Step("rollback", ("--yes",)),
     Step("run", ("--stop-after", "pilot"), code=4),
     Step("abort", ("--yes", "--reason", 'it\'s "over"; %s')),
     Step("status", reads=True),
-    Step("report", reads=True),
+    Step("report"),
 ]
 
 APART = {

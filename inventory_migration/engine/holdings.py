@@ -156,7 +156,7 @@ def measure(connection: sa.Connection, holding: Holding) -> Measure:
 
 def spell_plainly(connection: sa.Connection) -> None:
     """Let this transaction spell values exactly, and the same way everywhere."""
-    for setting, value in _SPELLING.items():
+    for setting, value in SPELLING.items():
         connection.execute(
             sa.text("SELECT set_config(:setting, :value, true)"),
             {"setting": setting, "value": value},
@@ -230,7 +230,7 @@ def _range(row: sa.Row[Any], number: int) -> Range:
     )
 
 
-_SPELLING = {
+SPELLING = {
     "TimeZone": "UTC",
     "DateStyle": "ISO, YMD",
     "IntervalStyle": "postgres",

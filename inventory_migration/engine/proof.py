@@ -112,7 +112,7 @@ def differences(
     ours = f"""
         SELECT kind, key_text, kind IN ({_EXPLAINED}) AS explained, detail
         FROM (SELECT key_text, {kinds} AS kind, {_detail(resolved)} AS detail
-              FROM ({_compared(resolved, migration, phase)}) AS c) AS d
+              FROM ({compared_records(resolved, migration, phase)}) AS c) AS d
         WHERE kind IS NOT NULL"""
     if isinstance(resolved.mapping.target, StockLevel):
         ours += f"\nUNION ALL\n{_orphans(resolved, migration, phase, kept=kept)}"
@@ -148,7 +148,7 @@ def moved(connection: sa.Connection, resolved: ResolvedMapping, migration: Migra
                expected_reserved AS reserved_before,
                CASE WHEN live THEN CASE WHEN changed THEN expected_reserved ELSE reserved_after END
                END AS reserved
-        FROM ({_compared(resolved, migration, None)}) AS c"""
+        FROM ({compared_records(resolved, migration, None)}) AS c"""
 
 
 def balance(
@@ -163,7 +163,7 @@ def balance(
     before = canonical.available(resolved, "quantity_before", "reserved_before")
     after = canonical.available(resolved, "quantity_after", "reserved_after")
     return f"""
-        WITH compared AS ({_compared(resolved, migration, None)}),
+        WITH compared AS ({compared_records(resolved, migration, None)}),
         entries AS (
             SELECT company_before AS company_key, item_before AS item_key,
                    COALESCE({before}, 0) AS available_before, 0::numeric AS available_after,
@@ -192,7 +192,7 @@ def totals(resolved: ResolvedMapping, migration: Migration) -> str:
                         FILTER (WHERE changed), 0) AS units_changed,
                COALESCE(sum(COALESCE(reserved_after, 0) - COALESCE(reserved_before, 0))
                         FILTER (WHERE changed), 0) AS reserved_changed
-        FROM ({_compared(resolved, migration, None)}) AS c"""
+        FROM ({compared_records(resolved, migration, None)}) AS c"""
 
 
 def count_balances(
@@ -213,7 +213,9 @@ def count_balances(
     )
 
 
-def _compared(resolved: ResolvedMapping, migration: Migration, phase: int | None) -> str:
+def compared_records(
+    resolved: ResolvedMapping, migration: Migration, phase: int | None = None
+) -> str:
     """Every snapshot row beside its live row, its outcome and what its chunk must have left."""
     shape = shape_of(resolved)
     live = canonical.source_rows(

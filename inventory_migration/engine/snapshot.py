@@ -17,6 +17,7 @@ from inventory_migration.engine import (
     columns,
     control,
     coverage,
+    evidence,
     joins,
     ledger,
     meetings,
@@ -60,6 +61,7 @@ def write_snapshot(engine: sa.Engine, resolved: ResolvedMapping, migration: Migr
         connection.execute(sa.text(f"CREATE INDEX ON {migration.snapshot} (chunk)"))
         connection.execute(sa.text(f"ANALYZE {migration.snapshot}"))
         connection.execute(sa.text(f"ANALYZE {migration.planned_locations}"))
+        evidence.seal_snapshot(connection, migration)
         retries.link(connection, resolved, migration)
         _note_work(connection, resolved, migration)
         count_references(connection, resolved, migration.migration_id)

@@ -16,6 +16,7 @@ from inventory_migration.engine import (
     control,
     coverage,
     default_locations,
+    evidence,
     ledger,
     retries,
     rules,
@@ -74,6 +75,7 @@ def sweep_within(connection: sa.Connection, resolved: ResolvedMapping, migration
     added = connection.execute(sa.text(_add(connection, resolved, migration, first))).rowcount
     if reopened + added == 0:
         return 0
+    evidence.seal_snapshot(connection, migration)
     connection.execute(
         sa.text(f"""
             INSERT INTO {SCHEMA}.chunk (migration_id, number, phase, records)

@@ -54,6 +54,22 @@ def chunks(connection: sa.Connection, migration_id: int, *, limit: int) -> list[
     return found
 
 
+def count_chunks(connection: sa.Connection, migration_id: int) -> int:
+    """How many chunks a migration has."""
+    query = sa.select(sa.func.count()).where(ledger.chunk.c.migration_id == migration_id)
+    return int(connection.execute(query).scalar_one())
+
+
+def attempts(connection: sa.Connection, migration_id: int) -> dict[str, Any]:
+    """Failed attempts of all chunks, and by what a chunk failed on last."""
+    by_error = _rows(connection, _ATTEMPTS, migration_id)
+    return {
+        "failed": sum(row["attempts"] for row in by_error),
+        "chunks": sum(row["chunks"] for row in by_error),
+        "by_error": by_error,
+    }
+
+
 def outcomes_by_rule(connection: sa.Connection, migration_id: int) -> list[dict[str, Any]]:
     """Records that were not simply migrated, by outcome, rule and reason, with a few keys."""
     return _rows(connection, _BY_RULE, migration_id)
@@ -121,7 +137,7 @@ def events(connection: sa.Connection, migration_id: int) -> list[dict[str, Any]]
 
 
 def verdicts(connection: sa.Connection, mapping: str) -> list[dict[str, Any]]:
-    """The newest verdict of each gate of a mapping, with the expectations that failed."""
+    """The newest verdict of each gate of a mapping, with all expectations and those that failed."""
     rows = {row.suite: row for row in connection.execute(_VERDICTS, {"mapping": mapping})}
     found = []
     for row in (rows[suite] for suite in gates.SUITES if suite in rows):
@@ -134,6 +150,10 @@ def verdicts(connection: sa.Connection, mapping: str) -> list[dict[str, Any]]:
                 "mapping_hash": row.mapping_hash,
                 "run_id": row.run_id,
                 "expectations": len(expectations),
+                "results": [
+                    {name: expectation.get(name) for name in _OF_EXPECTATION}
+                    for expectation in expectations
+                ],
                 "failed": [
                     {
                         name: expectation.get(name)
@@ -147,6 +167,12 @@ def verdicts(connection: sa.Connection, mapping: str) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+_OF_EXPECTATION = (
+    *("key", "rule", "expectation", "column", "severity", "success", "observed", "expected"),
+    *("unexpected_count", "sample", "why", "error"),
+)
 
 
 def _rows(
@@ -180,6 +206,14 @@ _CHUNKS = sa.text(f"""
     WHERE k.migration_id = :migration_id
     ORDER BY k.number
     LIMIT :limit
+""")
+
+_ATTEMPTS = sa.text(f"""
+    SELECT last_error AS error, count(*) AS chunks, sum(attempts)::bigint AS attempts
+    FROM {SCHEMA}.chunk
+    WHERE migration_id = :migration_id AND attempts > 0
+    GROUP BY last_error
+    ORDER BY attempts DESC, error
 """)
 
 _BY_RULE = sa.text(f"""

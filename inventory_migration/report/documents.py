@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 
 from inventory_migration.errors import ReportNotWritten
 from inventory_migration.mapping import StockMapping
 from inventory_migration.project import state_folder
-from inventory_migration.report.facts import collect
+from inventory_migration.report import seal
+from inventory_migration.report.facts import read
 from inventory_migration.report.page import page
 
+ENDINGS = {"html": "html", "markdown": "md", "json": "json"}
+"""What the file of each form ends with."""
 
-class Readable(Protocol):
-    """A database that can be read, such as `verbs.Target`."""
+
+class Database(Protocol):
+    """A database that can be read and written, such as `verbs.Target`."""
+
+    @property
+    def engine(self) -> sa.Engine:
+        """An engine that writes: what a report says is sealed in the ledger."""
 
     @property
     def reader(self) -> sa.Engine:
@@ -25,12 +34,12 @@ class Readable(Protocol):
 
 
 def write_report(
-    target: Readable, mapping: StockMapping, folder: Path | None = None
+    target: Database, mapping: StockMapping, folder: Path | None = None
 ) -> dict[str, str | None]:
     """Write the report of the mapping's newest migration, over an earlier one of the same.
 
     Args:
-        target: The migrated database; only read from.
+        target: The migrated database; nothing but the report's seal is written to it.
         mapping: The mapping.
         folder: Where to; by default `reports` in the state folder.
 
@@ -41,18 +50,29 @@ def write_report(
     Raises:
         ReportNotWritten: The folder can not be written.
     """
-    facts = collect(target.reader, mapping)
-    if facts is None:
+    found = read(target.reader, mapping)
+    if found is None:
         return {"html": None, "markdown": None, "json": None}
+    facts = found.facts
     folder = folder or state_folder() / "reports"
     stem = f"{mapping.name}-{facts['migration_id']}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        markdown = _written(folder / f"{stem}.md", page(facts))
-        data = _written(folder / f"{stem}.json", json.dumps(facts, indent=2, ensure_ascii=False))
+        forms = seal.seal(target.engine, facts, found.live, render)
+        paths = {
+            form: _written(folder / f"{stem}.{ENDINGS[form]}", text) for form, text in forms.items()
+        }
     except OSError as error:
         raise ReportNotWritten(folder=str(folder), why=error.strerror or str(error)) from None
-    return {"html": None, "markdown": markdown, "json": data}
+    return {"html": None, **paths}
+
+
+def render(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Every form of a report, made of its facts and of nothing else: the same each time."""
+    return {
+        "markdown": page(facts),
+        "json": json.dumps(facts, indent=2, ensure_ascii=False),
+    }
 
 
 def _written(path: Path, text: str) -> str:

@@ -100,6 +100,25 @@ def _parts(facts: Mapping[str, Any]) -> Iterator[str]:
             for event in facts["events"]
         ]
     )
+    yield "## Seal"
+    yield from _seal(facts["seal"])
+
+
+def _seal(seal: Mapping[str, Any]) -> Iterator[str]:
+    """The report's number and hash, by which `verify-report` finds what was sealed."""
+    yield f"Report `{seal['report']}`, SHA-256 of its content `{seal['sha256']}`."
+    if not seal["kept"]:
+        yield f"**Not sealed: {cell(seal['reason'])}.** Nobody can tell later if it was changed."
+    snapshot = seal["snapshot"]
+    if snapshot["sealed"]:
+        yield f"Snapshot of {snapshot['records']:,} records, SHA-256 `{snapshot['sha256']}`."
+    if snapshot["changed"]["rows"]:
+        yield f"**Rows of the snapshot changed since: {snapshot['changed']['rows']:,}.**"
+        yield table(snapshot["changed"]["shown"][:LISTED])
+    yield "What this proves:"
+    yield _list(seal["proves"])
+    yield "What it cannot prove:"
+    yield _list(seal["cannot_prove"])
 
 
 def _put_aside(facts: Mapping[str, Any]) -> Iterator[str]:

@@ -349,7 +349,7 @@ GUARDS = (
         "the trail is only added to",
         "somebody rewrites what was done",
         "engine/ledger/installation.py",
-        "    RAISE EXCEPTION 'the audit trail is only ever added to' USING ERRCODE = 'IM002';",
+        "    RAISE EXCEPTION '% is only ever added to', TG_TABLE_NAME USING ERRCODE = 'IM002';",
         "    RETURN NULL;",
         "test_ledger.py::test_the_audit_trail_is_only_ever_added_to",
     ),

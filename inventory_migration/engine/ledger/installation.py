@@ -40,6 +40,9 @@ TRANSITIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "outcome": {"open": ("retried", "waived"), "retried": ("open",), "waived": ("retried",)},
 }
 
+APPEND_ONLY = ("event", "seal", "sealed_rows")
+"""What the server lets nobody change who is not the owner of the ledger."""
+
 _ADDED = (
     migration.c.failed_verification,
     chunk.c.undoing,
@@ -72,7 +75,7 @@ _APPEND_ONLY_FUNCTION = f"""
 CREATE FUNCTION {SCHEMA}.append_only() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    RAISE EXCEPTION 'the audit trail is only ever added to' USING ERRCODE = 'IM002';
+    RAISE EXCEPTION '% is only ever added to', TG_TABLE_NAME USING ERRCODE = 'IM002';
 END $$
 """
 
@@ -165,12 +168,7 @@ def install(connection: sa.Connection) -> None:
                 f"FOR EACH ROW EXECUTE FUNCTION {SCHEMA}.enforce_transition('{subject}')"
             )
         )
-    connection.execute(
-        sa.text(
-            f"CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON {SCHEMA}.event "
-            f"FOR EACH STATEMENT EXECUTE FUNCTION {SCHEMA}.append_only()"
-        )
-    )
+    _protect(connection)
 
 
 def _upgrade(connection: sa.Connection) -> None:
@@ -181,7 +179,19 @@ def _upgrade(connection: sa.Connection) -> None:
         specification = sa.schema.CreateColumn(column).compile(dialect=connection.dialect)
         connection.execute(sa.text(f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {specification}"))
     _allow_transitions(connection)
+    _protect(connection)
     connection.execute(sa.update(version).values(version=VERSION))
+
+
+def _protect(connection: sa.Connection) -> None:
+    """Let the server refuse every change of what is only ever added to."""
+    for table in APPEND_ONLY:
+        connection.execute(
+            sa.text(
+                "CREATE OR REPLACE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE "
+                f"ON {SCHEMA}.{table} FOR EACH STATEMENT EXECUTE FUNCTION {SCHEMA}.append_only()"
+            )
+        )
 
 
 def _allow_transitions(connection: sa.Connection) -> None:

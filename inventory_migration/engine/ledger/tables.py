@@ -362,3 +362,43 @@ observation_company = sa.Table(
     _units("reserved"),
     comment="The totals of each company, of those looks that later ones are compared with.",
 )
+
+# What a report said, and what every row that it rests on looked like: for whoever asks later
+# whether either has been changed. Only ever added to.
+seal = sa.Table(
+    "seal",
+    metadata,
+    sa.Column("report", sa.Uuid, primary_key=True),
+    _migration_id(nullable=False),
+    sa.Column("at", _when, nullable=False, server_default=NOW),
+    sa.Column("who", sa.Text, nullable=False),
+    sa.Column("sha256", sa.Text, nullable=False),
+    sa.Column("content", sa.LargeBinary, nullable=False),
+    sa.Column("forms", JSONB, nullable=False),
+    sa.Column("live", JSONB, nullable=False),
+    comment="What each report said, and the hashes by which its forms are known as genuine.",
+)
+sa.Index("seal_of_migration", seal.c.migration_id, seal.c.at)
+
+sealed_rows = sa.Table(
+    "sealed_rows",
+    metadata,
+    _migration_id(primary_key=True),
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("first_position", sa.BigInteger, primary_key=True),
+    sa.Column("sha256", sa.Text, primary_key=True),
+    sa.Column("last_position", sa.BigInteger, nullable=False),
+    sa.Column("rows", sa.LargeBinary),
+    sa.Column("at", _when, nullable=False, server_default=NOW),
+    sa.Column("who", sa.Text, nullable=False),
+    sa.CheckConstraint("kind IN ('snapshot', 'live')", name="kind_known"),
+    comment="Hashes of the snapshot's rows as they were written, and of live rows by a report.",
+)
+# A snapshot is sealed once: nobody can add another hash of rows that they have changed.
+sa.Index(
+    "sealed_rows_one_of_snapshot",
+    sealed_rows.c.migration_id,
+    sealed_rows.c.first_position,
+    unique=True,
+    postgresql_where=sealed_rows.c.kind == "snapshot",
+)

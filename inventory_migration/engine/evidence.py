@@ -1,0 +1,338 @@
+"""Hashes of rows, kept in the ledger: of each snapshot as it is written, of live rows by a report.
+
+Rows are sealed in the blocks that were the snapshot's chunks, in order of their positions: a block
+has one SHA-256, over those of its rows, and the first bytes of each of these, by which it can be
+said which row is another one by now. Chunks change with what is reopened; positions do not. What a
+report says of this, and what it seals of itself, is in `report/seal.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import sqlalchemy as sa
+
+from inventory_migration.catalog import ResolvedMapping
+from inventory_migration.database import escaped, quoted
+from inventory_migration.engine import canonical, columns, holdings, ledger
+from inventory_migration.engine.ledger import SCHEMA, Migration
+from inventory_migration.engine.shapes import shape_of
+
+MOST_LIVE_ROWS = 5_000_000
+"""Of more records than this, a report seals only blocks, and not each row of them."""
+
+ROW_BYTES = 8
+"""How much of a row's hash is kept to tell it from another; a block's own is whole."""
+
+_BLOCK_ROWS = 1000
+"""The size of a block where a snapshot of an older version was never sealed."""
+
+# What a migration itself writes into its snapshot later: where a record waits, and with whom.
+_CHANGING = "'^(chunk|phase|shared_with|shared_key|record_[0-9]+)$'"
+
+Kind = Literal["snapshot", "live"]
+
+
+@dataclass(frozen=True)
+class Block:
+    """The seal of rows by their positions.
+
+    Attributes:
+        first: Where it begins.
+        last: Where it ends.
+        sha256: The hash of all its rows.
+        rows: The first bytes of each row's hash; empty where only the block was sealed.
+        positions: Of each row, where they do not simply follow each other.
+    """
+
+    first: int
+    last: int
+    sha256: str
+    rows: bytes
+    positions: tuple[int, ...] = ()
+
+    def each(self) -> dict[int, bytes]:
+        """What is known of each row, by position."""
+        size = ROW_BYTES
+        found = [self.rows[at : at + size] for at in range(0, len(self.rows), size)]
+        return dict(zip(self.positions or range(self.first, self.last + 1), found, strict=False))
+
+
+def seal_snapshot(connection: sa.Connection, migration: Migration) -> None:
+    """Seal the rows of a snapshot that are not sealed yet, in the transaction that wrote them."""
+    sealed = (
+        f"SELECT COALESCE(max(last_position), 0) FROM {SCHEMA}.sealed_rows "
+        f"WHERE migration_id = {migration.migration_id} AND kind = 'snapshot'"
+    )
+    rows = f"""
+        SELECT p.chunk AS block, p.position, ROW({_sealed_columns(connection, migration)}) AS row
+        FROM {migration.snapshot} AS p WHERE p.position > ({sealed})"""
+    with plainly_spelled(connection):
+        connection.execute(
+            sa.text(f"""
+                INSERT INTO {SCHEMA}.sealed_rows
+                    (migration_id, kind, first_position, last_position, sha256, rows, who)
+                SELECT :migration_id, 'snapshot', first_position, last_position, sha256, rows,
+                       {ledger.WHO}
+                FROM ({_hashed(rows)}) AS h
+            """),
+            {"migration_id": migration.migration_id},
+        )
+
+
+def sealed_snapshot(connection: sa.Connection, migration: Migration) -> list[Block]:
+    """The seals of a snapshot, in order; none where an older version has written it."""
+    return _kept(connection, migration, "snapshot")
+
+
+def snapshot_now(
+    connection: sa.Connection, migration: Migration, sealed: Sequence[Block]
+) -> Iterator[Block]:
+    """The blocks of a snapshot as it is, as they were sealed."""
+    rows = f"""
+        SELECT width_bucket(p.position, CAST(:firsts AS bigint[])) AS block, p.position,
+               ROW({_sealed_columns(connection, migration)}) AS row
+        FROM {migration.snapshot} AS p"""
+    yield from _blocks(connection, _hashed(rows), sealed)
+
+
+def live_now(
+    connection: sa.Connection,
+    resolved: ResolvedMapping,
+    migration: Migration,
+    sealed: Sequence[Block],
+    *,
+    each_row: bool = True,
+) -> Iterator[Block]:
+    """The blocks of the live rows of a snapshot's records: what a mapping reads and writes of them.
+
+    Args:
+        connection: A connection; only read from.
+        resolved: The mapping and its types.
+        migration: Whose records.
+        sealed: The blocks.
+        each_row: Whether to keep something of each row.
+    """
+    shape = shape_of(resolved)
+    live = canonical.source_rows(resolved, extra=shape.as_targets(), hashed=False)
+    said = [
+        *("company_key", "item_key", "quantity", "reserved", "location_key"),
+        *("held_quantity", "held_reserved", "target_rows"),
+        *columns.targets(resolved, "target"),
+    ]
+    rows = f"""
+        SELECT width_bucket(p.position, CAST(:firsts AS bigint[])) AS block, p.position,
+               ROW(l.key_1 IS NOT NULL, {", ".join(f"l.{name}" for name in said)}) AS row
+        FROM {migration.snapshot} AS p
+        LEFT JOIN ({escaped(live)}) AS l ON {columns.same_key(resolved, "l", "p")}"""
+    yield from _blocks(connection, _hashed(rows, each_row=each_row), sealed)
+
+
+def blocks_of(connection: sa.Connection, migration: Migration) -> list[Block]:
+    """The blocks that a migration's records are looked at in, by its seals or without any."""
+    sealed = sealed_snapshot(connection, migration)
+    if sealed:
+        return sealed
+    count = sa.text(f"SELECT COALESCE(max(position), 0) FROM {migration.snapshot}")
+    last = connection.execute(count).scalar_one()
+    return [
+        Block(first, min(first + _BLOCK_ROWS - 1, last), "", b"")
+        for first in range(1, last + 1, _BLOCK_ROWS)
+    ]
+
+
+def keep_live(connection: sa.Connection, migration: Migration, blocks: Sequence[Block]) -> None:
+    """Keep the seals of live rows; what an earlier report has sealed alike is there already."""
+    who = ledger.who(connection)
+    statement = sa.dialects.postgresql.insert(ledger.sealed_rows).on_conflict_do_nothing()
+    for start in range(0, len(blocks), 500):
+        connection.execute(
+            statement,
+            [
+                {
+                    "migration_id": migration.migration_id,
+                    "kind": "live",
+                    "first_position": block.first,
+                    "last_position": block.last,
+                    "sha256": block.sha256,
+                    "rows": block.rows or None,
+                    "who": who,
+                }
+                for block in blocks[start : start + 500]
+            ],
+        )
+
+
+def sealed_live(
+    connection: sa.Connection, migration: Migration, wanted: Sequence[tuple[int, str]]
+) -> list[Block]:
+    """The seals of live rows that a report names: by first position and hash."""
+    of_report = dict(wanted)
+    kept = _kept(connection, migration, "live")
+    return [block for block in kept if of_report.get(block.first) == block.sha256]
+
+
+def differing(before: Sequence[Block], now: Sequence[Block]) -> list[tuple[int, int]]:
+    """The positions that two looks at the same blocks differ at, as ranges.
+
+    A range is a single row, but where only blocks were sealed.
+    """
+    found: list[tuple[int, int]] = []
+    current = {block.first: block for block in now}
+    for block in before:
+        other = current.pop(block.first, None)
+        if other is None or (other.sha256, other.last) != (block.sha256, block.last):
+            rows = _differing_rows(block, other)
+            found += [(row, row) for row in rows] or [(block.first, block.last)]
+    # Rows before the first block, where a snapshot has none.
+    found += [(row, row) for block in current.values() for row in block.each()]
+    return found
+
+
+def named(
+    connection: sa.Connection, migration: Migration, ranges: Sequence[tuple[int, int]]
+) -> list[dict[str, Any]]:
+    """The records at positions: position, chunk, key.
+
+    A block of which no more is known has no key, and `through`, its last position.
+
+    Args:
+        connection: A connection; only read from.
+        migration: Whose snapshot; the key is None where it has no row there any more.
+        ranges: As `differing` returns them.
+    """
+    keys = connection.execute(
+        sa.text("""
+            SELECT count(*) FROM pg_attribute
+            WHERE attrelid = to_regclass(:snapshot) AND attname ~ '^key_[0-9]+$'
+        """),
+        {"snapshot": migration.snapshot},
+    ).scalar_one()
+    parts = ", ".join(f"p.key_{number}::text" for number in range(1, keys + 1))
+    rows = connection.execute(
+        sa.text(
+            f"SELECT w.position, min(p.chunk) AS chunk, min(concat_ws(', ', {parts})) AS key "
+            "FROM unnest(CAST(:positions AS bigint[])) AS w(position) "
+            f"LEFT JOIN {migration.snapshot} AS p ON p.position = w.position GROUP BY w.position"
+        ),
+        {"positions": [first for first, _ in ranges]},
+    )
+    found = {row.position: row for row in rows}
+    return [
+        {
+            "position": first,
+            "chunk": found[first].chunk,
+            "key": (found[first].key or None) if first == last else None,
+            "through": None if first == last else last,
+        }
+        for first, last in ranges
+    ]
+
+
+def database_fingerprint(connection: sa.Connection) -> dict[str, Any]:
+    """What tells this database from another of the same name."""
+    row = connection.execute(
+        sa.text("""
+            SELECT current_database() AS name, has_function_privilege(
+                       'pg_catalog.pg_control_system()', 'EXECUTE') AS readable,
+                   (SELECT oid::bigint FROM pg_database WHERE datname = current_database()) AS oid
+        """)
+    ).one()
+    identifier = None
+    if row.readable:
+        identifier = connection.execute(
+            sa.text("SELECT system_identifier::text FROM pg_catalog.pg_control_system()")
+        ).scalar_one()
+    return {"system_identifier": identifier, "database_oid": row.oid, "name": row.name}
+
+
+@contextmanager
+def plainly_spelled(connection: sa.Connection) -> Iterator[None]:
+    """Let values be spelled the same way everywhere, and as before once this is over.
+
+    What the transaction does next may read texts as the session's settings say.
+    """
+    before = {
+        name: connection.execute(
+            sa.text("SELECT current_setting(:name)"), {"name": name}
+        ).scalar_one()
+        for name in holdings.SPELLING
+    }
+    holdings.spell_plainly(connection)
+    yield
+    for name, value in before.items():
+        connection.execute(
+            sa.text("SELECT set_config(:name, :value, true)"), {"name": name, "value": value}
+        )
+
+
+def _sealed_columns(connection: sa.Connection, migration: Migration) -> str:
+    """The columns of a snapshot that nobody changes, in their order."""
+    names = connection.execute(
+        sa.text(f"""
+            SELECT attname::text FROM pg_attribute
+            WHERE attrelid = to_regclass(:snapshot) AND attnum > 0 AND NOT attisdropped
+              AND attname !~ {_CHANGING}
+            ORDER BY attnum
+        """),
+        {"snapshot": migration.snapshot},
+    ).scalars()
+    return ", ".join(f"p.{quoted(name)}" for name in names)
+
+
+def _hashed(rows: str, *, each_row: bool = True) -> str:
+    """Blocks of rows: first_position, last_position, sha256, rows; in one scan.
+
+    Args:
+        rows: A relation with `block`, `position` and `row`.
+        each_row: Whether to keep something of each row.
+    """
+    kept = f"string_agg(substr(hash, 1, {ROW_BYTES}), ''::bytea ORDER BY position)"
+    return f"""
+        SELECT block, min(position) AS first_position, max(position) AS last_position,
+               encode(sha256(string_agg(hash, ''::bytea ORDER BY position)), 'hex') AS sha256,
+               {kept if each_row else "''::bytea"} AS rows,
+               CASE WHEN count(*) <> max(position) - min(position) + 1
+                    THEN array_agg(position ORDER BY position) END AS positions
+        FROM (SELECT block, position, sha256(convert_to(row::text, 'UTF8')) AS hash
+              FROM ({rows}) AS r) AS h
+        GROUP BY block
+        ORDER BY first_position"""
+
+
+def _blocks(connection: sa.Connection, query: str, sealed: Sequence[Block]) -> Iterator[Block]:
+    if not sealed:
+        return
+    with plainly_spelled(connection):
+        found = connection.execute(
+            sa.text(query), {"firsts": [block.first for block in sealed]}
+        ).all()
+    for row in found:
+        # Where its first rows are missing, a block is still the same one.
+        first = sealed[row.block - 1].first if row.block else row.first_position
+        positions = tuple(row.positions or ())
+        if row.first_position != first and not positions:
+            positions = tuple(range(row.first_position, row.last_position + 1))
+        yield Block(first, row.last_position, row.sha256, bytes(row.rows), positions)
+
+
+def _kept(connection: sa.Connection, migration: Migration, kind: Kind) -> list[Block]:
+    kept = ledger.sealed_rows
+    rows = connection.execute(
+        sa.select(kept.c.first_position, kept.c.last_position, kept.c.sha256, kept.c.rows)
+        .where(kept.c.migration_id == migration.migration_id, kept.c.kind == kind)
+        .order_by(kept.c.first_position)
+    )
+    return [Block(first, last, sha, bytes(of_each or b"")) for first, last, sha, of_each in rows]
+
+
+def _differing_rows(before: Block, now: Block | None) -> list[int]:
+    """The positions that differ, as far as the rows of both are known."""
+    then = before.each()
+    here = now.each() if now is not None else {}
+    if not then or (now is not None and not here):
+        return []
+    return sorted(p for p in then.keys() | here.keys() if then.get(p) != here.get(p))
