@@ -13,7 +13,7 @@ from inventory_migration import verbs
 from inventory_migration.defs.build import build_definitions
 from inventory_migration.mapping import StockMapping
 from inventory_migration.monitoring import monitor
-from inventory_migration_tests import stage
+from inventory_migration_tests import stage, test_target_keys
 from inventory_migration_tests.commands import answer, im, mapping_file, sentence
 from inventory_migration_tests.conftest import Database
 from inventory_migration_tests.dagster_runs import execute, failure
@@ -129,12 +129,16 @@ FAULTS = {
         UPDATE stock_items SET allocations = {ENTRY % (555, 13, 3)} WHERE id = 13;
         UPDATE stock_items SET quantity = quantity + 1 WHERE id = 16;
         UPDATE stock_items SET allocations = '["?"]' WHERE id = 19;
+        UPDATE stock_items SET allocations = jsonb_build_object(
+            '1', jsonb_build_object('allocated', 23, 'reserved', 5),
+            '11', jsonb_build_object('allocated', -1, 'reserved', 0)) WHERE id = 22;
         """,
         {
-            "location-present": ["7"],
+            "location-present": ["19", "7"],
             "location-own": ["10"],
-            "location-exists": ["13", "19"],
-            "allocations-add-up": ["16", "19"],
+            "location-exists": ["13"],
+            "allocations-add-up": ["16"],
+            "quantity-not-negative": ["22"],
         },
     ),
     "levels": (
@@ -266,6 +270,28 @@ def test_levels_are_watched_without_any_snapshot_and_say_what_they_can(database:
     found = look(database, LEVEL)
     assert "location-present" not in found["expectations"]
     assert wrong(found) == {"levels-of-records": ["888"]}
+
+
+def test_levels_by_a_sku_may_be_of_more_than_the_records_but_of_no_other_companys(
+    database: Database,
+) -> None:
+    by_sku = test_target_keys.mapping()
+    test_target_keys.shop(database)
+    database.psql("ALTER TABLE levels DROP CONSTRAINT levels_warehouse_fkey")
+    stage.migrate(database, by_sku)
+    added = "INSERT INTO levels (sku, warehouse, on_hand) SELECT {}, 1"
+    own = "(SELECT id FROM locations WHERE company_id = {})"
+    database.psql(added.format(f"'KIT', {own.format(1)}"))
+    found = look(database, by_sku)
+    assert (found["passed"], wrong(found), found["put_aside"]) == (True, {}, 4)
+    database.psql(added.format(f"'SKU-4', {own.format(1)}"))
+    database.psql(added.format("'KIT', 555"))
+    (failed,) = look(database, by_sku)["failed"]
+    assert (failed["key"], sorted(failed["sample"])) == ("levels-of-records", ["KIT", "SKU-4"])
+    assert sorted(detail.partition("why=")[2] for detail in failed["details"]) == [
+        "a record of another company",
+        "no such location",
+    ]
 
 
 def test_without_a_ledger_a_look_says_the_same_and_keeps_nothing(database: Database) -> None:

@@ -87,7 +87,8 @@ def records(connection: sa.Connection, resolved: ResolvedMapping) -> str:
         SELECT key_text, company_key, watched, locations, adds_up AS adds_up,
                located, location_found, location_own, quantity_now AS quantity,
                reserved_now AS reserved,
-               CASE WHEN watched THEN (quantity_now >= 0) IS NOT FALSE END AS not_negative,
+               CASE WHEN watched THEN (quantity_now < 0) IS NOT TRUE AND negative_ones = 0
+                    END AS not_negative,
                CASE WHEN watched THEN
                     (quantity_now < 0 OR reserved_now <= quantity_now) IS NOT FALSE
                     END AS reserved_covered
@@ -101,12 +102,14 @@ def records(connection: sa.Connection, resolved: ResolvedMapping) -> str:
                 SELECT r.*, r.skip_reason IS NULL AND a.{columns.keys(resolved)[0]} IS NULL
                            AS watched,
                        COALESCE(n.locations, 0) AS locations, COALESCE(n.missing, 0) AS missing,
-                       COALESCE(n.foreign_ones, 0) AS foreign_ones
+                       COALESCE(n.foreign_ones, 0) AS foreign_ones,
+                       COALESCE(n.negative_ones, 0) AS negative_ones
                 FROM ({canonical.source_rows(resolved, hashed=False)}) AS r
                 LEFT JOIN (
                     SELECT {keys}, count(*) AS locations,
                            count(*) FILTER (WHERE NOT found) AS missing,
-                           count(*) FILTER (WHERE found AND NOT own) AS foreign_ones
+                           count(*) FILTER (WHERE found AND NOT own) AS foreign_ones,
+                           count(*) FILTER (WHERE on_hand < 0) AS negative_ones
                     FROM ({placements(resolved)}) AS n
                     GROUP BY {keys}) AS n ON {columns.same_key(resolved, "n", "r")}
                 LEFT JOIN ({_put_aside(connection, resolved)}) AS a
@@ -114,17 +117,17 @@ def records(connection: sa.Connection, resolved: ResolvedMapping) -> str:
 
 
 def placements(resolved: ResolvedMapping) -> str:
-    """Each location that a record names: its keys, location_key, found, own."""
+    """Each location that a record names: its keys, location_key, on_hand, found, own."""
     named = zip(resolved.key_columns, columns.keys(resolved), strict=True)
     keys = ", ".join(f"s.{quoted(column.name)} AS {key}" for column, key in named)
     shape = shape_of(resolved)
-    joined, location = "", f"NULL::{shape.location_type}"
+    lines, held = "", f"NULL::{shape.location_type} AS location_key, 0::numeric AS on_hand"
     if resolved.target_exists:
-        joined, location = shape.placed()
+        lines, held = shape.lines(), "im_a.location_key, im_a.on_hand"
     rows = f"""
-        SELECT {keys}, {owners.company_key(resolved)} AS company_key, {location} AS location_key
+        SELECT {keys}, {owners.company_key(resolved)} AS company_key, {held}
         FROM {resolved.source.sql} AS s {resolved.mapping.source.joins} {owners.join(resolved)}
-        {joined}"""
+        {lines}"""
     if resolved.locations is None:
         return f"SELECT q.*, false AS found, false AS own FROM ({rows}) AS q WHERE false"
     return f"""

@@ -56,15 +56,6 @@ class AllocationJson(SourceColumns):
         """Equal as text, which is how a key becomes the key of an object."""
         return f"{key}::text = {location_key}"
 
-    def placed(self) -> tuple[str, str]:
-        """An entry each; a column that holds something else names what is no location."""
-        odd = f"CASE WHEN {self.empty()} THEN NULL ELSE {self.location_key()} END"
-        entries = f"LEFT JOIN LATERAL {self._entries('s')} ON true"
-        return entries, (
-            f"CASE WHEN jsonb_typeof({self._column('s')}) = '{self._json_type}' "
-            f"THEN {self._location_of_entry} ELSE {odd} END"
-        )
-
     def names(self, alias: str, key: str) -> str:
         """There is an entry of that location."""
         if self._target.as_ == "object":

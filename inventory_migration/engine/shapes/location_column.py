@@ -30,10 +30,6 @@ class LocationColumn(SourceColumns):
         """Equal, in the key's own type."""
         return f"{key} = {location_key}"
 
-    def placed(self) -> tuple[str, str]:
-        """The column names one or none."""
-        return "", self.location_key()
-
     def names(self, alias: str, key: str) -> str:
         """Equal, in the key's own type."""
         return f"{self.location_key(alias)} = {key}"

@@ -49,10 +49,6 @@ class Shape(abc.ABC):
         """A table, and the condition over its alias `u` that a row of it names a location."""
 
     @abc.abstractmethod
-    def placed(self) -> tuple[str, str]:
-        """Every location that a source row names: what is joined for that, and its key, as SQL."""
-
-    @abc.abstractmethod
     def values(self, *, location: str, quantity: str, reserved: str, at: str) -> list[str]:
         """What the target of a record is given, as SQL over the given expressions."""
 
