@@ -27,6 +27,7 @@ from inventory_migration.engine import (
     canonical,
     columns,
     control,
+    failures,
     gates,
     joins,
     ledger,
@@ -408,12 +409,16 @@ def create_default_warehouse_per_company(
 def _observe(target: Target, mapping: StockMapping) -> None:
     """Keep what the stock adds up to now that it is verified, for the monitoring to compare with.
 
-    Not within the proof, which may hold the application's writes.
+    Not within the proof, which may hold the application's writes; and nothing is less verified for
+    the want of it.
     """
-    with one_moment(target) as (connection, _):
-        totals = observations.read_totals(connection, resolve(connection, mapping))
-    with target.engine.begin() as connection:
-        observations.keep(connection, mapping.name, totals, kind="verified")
+    try:
+        with one_moment(target) as (connection, _):
+            totals = observations.read_totals(connection, resolve(connection, mapping))
+        with target.engine.begin() as connection:
+            observations.keep(connection, mapping.name, totals, kind="verified")
+    except sa.exc.DBAPIError as error:
+        logger.warning("what the stock adds up to was not kept: %s", failures.message(error))
 
 
 def _refuse(connection: sa.Connection, resolved: ResolvedMapping) -> None:

@@ -7,6 +7,8 @@ ever seen: the keys that a purge leaves answer it too. What a look found is kept
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping, literal
@@ -63,7 +65,13 @@ def records(connection: sa.Connection, resolved: ResolvedMapping) -> str:
     was put aside and still is, is not asked for anything.
     """
     counts = levels_count(connection, resolved)
+    shape = shape_of(resolved)
     keys = ", ".join(f"n.{key}" for key in columns.keys(resolved))
+    net = resolved.mapping.quantity_basis == "net"
+    held = "on_hand - reserved" if net else "on_hand"
+    # A record may refer to no location; a level that does refers to one that is not there.
+    nowhere = "true" if isinstance(shape, LevelShape) else "location_key IS NOT NULL"
+    rows = canonical.source_rows(replace(resolved, target_exists=False), hashed=False)
     quantity, promised = "quantity", "reserved"
     located = "locations > 0"
     if counts:
@@ -79,7 +87,7 @@ def records(connection: sa.Connection, resolved: ResolvedMapping) -> str:
         located = f"locations > 0 OR NOT ({new}) OR COALESCE(quantity, 0) = 0"
     adds_up = (
         "NULL::boolean"
-        if counts or shape_of(resolved).held() is None
+        if counts or shape.held() is None
         else "CASE WHEN locations > 0 THEN held_quantity IS NOT DISTINCT FROM quantity "
         "AND held_reserved IS NOT DISTINCT FROM reserved END"
     )
@@ -99,17 +107,23 @@ def records(connection: sa.Connection, resolved: ResolvedMapping) -> str:
                    CASE WHEN watched THEN {adds_up} END AS adds_up,
                    {quantity} AS quantity_now, {promised} AS reserved_now
             FROM (
-                SELECT r.*, r.skip_reason IS NULL AND a.{columns.keys(resolved)[0]} IS NULL
-                           AS watched,
+                SELECT r.key_text, r.company_key, r.quantity, r.reserved,
+                       {", ".join(f"r.{key}" for key in columns.keys(resolved))},
+                       r.skip_reason IS NULL AND a.{columns.keys(resolved)[0]} IS NULL AS watched,
                        COALESCE(n.locations, 0) AS locations, COALESCE(n.missing, 0) AS missing,
                        COALESCE(n.foreign_ones, 0) AS foreign_ones,
-                       COALESCE(n.negative_ones, 0) AS negative_ones
-                FROM ({canonical.source_rows(resolved, hashed=False)}) AS r
+                       COALESCE(n.negative_ones, 0) AS negative_ones,
+                       n.held_quantity, n.held_reserved
+                FROM ({rows}) AS r
                 LEFT JOIN (
-                    SELECT {keys}, count(*) AS locations,
-                           count(*) FILTER (WHERE NOT found) AS missing,
+                    SELECT {keys}, count(*) FILTER (WHERE {nowhere}) AS locations,
+                           count(*) FILTER (WHERE {nowhere} AND NOT found) AS missing,
                            count(*) FILTER (WHERE found AND NOT own) AS foreign_ones,
-                           count(*) FILTER (WHERE on_hand < 0) AS negative_ones
+                           count(*) FILTER (WHERE on_hand < 0) AS negative_ones,
+                           CASE WHEN count({held}) = count(*) THEN sum({held}) END
+                               AS held_quantity,
+                           CASE WHEN count(reserved) = count(*) THEN sum(reserved) END
+                               AS held_reserved
                     FROM ({placements(resolved)}) AS n
                     GROUP BY {keys}) AS n ON {columns.same_key(resolved, "n", "r")}
                 LEFT JOIN ({_put_aside(connection, resolved)}) AS a
@@ -117,17 +131,24 @@ def records(connection: sa.Connection, resolved: ResolvedMapping) -> str:
 
 
 def placements(resolved: ResolvedMapping) -> str:
-    """Each location that a record names: its keys, location_key, on_hand, found, own."""
+    """Each location that a record names: its keys, location_key, on_hand, reserved, found, own."""
     named = zip(resolved.key_columns, columns.keys(resolved), strict=True)
     keys = ", ".join(f"s.{quoted(column.name)} AS {key}" for column, key in named)
     shape = shape_of(resolved)
-    lines, held = "", f"NULL::{shape.location_type} AS location_key, 0::numeric AS on_hand"
-    if resolved.target_exists:
-        lines, held = shape.lines(), "im_a.location_key, im_a.on_hand"
+    lines = (
+        shape.lines()
+        if resolved.target_exists
+        else f"CROSS JOIN LATERAL (SELECT NULL::{shape.location_type} AS location_key, "
+        "0::numeric AS on_hand, 0::numeric AS reserved) AS im_a"
+    )
+    # The fence keeps the planner, which takes an allocation for a hundred, from looking through all
+    # locations for each record.
     rows = f"""
-        SELECT {keys}, {owners.company_key(resolved)} AS company_key, {held}
+        SELECT {keys}, {owners.company_key(resolved)} AS company_key,
+               im_a.location_key, im_a.on_hand, im_a.reserved
         FROM {resolved.source.sql} AS s {resolved.mapping.source.joins} {owners.join(resolved)}
-        {lines}"""
+        {lines}
+        OFFSET 0"""
     if resolved.locations is None:
         return f"SELECT q.*, false AS found, false AS own FROM ({rows}) AS q WHERE false"
     return f"""
@@ -135,8 +156,7 @@ def placements(resolved: ResolvedMapping) -> str:
                COALESCE({places.belongs(resolved, "l", "q.company_key")}, false) AS own
         FROM ({rows}) AS q
         LEFT JOIN ({places.places(resolved)}) AS l
-          ON {shape.same_location("l.location_key", "q.location_key")}
-        WHERE q.location_key IS NOT NULL"""
+          ON {shape.same_location("l.location_key", "q.location_key")}"""
 
 
 def companies(resolved: ResolvedMapping) -> str:
