@@ -1,7 +1,7 @@
 """The structure that a migration meets: what hangs on its tables, what it does to each of it.
 
-The catalog is read in `catalog/`; this puts together what `effects.py`, `readers.py`,
-`children.py` and `fields.py` make of it, and says it as JSON, Markdown and plain rows.
+The catalog is read in `catalog/`. This puts together what `constraints.py`, `surroundings.py`,
+`readers.py`, `children.py` and `fields.py` make of it, as JSON, as Markdown and as plain rows.
 """
 
 from __future__ import annotations

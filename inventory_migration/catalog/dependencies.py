@@ -42,14 +42,10 @@ class Part:
     Attributes:
         oid: Of the table itself.
         root: Of the table that was asked about.
-        name: What it is called.
-        bound: Which rows a partition has; None for the table that was asked about.
     """
 
     oid: int
     root: int
-    name: str
-    bound: str | None
 
 
 def parts_of(connection: sa.Connection, oids: Sequence[int]) -> list[Part]:

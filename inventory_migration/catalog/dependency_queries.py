@@ -37,16 +37,13 @@ def _used(class_name: str, oid: str, table: str) -> str:
     )
 
 
-PARTS = sa.text(f"""
-    SELECT r.oid::bigint, r.oid::bigint, {said("r.oid")}, NULL
+PARTS = sa.text("""
+    SELECT r.oid::bigint, r.oid::bigint
     FROM unnest(CAST(:oids AS oid[])) AS r(oid)
-    UNION ALL
-    SELECT p.relid::oid::bigint, r.oid::bigint, {said("p.relid")},
-           pg_get_expr(c.relpartbound, c.oid)
+    UNION
+    SELECT p.relid::oid::bigint, r.oid::bigint
     FROM unnest(CAST(:oids AS oid[])) AS r(oid)
     CROSS JOIN LATERAL pg_partition_tree(r.oid) AS p
-    JOIN pg_class c ON c.oid = p.relid
-    WHERE p.relid <> r.oid
 """)
 
 _CONSTRAINTS = sa.text(f"""
@@ -72,7 +69,7 @@ _CONSTRAINTS = sa.text(f"""
                'table', k.conrelid::bigint, 'said', {said("k.conrelid")},
                'parent', NULLIF(k.confrelid, 0)::bigint, 'parent_said', {said("k.confrelid")},
                'parent_columns', {_columns("k.confrelid", "k.confkey")},
-               'valid', k.convalidated, 'deferrable', k.condeferrable,
+               'valid', k.convalidated,
                'on_delete', k.confdeltype, 'on_update', k.confupdtype,
                'enforced', COALESCE((to_jsonb(k) ->> 'conenforced')::boolean, true)) AS facts
     FROM pg_constraint k
@@ -92,7 +89,7 @@ _INDEXES = sa.text(f"""
     )
 }) AS uses,
            jsonb_build_object('table', i.indrelid::bigint, 'unique', i.indisunique,
-                              'valid', i.indisvalid, 'partial', i.indpred IS NOT NULL,
+                              'valid', i.indisvalid,
                               'method', m.amname) AS facts
     FROM pg_index i
     JOIN pg_class c ON c.oid = i.indexrelid
@@ -181,7 +178,7 @@ _GENERATED = sa.text(f"""
            jsonb_build_object(a.attrelid::bigint::text, {
     _columns("a.attrelid", _used("pg_attrdef", "d.oid", "a.attrelid"))
 } - a.attname::text) AS uses,
-           jsonb_build_object('table', a.attrelid::bigint, 'stored', a.attgenerated = 's') AS facts
+           jsonb_build_object('table', a.attrelid::bigint) AS facts
     FROM pg_attribute a
     JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
     JOIN pg_class c ON c.oid = a.attrelid
@@ -218,7 +215,7 @@ _PUBLICATIONS = sa.text("""
            jsonb_build_object(c.oid::bigint::text, CASE WHEN listed.few THEN listed.columns
                                                         ELSE '[]' END) AS uses,
            jsonb_build_object(
-               'all', p.puballtables, 'updates', p.pubupdate, 'inserts', p.pubinsert,
+               'updates', p.pubupdate, 'inserts', p.pubinsert,
                'columns', listed.few, 'identity', known.identity) AS facts
     FROM pg_publication_tables t
     JOIN pg_publication p ON p.pubname = t.pubname

@@ -61,11 +61,7 @@ class Routine:
         source: Its text, where the server keeps it as such; "" for one it has parsed.
     """
 
-    oid: int
     name: str
-    language: str
-    definer: bool
-    owner: str
     source: str
     uses: Mapping[int, tuple[str, ...]]
 
@@ -85,7 +81,7 @@ def routines_on(
     asked = {"oids": list(oids), "ledger": ledger, "patterns": [_like(name) for name in names]}
     for row in connection.execute(_ROUTINES, asked):
         uses = {int(oid): tuple(columns) for oid, columns in row.uses.items()}
-        yield Routine(row.oid, row.name, row.language, row.definer, row.owner, row.source, uses)
+        yield Routine(row.name, row.source, uses)
 
 
 def opaque_routines(connection: sa.Connection, *, ledger: str) -> list[str]:
@@ -123,13 +119,11 @@ _VIEWS = sa.text(f"""
 """)
 
 _ROUTINES = sa.text("""
-    SELECT f.oid::bigint AS oid, f.oid::regprocedure::text AS name, l.lanname::text AS language,
-           f.prosecdef AS definer, r.rolname::text AS owner, f.prosrc AS source,
+    SELECT f.oid::regprocedure::text AS name, f.prosrc AS source,
            COALESCE(known.uses, '{}') AS uses
     FROM pg_proc f
     JOIN pg_language l ON l.oid = f.prolang
     JOIN pg_namespace n ON n.oid = f.pronamespace
-    JOIN pg_roles r ON r.oid = f.proowner
     LEFT JOIN LATERAL (
         SELECT jsonb_object_agg(t.oid::bigint::text, t.columns) AS uses
         FROM (SELECT c.oid, COALESCE(jsonb_agg(DISTINCT a.attname)
@@ -149,7 +143,7 @@ _ROUTINES = sa.text("""
                       WHERE e.classid = 'pg_proc'::regclass AND e.objid = f.oid
                         AND e.deptype = 'e')
       AND (known.uses IS NOT NULL OR f.prosrc ILIKE ANY(CAST(:patterns AS text[])))
-    ORDER BY 2
+    ORDER BY 1
 """)
 
 _OPAQUE = sa.text("""
