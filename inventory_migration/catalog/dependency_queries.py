@@ -67,7 +67,7 @@ _CONSTRAINTS = sa.text(f"""
 } END) AS uses,
            jsonb_build_object(
                'table', k.conrelid::bigint, 'said', {said("k.conrelid")},
-               'parent', NULLIF(k.confrelid, 0)::bigint, 'parent_said', {said("k.confrelid")},
+               'parent', NULLIF(k.confrelid, 0)::bigint,
                'parent_columns', {_columns("k.confrelid", "k.confkey")},
                'valid', k.convalidated,
                'on_delete', k.confdeltype, 'on_update', k.confupdtype,
@@ -138,7 +138,7 @@ _POLICIES = sa.text(f"""
                   WHERE d.classid = 'pg_policy'::regclass AND d.objid = p.oid
                     AND d.refclassid = 'pg_class'::regclass
                     AND d.refobjid = ANY(CAST(:oids AS oid[]))) AS t) AS uses,
-           jsonb_build_object('table', p.polrelid::bigint, 'said', {said("p.polrelid")},
+           jsonb_build_object('table', p.polrelid::bigint,
                               'on', c.relrowsecurity) AS facts
     FROM pg_policy p
     JOIN pg_class c ON c.oid = p.polrelid
@@ -285,7 +285,7 @@ _GRANTS = sa.text(f"""
            jsonb_build_object(c.oid::bigint::text,
                COALESCE(jsonb_agg(DISTINCT g.name) FILTER (WHERE g.name IS NOT NULL), '[]'))
                AS uses,
-           jsonb_build_object('table', c.oid::bigint, 'said', {said("c.oid")}) AS facts
+           jsonb_build_object('table', c.oid::bigint) AS facts
     FROM pg_class c
     CROSS JOIN LATERAL (
         SELECT NULL::text AS name, COALESCE(r.rolname::text, 'PUBLIC') AS grantee,
