@@ -278,7 +278,7 @@ _ROW_SECURITY = sa.text(f"""
     ORDER BY c.oid
 """)
 
-_GRANTS = sa.text(f"""
+_GRANTS = sa.text("""
     SELECT CASE WHEN g.name IS NULL THEN 'grant' ELSE 'column_grant' END AS kind,
            c.oid::bigint AS oid, g.grantee AS name,
            string_agg(DISTINCT g.privilege, ', ' ORDER BY g.privilege) AS definition,
