@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import psycopg
 import pytest
@@ -274,6 +275,16 @@ def test_operations_have_the_rights_of_the_role_that_is_named(
         found = accepted(shop, role=role, operations=operations)
         assert "on_hand total: expected 5, observed 0" in told(found)["other"]
         assert told(found).keys() == {"other"}
+        # A role that the connection itself asks for is the one that comes back.
+        shop.psql(f'ALTER ROLE "{role}" SUPERUSER')
+        options = quote(f"-c role={role}".replace(" of ", "\\ of\\ "))
+        asked = stage.mapping(
+            acceptance={
+                "operations": {"who": {"sql": f"SELECT 1 / (current_user = '{role}')::int"}}
+            }
+        )
+        target = verbs.open_target(f"{shop.url}&options={options}")
+        assert acceptance.accept(target, asked)["passed"]
     finally:
         shop.psql(f"""
             DROP POLICY own ON stock_items; ALTER TABLE stock_items DISABLE ROW LEVEL SECURITY;
@@ -493,11 +504,11 @@ def test_the_command_asks_first_and_its_exit_code_says_what_came_of_it(
 
 
 @pytest.mark.one_server
-def test_only_a_verified_migration_is_asked(
+def test_only_a_verified_migration_is_asked_and_an_empty_one_has_nothing_to_try(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("INVENTORY_DATABASE_URL", database.url)
-    stage.shop(database)
+    stage.shop(database, items=0)
     path = mapping_file(tmp_path, acceptance={"operations": {"receive": RECEIVE}})
     words = ("acceptance", "--mapping", path, "--yes")
     assert "nothing was ever migrated with shop" in sentence(im(*words, code=2))
@@ -505,15 +516,11 @@ def test_only_a_verified_migration_is_asked(
     refused = sentence(im(*words, code=2))
     assert "migration 1 of shop is planned" in refused
     assert refused.endswith(f"first 'inventory-migration run --mapping {path}'")
-
-
-@pytest.mark.one_server
-def test_an_empty_inventory_has_nothing_to_try(database: Database) -> None:
-    stage.shop(database, items=0)
-    stage.migrate(database)
-    asked = stage.mapping(acceptance={"operations": {"receive": RECEIVE}})
-    found = acceptance.accept(verbs.open_target(database.url), asked)
+    stage.transform(database)
+    stage.close(database)
+    found = answer(*words)
     assert (found["passed"], found["record"], found["operations"]) == (True, None, [])
+    assert "No operation was tried: no record was moved" in im(*words).stdout
 
 
 @pytest.mark.one_server

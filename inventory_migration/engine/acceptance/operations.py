@@ -233,7 +233,8 @@ def _as_application(connection: sa.Connection, role: str | None) -> None:
 
 def _as_ourselves(connection: sa.Connection) -> None:
     """See all rows again, however long it takes."""
-    connection.execute(sa.text("SET LOCAL ROLE NONE"))
+    # To what the connection's own options say, which may be a role as well.
+    connection.execute(sa.text("RESET ROLE"))
     connection.execute(sa.text("SET LOCAL row_security = off"))
     connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
 
