@@ -21,6 +21,7 @@ from inventory_migration.engine.acceptance import operations
 from inventory_migration.engine.acceptance.kept import last_acceptance
 from inventory_migration.errors import AcceptanceKept, MappingInvalid, NothingToTry
 from inventory_migration.mapping import StockMapping, parse_mapping
+from inventory_migration.report.facts import collect
 from inventory_migration_tests import stage
 from inventory_migration_tests.commands import answer, im, mapping_file, sentence
 from inventory_migration_tests.conftest import Database, made_database
@@ -106,6 +107,10 @@ def test_operations_do_what_is_expected_and_leave_nothing_but_an_event(shop: Dat
             },
         },
     }  # fmt: skip
+    reader = verbs.open_target(shop.url).reader
+    facts = collect(reader, stage.MAPPING)
+    assert facts is not None
+    assert any("reports still work: 'inventory-mig" in said for said in facts["not_checked"])
     found = accepted(shop, **section)
     assert (found["passed"], found["findings"]) == (True, [])
     # Five units are received, and the first record with so many available is the one.
@@ -128,6 +133,12 @@ def test_operations_do_what_is_expected_and_leave_nothing_but_an_event(shop: Dat
     }  # fmt: skip
     assert kept is not None
     assert kept["passed"]
+    # The report tells of it, where it said before that nobody had tried.
+    facts = collect(reader, stage.MAPPING)
+    assert facts is not None
+    assert "were tried beside it at 20" in facts["rests_on"][-1]
+    assert "operations 7 of 7 passed, queries 4 of 4 passed." in facts["rests_on"][-1]
+    assert not [said for said in facts["not_checked"] if "still work" in said]
     assert kept["who"].startswith("postgres by inventory-migration")
     assert kept["operations"] == found["operations"]
     assert [query["name"] for query in kept["queries"]] == [

@@ -83,6 +83,7 @@ def rests_on(facts: dict[str, Any]) -> list[str]:
             "are now."
         )
     said += _holds(facts, target)
+    said += _tried(facts)
     if touched:
         said.insert(
             2,
@@ -124,6 +125,19 @@ def _holds(facts: dict[str, Any], target: dict[str, Any]) -> list[str]:
     return []
 
 
+def _tried(facts: dict[str, Any]) -> list[str]:
+    """What came of the last trial of the application's operations and reports, if there was one."""
+    trials = [event for event in facts["events"] if event["kind"] == "acceptance"]
+    if not trials:
+        return []
+    at, detail = f"{trials[-1]['at']:%Y-%m-%d %H:%M:%S %Z}", trials[-1]["detail"]
+    verdict = "all as expected" if detail["passed"] else "not all as expected"
+    return [
+        f"The application's operations and reports were tried beside it at {at}, {verdict}: "
+        f"operations {detail['operations']}, queries {detail['queries']}."
+    ]
+
+
 def not_checked(facts: dict[str, Any]) -> list[str]:
     """What a reader might take for checked, and is not."""
     said = ["What the application writes after the moment named above."]
@@ -150,6 +164,11 @@ def not_checked(facts: dict[str, Any]) -> list[str]:
         said.append(
             "Whether the application changed what is reserved without writing the record's own "
             "row, between two looks at it: reserved units are computed from other tables."
+        )
+    if not _tried(facts):
+        said.append(
+            "Whether the application's operations and reports still work: "
+            f"'inventory-migration acceptance {facts['mapping']}' tries it."
         )
     said.append("Whether the quantities were right before: they are carried over as they stood.")
     return said
