@@ -82,6 +82,7 @@ def test_each_step_says_in_numbers_what_it_did(database: Database) -> None:
     assert report["available_before"] == report["available_after"]
     assert report["differences"] == "none"
     assert Path(report["report_markdown"]).read_text() == report["report"]
+    assert Path(report["report_html"]).read_text().startswith("<!DOCTYPE html>")
     assert Path(report["report_json"]).stat().st_size > 100
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from inventory_migration import verbs
@@ -14,14 +16,18 @@ from inventory_migration.demo import create_demo
 from inventory_migration.engine import trail
 from inventory_migration.errors import MigrationPaused, MigrationRolledBack, ReportNotWritten
 from inventory_migration.mapping import StockMapping, named_mapping
-from inventory_migration.report import facts, page
+from inventory_migration.report import facts, page, schema
 from inventory_migration.report.documents import write_report
 from inventory_migration.report.markdown import cell, table
-from inventory_migration_tests import stage
+from inventory_migration.report.reconciliation import document
+from inventory_migration.report.text import grouped
+from inventory_migration_tests import browser, stage
 from inventory_migration_tests.conftest import Database
+from inventory_migration_tests.documents import Document
 
 pytestmark = pytest.mark.one_server
 
+VALID = jsonschema.Draft202012Validator(schema.load())
 HOSTILE = "<script>alert(1)</script> | [x](javascript:1) `rm` *b* _u_ $x$ ~s~ \\ \x1b[31m\n# head"
 
 
@@ -40,10 +46,18 @@ def written(
     target: verbs.Target, mapping: StockMapping, folder: Path
 ) -> tuple[dict[str, Any], str]:
     paths = write_report(target, mapping, folder)
-    assert paths["html"] is None
+    assert paths["html"] is not None
     assert paths["json"] is not None
     assert paths["markdown"] is not None
     found: dict[str, Any] = json.loads(Path(paths["json"]).read_text())
+    VALID.validate(found)
+    # Whatever became of a migration, its document is whole, and made of the facts alone.
+    source = Path(paths["html"]).read_text()
+    assert source == document(found)
+    shown = Document(source)
+    assert shown.fetched == []
+    assert all(link[1:] in shown.ids for link in shown.links)
+    assert found["verdict"]["text"] in shown.text
     return found, Path(paths["markdown"]).read_text()
 
 
@@ -117,6 +131,7 @@ def test_each_chunk_is_told_with_its_outcomes_and_units(
     assert [chunk["number"] for chunk in chunks] == list(range(1, 61))
     first, waiting = chunks[0], chunks[20]
     assert first.pop("elapsed_seconds") > 0
+    assert first.pop("started_at") >= told["phases"][0]["started_at"]
     assert first == {
         "number": 1, "phase": "pilot", "state": "done", "records": 5, "migrated": 3, "already": 0,
         "skipped": 1, "quarantined": 1, "gone": 0, "attempts": 0, "last_error": None,
@@ -125,6 +140,7 @@ def test_each_chunk_is_told_with_its_outcomes_and_units(
     }  # fmt: skip
     assert (waiting["phase"], waiting["state"], waiting["migrated"]) == ("rest", "pending", 0)
     assert (waiting["attempts"], waiting["last_error"]) == (2, "40P01")
+    assert waiting["started_at"] is None
     assert (waiting["elapsed_seconds"], waiting["units"]) == (None, {"before": None, "after": None})
     for name in ("migrated", "skipped", "quarantined"):
         assert sum(chunk[name] for chunk in chunks) == told["summary"]["records"][name]
@@ -263,6 +279,11 @@ def test_names_from_the_database_are_text_and_never_markup(
     assert "\x1b" not in markdown
     assert not re.search(r"(?<!\\)<script", markdown)
     row = next(line for line in markdown.splitlines() if "alert" in line)
+    source = document(told)
+    plain = [{**company, "company_name": "plain"} for company in told["companies"]]
+    assert Document(source).tags == Document(document({**told, "companies": plain})).tags
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in source
+    assert "\x1b" not in source
     # As many columns as every other row: a bar in a name does not start a new one.
     title = markdown.partition("## Companies\n\n")[2].splitlines()[0]
     assert len(re.findall(r"(?<!\\)\|", row)) == len(re.findall(r"(?<!\\)\|", title))
@@ -307,6 +328,7 @@ def test_a_report_is_replaced_as_a_whole(
     second, _ = written(target, mapping, tmp_path)
     assert (first["verdict"]["state"], second["verdict"]["state"]) == ("paused", "rolled_back")
     assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "shop-1.html",
         "shop-1.json",
         "shop-1.md",
     ]
@@ -341,3 +363,150 @@ def test_page_and_facts_come_from_the_same_reading(
     assert found is not None
     # Whatever the page shows is in the JSON document: it can be made again from that alone.
     assert page.page(json.loads(json.dumps(found))) == page.page(found)
+
+
+def rows(shown: Document, *head: str) -> list[dict[str, str]]:
+    """Return the rows of the table that begins with these columns."""
+    found = next(t for t in shown.tables if t[0][: len(head)] == list(head))
+    return [dict(zip(found[0], row, strict=True)) for row in found[1:]]
+
+
+def test_the_html_document_has_the_numbers_of_the_json(database: Database, tmp_path: Path) -> None:
+    create_demo(database.engine, companies=6, items=400, dirty=0.02)
+    target, mapping = verbs.open_target(database.url), named_mapping("stock_items")
+    limits = mapping.thresholds.model_copy(update={"action": "continue"})
+    verbs.run(target, mapping.model_copy(update={"thresholds": limits}))
+    told, _ = written(target, mapping, tmp_path)
+    shown = Document(document(told))
+    summary = told["summary"]
+    totals = {row[""]: row for row in rows(shown, "", "before", "after")}
+    for name in ("units", "reserved", "available"):
+        assert totals[name]["before"] == grouped(summary[name]["before"])
+        assert totals[name]["after"] == grouped(summary[name]["after"])
+        assert totals[name]["unexplained"] == "✓ 0"
+    companies = rows(shown, "company", "key")
+    assert [(c["key"], c["records"], c["migrated"]) for c in companies] == [
+        (c["company_key"] or "", grouped(c["snapshot"]), grouped(c["migrated"]))
+        for c in told["companies"]
+    ]
+    assert {row["outcome"]: row["records"] for row in rows(shown, "outcome", "records")} == {
+        name: grouped(n) for name, n in summary["records"].items() if name != "pending"
+    }
+    assert [row["key"] for row in rows(shown, "key", "rule")] == [
+        row["key"] for row in told["quarantine"]
+    ]
+    assert [(p["phase"], p["records"]) for p in rows(shown, "phase", "companies")] == [
+        (phase["name"], grouped(phase["records"])) for phase in told["phases"]
+    ]
+    assert [c["records"] for c in rows(shown, "chunk", "phase")] == [
+        grouped(chunk["records"]) for chunk in told["chunks"]
+    ]
+    assert [(g["gate"], g["verdict"]) for g in rows(shown, "gate", "verdict")] == [
+        (gate["suite"], "✓ passed") for gate in told["gates"]
+    ]
+    assert len(rows(shown, "when", "who")) == len(told["events"])
+    for said in (
+        *told["rests_on"], *told["not_checked"], *summary["warnings"],
+        told["origin"]["mapping_hash"], *told["origin"]["run_ids"], "location_id",
+        told["versions"]["server"], told["database"]["where"],
+    ):  # fmt: skip
+        assert said in shown.text
+
+
+def test_a_unit_that_nobody_accounts_for_stands_out(
+    database: Database, target: verbs.Target, mapping: StockMapping, tmp_path: Path
+) -> None:
+    stage.migrate(database, mapping)
+    told, _ = written(target, mapping, tmp_path)
+    told["summary"]["units"]["after"] = str(int(told["summary"]["units"]["before"]) - 1)
+    shown = Document(document(told))
+    assert rows(shown, "", "before", "after")[-3]["unexplained"] == "✕ -1"
+
+
+def test_the_document_of_thousands_of_companies_and_chunks_stays_small(
+    database: Database, target: verbs.Target, mapping: StockMapping, tmp_path: Path
+) -> None:
+    stage.migrate(database, mapping)
+    told, _ = written(target, mapping, tmp_path)
+    few = len(document(told).encode())
+    company, chunk = told["companies"][0], told["chunks"][0]
+    told["companies"] = [{**company, "company_key": str(n)} for n in range(5000)]
+    told["chunks"] = [
+        {**chunk, "number": n, "attempts": n % 100 == 0, "elapsed_seconds": 0.1 + n % 7}
+        for n in range(1, 10_001)
+    ]
+    for name in ("companies", "chunks"):
+        told["listed"][name] = dict.fromkeys(("shown", "total"), len(told[name]))
+    source = document(told)
+    assert len(source.encode()) - few < 2_000_000
+    shown = Document(source)
+    assert len(rows(shown, "company", "key")) == 5000
+    listed = [int(row["chunk"].replace(",", "")) for row in rows(shown, "chunk", "phase")]
+    assert set(range(100, 10_001, 100)) <= set(listed)
+    assert len(listed) <= 200
+    pictures = re.findall(r"<svg.*?</svg>", source, flags=re.S)
+    assert len(pictures) == 4
+    assert max(map(len, pictures)) < 5000
+    assert all("<title>" in picture and "<desc>" in picture for picture in pictures)
+
+
+def test_the_published_schema_allows_no_key_and_no_value_that_it_does_not_know(
+    database: Database, target: verbs.Target, mapping: StockMapping, tmp_path: Path
+) -> None:
+    jsonschema.Draft202012Validator.check_schema(schema.load())
+    database.psql("UPDATE stock_items SET quantity = NULL WHERE id = 3")
+    with pytest.raises(MigrationPaused):
+        stage.migrate(database, mapping, stop_after="pilot")
+    told, _ = written(target, mapping, tmp_path)
+
+    def objects(value: Any) -> Iterator[dict[str, Any]]:
+        if isinstance(value, dict):
+            yield value
+        for part in value.values() if isinstance(value, dict) else value:
+            if isinstance(part, dict | list):
+                yield from objects(part)
+
+    free = [told["origin"]["definition"], *(event["detail"] for event in told["events"])]
+    by_name = [told["summary"]["quarantined"], told["summary"]["warnings"]]
+    by_name.append(told["conflicts"]["by_kind"])
+    inside = {id(part) for value in free for part in objects(value)} | {id(v) for v in by_name}
+    # One of each kind: what is true of a chunk is true of the next.
+    kinds = {frozenset(one): one for one in objects(told) if id(one) not in inside}
+    assert len(kinds) > 15
+    for part in kinds.values():
+        part["invented"] = 1
+        assert not VALID.is_valid(told), part
+        del part["invented"]
+    assert VALID.is_valid(told)
+    for change in (
+        {"as_of": "yesterday"},
+        {"migration_id": "1"},
+        {"verdict": {**told["verdict"], "state": "fine"}},
+        {"summary": {**told["summary"], "units": {"before": 1, "after": "1"}}},
+    ):
+        assert not VALID.is_valid({**told, **change}), change
+    for name in ("verdict", "summary", "not_checked"):
+        assert not VALID.is_valid({key: told[key] for key in told if key != name})
+    page_of_it = (Path(__file__).parent.parent / "docs" / "report.md").read_text()
+    first = re.findall(r"^\| (`.*?`) \|", page_of_it.partition("| key |")[2], flags=re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", " ".join(first))) == schema.load()["properties"].keys()
+
+
+@pytest.mark.slow
+def test_a_browser_shows_and_prints_all_of_it_at_any_width(
+    database: Database, target: verbs.Target, mapping: StockMapping, tmp_path: Path
+) -> None:
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE companies SET name = %s WHERE id = 1", ("W" * 300,))
+        connection.exec_driver_sql("UPDATE stock_items SET quantity = NULL WHERE id <= 60")
+    limits = mapping.thresholds.model_copy(update={"action": "continue"})
+    stage.migrate(database, mapping.model_copy(update={"thresholds": limits}))
+    told, _ = written(target, mapping, tmp_path)
+    source = document(told)
+    for shown in browser.laid_out(source, [1280, 390], tmp_path, wanted="quantity_missing"):
+        assert shown["content"] <= shown["width"], shown
+        assert shown["wide"] == []
+        assert shown["small"] >= 11
+        assert shown["found"] == len(told["quarantine"])
+    pages = re.findall(rb"/Type\s*/Page\b", browser.printed(source, tmp_path))
+    assert len(pages) >= 4

@@ -240,7 +240,7 @@ def test_no_command_and_no_file_shows_a_password(
         )
         assert run.wait(timeout=200) == 1
     written = {found.suffix for found in kept.folder.rglob("*") if found.is_file()}
-    assert {".log", ".db", ".md", ".json", ".err"} <= written
+    assert {".log", ".db", ".html", ".md", ".json", ".err"} <= written
     assert kept.betrayals() == []
 
 

@@ -338,8 +338,8 @@ def _next(screen: Console, found: Mapping[str, Any]) -> None:
         return
     mapping = found["mapping"]
     rows = []
-    if found["report"]["markdown"]:
-        rows.append(("Report", found["report"]["markdown"]))
+    if found["report"]["html"]:
+        rows.append(("Report", found["report"]["html"]))
     if found["archived"]:
         rows.append(("Archived in", found["archived"]["path"]))
     elif found["state"] == "verified":

@@ -231,7 +231,7 @@ def report(
         bool, typer.Option("--summary", help="Print the summary of the last migration too.")
     ] = False,
 ) -> None:
-    """Write the report of the last migration, as Markdown and JSON."""
+    """Write the report of the last migration, as HTML, Markdown and JSON."""
     from inventory_migration import inquiries
     from inventory_migration.report.documents import write_report
 

@@ -200,7 +200,7 @@ _CHUNKS = sa.text(f"""
     SELECT k.number, p.name AS phase, k.state, k.records,
            {", ".join(f"k.{outcome}" for outcome in OUTCOMES)}, k.attempts, k.last_error,
            k.units_before, k.units_after, k.reserved_before, k.reserved_after,
-           EXTRACT(EPOCH FROM k.finished_at - k.started_at) AS elapsed_seconds
+           k.started_at, EXTRACT(EPOCH FROM k.finished_at - k.started_at) AS elapsed_seconds
     FROM {SCHEMA}.chunk AS k
     LEFT JOIN {SCHEMA}.phase AS p ON p.migration_id = k.migration_id AND p.number = k.phase
     WHERE k.migration_id = :migration_id

@@ -16,6 +16,7 @@ from inventory_migration.project import state_folder
 from inventory_migration.report import seal
 from inventory_migration.report.facts import read
 from inventory_migration.report.page import page
+from inventory_migration.report.reconciliation import document
 
 ENDINGS = {"html": "html", "markdown": "md", "json": "json"}
 """What the file of each form ends with."""
@@ -64,12 +65,13 @@ def write_report(
         }
     except OSError as error:
         raise ReportNotWritten(folder=str(folder), why=error.strerror or str(error)) from None
-    return {"html": None, **paths}
+    return dict(paths)
 
 
 def render(facts: Mapping[str, Any]) -> dict[str, str]:
     """Every form of a report, made of its facts and of nothing else: the same each time."""
     return {
+        "html": document(facts),
         "markdown": page(facts),
         "json": json.dumps(facts, indent=2, ensure_ascii=False),
     }

@@ -62,15 +62,16 @@ nav.contents strong { font-size: .92rem; }
 .warn { color: var(--warn); background: var(--warn-bg); }
 .plain { color: var(--ink); background: var(--plain-bg); }
 .tiles { display: flex; flex-wrap: wrap; gap: .6rem; margin: .8rem 0; }
-.tile { flex: 1 1 10rem; padding: .6rem .8rem; background: var(--raised); border-radius: 6px; }
+.tile { flex: 1 1 8.5rem; padding: .6rem .8rem; background: var(--raised); border-radius: 6px; }
 .tile b { display: block; font-size: 1.25rem; font-variant-numeric: tabular-nums; }
 .tile span { display: block; color: var(--soft); font-size: .85rem; }
 dl.pairs { display: grid; grid-template-columns: minmax(8rem, max-content) 1fr; gap: .2rem 1.2rem; }
 dl.pairs dt { color: var(--soft); }
 dl.pairs dd { margin: 0; }
-.scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; }
+.scroll { width: fit-content; max-width: 100%; overflow-x: auto; }
+.scroll { border: 1px solid var(--line); border-radius: 6px; }
 .scroll:focus-visible, summary:focus-visible, a:focus-visible { outline: 2px solid var(--link); }
-table { border-collapse: collapse; width: 100%; font-size: .88rem; line-height: 1.4; }
+table { border-collapse: collapse; font-size: .88rem; line-height: 1.4; }
 caption { text-align: left; padding: .45rem .6rem; }
 th, td {
   padding: .3rem .6rem; text-align: left; vertical-align: top; border-top: 1px solid var(--line);
@@ -80,7 +81,10 @@ thead th {
   background: var(--raised); font-weight: 600; border-top: 0; vertical-align: bottom;
 }
 caption ~ thead th { border-top: 1px solid var(--line); }
-td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
+td.n { white-space: nowrap; }
+.wide td:first-child { min-width: 12rem; }
+.wide table { font-size: .82rem; } .wide th, .wide td { padding: .3rem .45rem; }
 td.p { min-width: 16rem; }
 td.box { min-width: 5rem; }
 tbody tr:hover { background: var(--raised); }
@@ -100,8 +104,11 @@ summary { cursor: pointer; color: var(--link); }
   font: inherit; padding: .25rem .5rem; width: 16rem; max-width: 100%; color: var(--ink);
   background: var(--paper); border: 1px solid var(--soft); border-radius: 4px;
 }
-figure svg { display: block; width: 100%; height: auto; max-width: 760px; }
-svg text { fill: var(--ink); font: 11px system-ui, "Liberation Sans", sans-serif; }
+figure svg { display: block; width: 100%; height: auto; max-width: 560px; }
+figure { break-inside: avoid; }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(24rem, 100%), 1fr)); }
+.plots { gap: 1rem 2rem; }
+svg text { fill: var(--ink); font: 12px system-ui, "Liberation Sans", sans-serif; }
 svg .soft { fill: var(--soft); }
 svg .axis { stroke: var(--line); fill: none; }
 svg .a { fill: var(--bar); } svg .b { fill: var(--bar-2); }
@@ -119,6 +126,8 @@ footer { margin-top: 2.5rem; padding-top: .7rem; border-top: 1px solid var(--lin
   h1 { font-size: 1.3rem; }
   dl.pairs { grid-template-columns: 1fr; gap: 0; }
   dl.pairs dd { margin-bottom: .45rem; }
+  .wide td:first-child { min-width: 7rem; }
+  .scroll.cards { width: auto; }
   .cards thead {
     position: absolute; clip-path: inset(50%); width: 1px; height: 1px; overflow: hidden;
   }
@@ -157,7 +166,9 @@ footer { margin-top: 2.5rem; padding-top: .7rem; border-top: 1px solid var(--lin
   thead { display: table-header-group; }
   table { font-size: 8pt; }
   th, td { padding: .14rem .35rem; }
-  td { min-width: 0; } td.p { min-width: 10rem; }
+  td.p { min-width: 10rem; }
+  .wide td:first-child { min-width: 7rem; }
+  .wide .scroll, .wide table { width: 100%; }
   .scroll { overflow: visible; border: 0; border-radius: 0; }
   .badge, .verdict { border: 1px solid currentColor; }
   .verdict { border-left-width: 6px; }
