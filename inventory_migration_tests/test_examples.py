@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from inventory_migration import acceptance, verbs
+from inventory_migration import acceptance, monitoring, verbs
 from inventory_migration.engine.plan import Start
 from inventory_migration.engine.quarantine import Filter
 from inventory_migration.examples import EXAMPLES, Example
@@ -163,6 +163,9 @@ def moved(database: Database, name: str, asked: StockMapping, level: str) -> dic
     works = acceptance.accept(target, asked)
     assert (works["passed"], works["findings"]) == (True, [])
     assert len(works["operations"]) == 6
+    watched = monitoring.monitor(target, asked)
+    assert (watched["passed"], watched["failed"]) == (True, [])
+    assert watched["drift"]["units"]["change"] == watched["drift"]["reserved"]["change"] == "0"
     return found
 
 

@@ -17,6 +17,7 @@ from inventory_migration_tests import stage, test_target_keys
 from inventory_migration_tests.commands import answer, im, mapping_file, sentence
 from inventory_migration_tests.conftest import Database
 from inventory_migration_tests.dagster_runs import execute, failure
+from inventory_migration_tests.test_purge import KEPT, age, purge, waive
 from inventory_migration_tests.test_stock_level import LEVELS, TARGET, put
 
 LOCATIONS = """
@@ -213,7 +214,7 @@ def test_numbers_that_drift_further_than_the_mapping_allows_are_found_until_acce
     before = "UPDATE stock_items SET quantity = id WHERE company_id = 1"
     # 145 of company 1's 145 units and of 466 in all.
     database.psql("UPDATE stock_items SET quantity = quantity * 2 WHERE company_id = 1")
-    for _ in range(3):
+    for _ in range(2):
         found = look(database, mapping)
         assert wrong(found) == {"drift-within-bounds": ["units", "units of company 1"]}
         assert found["failed"][0]["details"][0].startswith("earlier=4")
@@ -258,6 +259,23 @@ def test_an_empty_inventory_is_well_and_what_does_not_stand_is_not_judged(
     stage.locations(database)
     found = look(database, COLUMN)
     assert (found["passed"], found["not_judged"]) == (None, "migration 2 is planned")
+
+
+def test_what_a_purge_leaves_tells_who_was_waived_and_whose_level_was_taken_away(
+    database: Database, tmp_path: Path
+) -> None:
+    mapping = LEVEL.model_copy(update={"retention": stage.mapping(retention=KEPT).retention})
+    migrated(database, mapping)
+    waive(database, "99")
+    age(database)
+    assert purge(database, tmp_path, mapping) != []
+    assert look(database, mapping)["put_aside"] == 1
+    database.psql(
+        "DELETE FROM levels WHERE item_id = 7;"
+        "INSERT INTO stock_items (id, company_id, sku, quantity) VALUES (42, 1, 'New', 5)"
+    )
+    found = look(database, mapping)
+    assert (wrong(found), found["put_aside"]) == ({"location-present": ["42"]}, 1)
 
 
 def test_levels_are_watched_without_any_snapshot_and_say_what_they_can(database: Database) -> None:
