@@ -261,8 +261,11 @@ _STANDARDS = f"""
     SELECT max(observation_id) FROM {SCHEMA}.observation WHERE mapping = :mapping AND passed
     UNION ALL
     SELECT max(observation_id) FROM {SCHEMA}.observation
-    WHERE mapping = :mapping AND (kind = 'verified' OR accepted IS NOT NULL)"""
-"""The looks that later ones are compared with."""
+    WHERE mapping = :mapping AND (kind = 'verified' OR accepted IS NOT NULL)
+    UNION ALL
+    SELECT observation_id FROM {SCHEMA}.observation
+    WHERE mapping = :mapping AND found = '{{}}' AND at > clock_timestamp() - interval '1 day'"""
+"""The looks that later ones are compared with, and those that somebody is still taking."""
 
 _LET_GO = sa.text(f"""
     DELETE FROM {SCHEMA}.observation
