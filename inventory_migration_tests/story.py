@@ -28,6 +28,7 @@ class Step:
         reads: Whether it only reads, and so must not begin a transaction that could write.
         closes: Whether it says that the application's writes are stopped, where that is needed.
         before: What the application or a person does with SQL before it.
+        whole: Whether it is about the whole database, and is told no mapping.
     """
 
     command: str
@@ -36,6 +37,7 @@ class Step:
     reads: bool = False
     closes: bool = False
     before: str = ""
+    whole: bool = False
 
 
 # A migration that is under way, as it is while another process moves its chunks.
@@ -48,6 +50,8 @@ ACCEPTANCE = {"queries": {"one": {"new": "SELECT 1"}}}
 """What a mapping's file must say for a trial to have something to ask."""
 
 PUT_ASIDE = "SELECT min(key_text) FROM inventory_migration.outcome WHERE state = 'open'"
+
+WAIVED = "UPDATE inventory_migration.outcome SET state = 'waived' WHERE state = 'open'"
 
 STORY = [
     Step("grants", reads=True),
@@ -78,6 +82,8 @@ STORY = [
     Step("abort", ("--yes", "--reason", 'it\'s "over"; %s')),
     Step("status", reads=True),
     Step("report"),
+    Step("archive", ("--to", "ARCHIVES"), before=WAIVED),
+    Step("ledger drop", ("--yes",), whole=True),
 ]
 
 APART = {
@@ -108,4 +114,5 @@ def tell(
         words = [named.get(word, word) for word in step.words]
         if step.closes and mapping.needs_write_stop:
             words.append("--write-stop")
-        yield step, im(*step.command.split(), *words, "--mapping", path, *options, code=step.code)
+        words += [] if step.whole else ["--mapping", str(path)]
+        yield step, im(*step.command.split(), *words, *options, code=step.code)

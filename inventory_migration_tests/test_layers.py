@@ -24,6 +24,7 @@ LAYERS = [
         "quarantine",
         "inquiries",
         "keeping",
+        "clearing",
         "acceptance",
         "monitoring",
     },

@@ -24,10 +24,12 @@ def changed_since(
         trail: Whether entries of its trail count that are younger than the archive.
     """
     holdings.spell_plainly(connection)
+    # Of what was purged nothing else is here to be compared.
+    decides = {"migration"} if migration.purged else _DECIDES
     archived = {table.file.removesuffix(".parquet"): table for table in manifest.tables}
     changed = []
     for holding in holdings.holdings(connection, migration):
-        if holding.name not in _DECIDES:
+        if holding.name not in decides:
             continue
         found = holdings.measure(connection, holding)
         stored = archived.get(holding.name)

@@ -83,6 +83,7 @@ app = typer.Typer(
 )
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(server.app, name="db")
+app.add_typer(archives.ledger, name="ledger")
 _COMMANDS = {
     **proposals.COMMANDS,
     **examples.COMMANDS,

@@ -11,6 +11,7 @@ from rich.console import Console
 from inventory_migration.cli.terminal import moment, number, say, table
 
 if TYPE_CHECKING:
+    from inventory_migration.archive.folder import Archive
     from inventory_migration.keeping import Due
 
 
@@ -22,6 +23,23 @@ def purging(mapping: str, due: Due) -> str:
         f"this removes the records of {which} {ids} of {mapping} from the database once they are "
         "archived and read back: nothing of them can be rolled back then"
     )
+
+
+def dropping(archives: Mapping[int, Archive]) -> str:
+    """What dropping the ledger is about to do, for a question."""
+    kept = f", which {number(len(archives))} archives have all of" if archives else ""
+    return (
+        f"this removes the schema inventory_migration from the database{kept}: no migration can be "
+        "rolled back or proved from here then"
+    )
+
+
+def dropped(screen: Console, found: Mapping[str, Any]) -> None:
+    """That the ledger is gone, and where all of it is."""
+    count = number(len(found["dropped"]))
+    say(screen, f"The ledger was dropped: {count} tables, views and functions. Your tables stay.")
+    for one in found["archives"]:
+        say(screen, f"  {one['mapping']} {one['migration_id']}: {one['path']}")
 
 
 def archived(screen: Console, found: Mapping[str, Any]) -> None:

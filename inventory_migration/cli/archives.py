@@ -1,4 +1,4 @@
-"""The commands for what has ended: copy it away, read a copy back."""
+"""The commands for what has ended: copy it away, read a copy back, remove the ledger."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from inventory_migration.cli import archive_answers
+from inventory_migration.cli.answers import PROGRAM
 from inventory_migration.cli.session import Mappings, Name, Session, verb
 
 Folder = Annotated[
@@ -72,6 +73,30 @@ def verify_archive(session: Session, folder: Folder) -> None:
     found = {"folder": str(folder.absolute()), "archives": keeping.verify(folder)}
     session.show(found, archive_answers.verified)
 
+
+@verb
+def drop(
+    session: Session,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> int:
+    """Remove the tool's own tables, views and functions from the database.
+
+    Refused, with all that stands against it, while something would be lost: a migration under way,
+    records in quarantine, what is in no archive, triggers on your tables, what others have built
+    upon it. Your tables stay as they are.
+    """
+    from inventory_migration import clearing
+
+    target = session.target(writes=True)
+    archives = clearing.ready(target)
+    if not session.confirm(archive_answers.dropping(archives), yes=yes):
+        return 1
+    session.show(clearing.drop_ledger(target, archives), archive_answers.dropped)
+    return 0
+
+
+ledger = typer.Typer(help="The tool's own tables in the database.", no_args_is_help=True)
+ledger.command("drop", epilog=f"For example: {PROGRAM} ledger drop --yes")(drop)
 
 COMMANDS = {
     "archive": (archive, "stock_items --to /srv/archives"),

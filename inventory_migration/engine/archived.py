@@ -71,6 +71,12 @@ def purged_migrations(connection: sa.Connection, mapping: str) -> list[sa.Row[An
     return [*connection.execute(query)]
 
 
+def archives(connection: sa.Connection, migration_id: int) -> list[sa.Row[Any]]:
+    """What the ledger says of a migration's archives, newest first."""
+    query = sa.select(ledger.archive).where(ledger.archive.c.migration_id == migration_id)
+    return [*connection.execute(query.order_by(ledger.archive.c.archive_id.desc()))]
+
+
 def purged(connection: sa.Connection, migration_id: int) -> sa.Row[Any] | None:
     """The archive that is all there is of a migration's records; None while they are online."""
     return connection.execute(
