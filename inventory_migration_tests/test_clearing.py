@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from inventory_migration import clearing, inquiries, keeping, quarantine, verbs
-from inventory_migration.engine import ledger
 from inventory_migration.engine.plan import Start
 from inventory_migration.errors import LedgerMissing, LedgerNotDropped
 from inventory_migration_tests import stage, test_purge, test_shapes
@@ -205,8 +204,3 @@ def test_levels_that_a_trigger_keeps_in_step_are_cut_over_first(
     clearing.drop_ledger(target, clearing.ready(target))
     assert database.psql("SELECT count(*), sum(on_hand) FROM stock_levels") == levels == "6|21"
     assert database.psql(TRIGGERS + " AND NOT tgisinternal") == "0"
-
-
-def test_whatever_the_ledger_keeps_of_a_migration_is_archived_by_its_number() -> None:
-    without = {t.name for t in ledger.metadata.sorted_tables if "migration_id" not in t.c}
-    assert without == {"version", "transition"}

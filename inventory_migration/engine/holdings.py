@@ -25,7 +25,7 @@ RECORDS = frozenset(
 )
 """What holds a row for each record or chunk, and is removed by a purge."""
 
-_NEVER_ARCHIVED = {"archive"}
+_NEVER_ARCHIVED = {"archive", "transition", "version"}
 
 
 @dataclass(frozen=True)
@@ -113,20 +113,15 @@ def holdings(connection: sa.Connection, migration: Migration) -> list[Holding]:
         for name, (table, order) in own.items()
         if ledger.table_exists(connection, table)
     ]
-    mapping = literal(migration.mapping)
     for table in ledger.metadata.sorted_tables:
-        if table.name in _NEVER_ARCHIVED or "migration_id" not in table.c:
+        if table.name in _NEVER_ARCHIVED:
             continue
-        where = f"migration_id = {migration.migration_id}"
-        if table.name == "gate":
-            # A verdict is about a mapping, and is relied on by the migration that it lets write.
-            where = f"mapping = {mapping}"
         found.append(
             Holding(
                 table.name,
                 quoted(SCHEMA, table.name),
                 _columns(connection, table.name),
-                where,
+                _of(migration, table),
                 tuple(column.name for column in table.primary_key) or ("migration_id",),
             )
         )
@@ -192,6 +187,22 @@ def last_event(connection: sa.Connection, migration: Migration) -> int:
             )
         ).scalar_one()
     )
+
+
+def _of(migration: Migration, table: sa.Table) -> str:
+    """The condition that a row of the ledger belongs to a migration.
+
+    Verdicts and looks are about a mapping: a migration relies on those that others have given
+    before it, and is watched after it has ended.
+    """
+    mapping = f"mapping = {literal(migration.mapping)}"
+    looks = f"SELECT observation_id FROM {SCHEMA}.observation WHERE {mapping}"
+    about = {
+        "gate": mapping,
+        "observation": mapping,
+        "observation_company": f"observation_id IN ({looks})",
+    }
+    return about.get(table.name, f"migration_id = {migration.migration_id}")
 
 
 def _columns(connection: sa.Connection, table: str) -> tuple[HeldColumn, ...]:
