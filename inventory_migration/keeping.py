@@ -23,7 +23,6 @@ from inventory_migration import verbs
 from inventory_migration.archive.comparing import changed_since
 from inventory_migration.archive.folder import (
     Archive,
-    database_of,
     name_of,
     open_archive,
     refuse_to_overwrite,
@@ -31,7 +30,7 @@ from inventory_migration.archive.folder import (
 )
 from inventory_migration.archive.manifest import NAME
 from inventory_migration.catalog import ResolvedMapping, resolve
-from inventory_migration.engine import archived, control, holdings, ledger, purge
+from inventory_migration.engine import archived, control, evidence, holdings, ledger, purge
 from inventory_migration.engine.ledger import Migration
 from inventory_migration.engine.patience import patiently
 from inventory_migration.errors import (
@@ -342,11 +341,11 @@ def _places(migration: Migration, folder: Path) -> Iterator[Path]:
 
 def _is_of(connection: sa.Connection, migration: Migration, found: Archive) -> bool:
     """Whether an archive is one of this very migration: another database has numbers of its own."""
-    manifest, database = found.manifest, database_of(connection)
+    manifest, database = found.manifest, evidence.database_fingerprint(connection)
     return (manifest.mapping, manifest.migration_id) == (
         migration.mapping,
         migration.migration_id,
-    ) and all(manifest.database.get(fact) == database[fact] for fact in _IDENTITY)
+    ) and database.items() <= manifest.database.items()
 
 
 def _write_documents(
@@ -391,6 +390,3 @@ def _note(engine: sa.Engine, migration: Migration, made: Archive) -> None:
 def _one_moment(target: Target) -> Iterator[sa.Connection]:
     with verbs.one_moment(target) as (connection, _):
         yield connection
-
-
-_IDENTITY = ("name", "oid", "system_identifier")

@@ -29,7 +29,7 @@ from inventory_migration.archive.manifest import (
 )
 from inventory_migration.archive.reading import read_back, sha256
 from inventory_migration.archive.types import stored_type
-from inventory_migration.engine import holdings, ledger, summary, trail
+from inventory_migration.engine import evidence, holdings, ledger, summary, trail
 from inventory_migration.engine.holdings import Holding
 from inventory_migration.engine.ledger import Migration
 from inventory_migration.errors import ArchiveNotWritten
@@ -221,8 +221,9 @@ def _manifest(
 
 
 def database_of(connection: sa.Connection) -> dict[str, Any]:
-    """Which database this is: its name is not enough, another server may have one of the same."""
-    return dict(connection.execute(_DATABASE).one()._mapping)
+    """Which database this is, and which server it is on."""
+    server = connection.execute(_SERVER).one()
+    return {**evidence.database_fingerprint(connection), **server._mapping}
 
 
 def _write_durably(path: Path, data: bytes) -> None:
@@ -251,10 +252,7 @@ def _sentence(text: str) -> str:
     return f"{text[:1].lower()}{text[1:]}".rstrip(".") if text else "it can not be written"
 
 
-_DATABASE = sa.text("""
-    SELECT current_database()::text AS name,
-           (SELECT oid::bigint FROM pg_database WHERE datname = current_database()) AS oid,
-           (SELECT system_identifier::text FROM pg_control_system()) AS system_identifier,
-           current_setting('server_version') AS server_version,
+_SERVER = sa.text("""
+    SELECT current_setting('server_version') AS server_version,
            host(inet_server_addr()) AS address, inet_server_port() AS port
 """)
