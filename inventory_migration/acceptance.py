@@ -17,8 +17,9 @@ from inventory_migration.catalog import ResolvedMapping, resolve
 from inventory_migration.demo.schema import MARK
 from inventory_migration.engine import joins, ledger
 from inventory_migration.engine.acceptance import kept, operations, queries
-from inventory_migration.engine.acceptance.operations import Tried
+from inventory_migration.engine.acceptance.operations import SCOPES, Trial, Tried
 from inventory_migration.engine.acceptance.queries import Answered
+from inventory_migration.engine.acceptance.stock import MEASURES
 from inventory_migration.engine.ledger import Migration
 from inventory_migration.errors import (
     CommandUnclear,
@@ -161,15 +162,20 @@ def _of_operations(tried: Tried) -> list[dict[str, Any]]:
         if trial.error is not None:
             found.append(_finding("operation_failed", trial.name, trial.error["message"]))
         elif not trial.passed:
-            told = trial.to_json()
-            differing = [
-                f"{measure} {scope}: expected {expected}, observed {observed}"
-                for scope, measures in told["expected"].items()
-                for measure, expected in measures.items()
-                if (observed := told["observed"][scope][measure]) != expected
-            ]
-            found.append(_finding("operation_differs", trial.name, "; ".join(differing)))
+            found.append(_finding("operation_differs", trial.name, _differing(trial)))
     return found
+
+
+def _differing(trial: Trial) -> str:
+    """What was expected and observed, each with the totals of which that is so."""
+    told, scopes = trial.to_json(), dict[str, list[str]]()
+    for measure in MEASURES:
+        for scope in SCOPES:
+            expected, observed = (told[what][scope][measure] for what in ("expected", "observed"))
+            if expected != observed:
+                said = f"{measure.replace('_', ' ')} expected {expected}, observed {observed}"
+                scopes.setdefault(said, []).append(scope.replace("_", " "))
+    return "; ".join(f"{said} ({', '.join(where)})" for said, where in scopes.items())
 
 
 def _of_queries(answered: list[Answered], mapping: StockMapping) -> list[dict[str, Any]]:

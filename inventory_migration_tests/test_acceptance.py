@@ -152,18 +152,18 @@ def test_each_operation_that_does_something_else_is_told_and_the_others_go_on(
 ) -> None:
     note = "UPDATE stock_items SET note = '{}' WHERE id = :record"
     wanted: dict[str, tuple[dict[str, Any], str]] = {
-        "too_much": ({**RECEIVE, "expect": {"on_hand": 4}}, "on_hand total: expected 4, obs"),
+        "too_much": ({**RECEIVE, "expect": {"on_hand": 4}}, "on hand expected 4, observed 5 (tot"),
         "everybody": (
             {**RECEIVE, "sql": f"{UPDATE} WHERE id <= 30"},
-            "on_hand total: expected 5, observed 150",
+            "on hand expected 5, observed 150 (total)",
         ),
         "the_company": (
             {**RECEIVE, "sql": f"{UPDATE} WHERE company_id = :company"},
-            "on_hand company: expected 5, observed 50",
+            "on hand expected 5, observed 50 (total, company)",
         ),
         "another": (
             {**RECEIVE, "sql": f"{UPDATE} WHERE id = :record + 3"},
-            "on_hand item: expected 5, observed 0",
+            "on hand expected 5, observed 0 (item, location)",
         ),
         "swallowed": (
             {
@@ -171,16 +171,16 @@ def test_each_operation_that_does_something_else_is_told_and_the_others_go_on(
                 "WHERE id = :record",
                 "expect": {"on_hand": 5},
             },
-            "on_hand total: expected 5, observed 0",
+            "on hand expected 5, observed 0 (total, company, item, location)",
         ),
-        "nowhere": ({"sql": note.format(""), "expect": {"moved": 1}}, "second_location: expected"),
+        "nowhere": ({"sql": note.format(""), "expect": {"moved": 1}}, "observed 0 (second"),
         "lost": (
             {"sql": TRANSFER["sql"][0], "expect": {"moved": 3}},
-            "on_hand total: expected 0, observed -3",
+            "on hand expected 0, observed -3 (total, company, item)",
         ),
         "reserves": (
             {"sql": "UPDATE stock_items SET reserved = reserved + 2 WHERE id = :record"},
-            "available item: expected 0, observed -2",
+            "available expected 0, observed -2 (total, company, item, location)",
         ),
         "refused": (
             {"sql": [note.format("a"), "UPDATE stock_items SET quantity = -1 WHERE id = :record"]},
@@ -284,7 +284,7 @@ def test_operations_have_the_rights_of_the_role_that_is_named(
             "own": {**RECEIVE, "sql": of_company}, "other": {**RECEIVE, "sql": of_other}
         }  # fmt: skip
         found = accepted(shop, role=role, operations=operations)
-        assert "on_hand total: expected 5, observed 0" in told(found)["other"]
+        assert "on hand expected 5, observed 0 (total" in told(found)["other"]
         assert told(found).keys() == {"other"}
         # A role that the connection itself asks for is the one that comes back.
         shop.psql(f'ALTER ROLE "{role}" SUPERUSER')
