@@ -128,39 +128,10 @@ def judge(
         run_id: The Dagster run, kept with the verdict.
         keep: Whether the verdict counts as the gate's; a validation only looks.
     """
-    logger.info("judging %s", suite)
-    from inventory_migration.quality import suites, verdict
-
     with one_moment(target) as (connection, snapshot):
         resolved = resolve(connection, mapping)
         judged = gates.fingerprint(connection, resolved, suite)
-        subject = subjects.subject_of(connection, resolved, suite)
-        severities = {
-            rule: suites.severity_of(action) for rule, action in mapping.rules.actions().items()
-        }
-        loaded = suites.load_suite(
-            suite,
-            severities={**severities, "references_changed": "warning"},
-            relations=subject.relations,
-            keys=columns.keys(resolved) if suite == "audit_profile" else ("key_text",),
-            without=mapping.rules_without_meaning,
-            extra=suites.own_expectations(suite, mapping.rules.own),
-            told=suite == "audit_profile",
-        )
-        found = verdict.judge(
-            loaded,
-            batch=subject.batch,
-            parameters=subject.parameters,
-            connection_parameters=target.parameters,
-            snapshot=snapshot,
-        )
-    logger.info(
-        "gate %s %s: %d expectations, %d not met",
-        suite,
-        "passed" if found.passed else "refused",
-        len(found.expectations),
-        len(found.failed),
-    )
+        found = verdict_at(target, connection, snapshot, resolved, suite)
     if keep:
         with target.engine.begin() as connection:
             ledger.install(connection)
@@ -173,6 +144,48 @@ def judge(
                 verdict=found.to_json(),
                 run_id=run_id,
             )
+    return found
+
+
+def verdict_at(
+    target: Target,
+    connection: sa.Connection,
+    snapshot: str,
+    resolved: ResolvedMapping,
+    suite: str,
+) -> Verdict:
+    """What a suite says of the moment that a connection of `one_moment` sees; keeps nothing."""
+    logger.info("judging %s", suite)
+    from inventory_migration.quality import suites, verdict
+
+    mapping = resolved.mapping
+    subject = subjects.subject_of(connection, resolved, suite)
+    severities = {
+        rule: suites.severity_of(action) for rule, action in mapping.rules.actions().items()
+    }
+    loaded = suites.load_suite(
+        suite,
+        severities={**severities, "references_changed": "warning"},
+        relations=subject.relations,
+        keys=columns.keys(resolved) if suite == "audit_profile" else ("key_text",),
+        without=mapping.rules_without_meaning,
+        extra=suites.own_expectations(suite, mapping.rules.own),
+        told=suite == "audit_profile",
+    )
+    found = verdict.judge(
+        loaded,
+        batch=subject.batch,
+        parameters=subject.parameters,
+        connection_parameters=target.parameters,
+        snapshot=snapshot,
+    )
+    logger.info(
+        "gate %s %s: %d expectations, %d not met",
+        suite,
+        "passed" if found.passed else "refused",
+        len(found.expectations),
+        len(found.failed),
+    )
     return found
 
 

@@ -55,6 +55,7 @@ WAIVED = "UPDATE inventory_migration.outcome SET state = 'waived' WHERE state = 
 
 STORY = [
     Step("grants", reads=True),
+    Step("audit", ("--fail-on", "critical"), reads=True),
     Step("test", reads=True),
     Step("test", ("--sql",), reads=True),
     Step("status", reads=True),

@@ -27,6 +27,7 @@ LAYERS = [
         "clearing",
         "acceptance",
         "monitoring",
+        "audits",
     },
     {"archive", "audit", "quality", "report", "proposal"},
     {"engine"},

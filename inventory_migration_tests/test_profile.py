@@ -207,12 +207,12 @@ def test_references_to_nothing_are_counted_for_each_foreign_key(database: Databa
         'UPDATE "Sh:op %s"."Stock {Item}" SET unit = 77 WHERE id < 3'
     )
     found = profile_of(database, table=("Sh:op %s", "Stock {Item}"))
-    stock = '"Sh:op %s"."Stock {Item}"'
+    stock = "Sh:op %s.Stock {Item}"
     assert found.to_json()["references"] == [
         {"name": "Stock {Item}_parent_fkey", "table": stock, "columns": "parent",
          "references": stock, "known_by": "foreign key", "rows": 3, "orphans": 0},
         {"name": "Stock {Item}_unit_fkey", "table": stock, "columns": "unit",
-         "references": '"Sh:op %s"."Units"', "known_by": "foreign key", "rows": 3, "orphans": 2},
+         "references": "Sh:op %s.Units", "known_by": "foreign key", "rows": 3, "orphans": 2},
     ]  # fmt: skip
     assert found.metadata()["foreign_key_orphans"] == 2
 
@@ -267,7 +267,7 @@ def test_a_profile_reads_as_tables_in_which_data_is_no_markup(database: Database
                   "WHERE company_key = 1")  # fmt: skip
     text = profile_of(database, table=("Sh:op %s", "Stock {Item}")).to_markdown()
     assert "| records | 6 |" in text
-    assert r"| 1 | A\|b \<i\> \*c\* | 1 | 3 | 15.5 | 2 | 13.5 |" in text
+    assert r"| 1 | A\|b \<i\> \*c\* | 1 | 3 | 15.5 | 2 | 13.5 | 1 | 0 | 0 |" in text
     assert r"| s:ku % | text | 1 | 3 | A\|1 | b-2 | 3 to 3 |  |" in text
     assert r"### Columns of Sh:op %s.Stock {Item} (stock records)" in text
     for title in ("Predicted outcomes", "Duplicates", "References"):

@@ -29,9 +29,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TOP_COMPANIES = 50
-"""How many companies a profile lists, those with most records first."""
+"""How many companies a run's profile lists, those with most records first."""
+
+MOST_COMPANIES = 200
+"""How many the profile of an audit lists."""
 
 _MEASURES = ("records", "units", "reserved", "available")
+_OF_COMPANY = ("quantity_missing", "negative_quantity", "reserved_exceeds_quantity")
 _DEFECTS = (
     "without_company",
     "of_unknown_company",
@@ -45,7 +49,7 @@ _DEFECTS = (
 )
 _TITLES = {
     "outcomes": "Predicted outcomes",
-    "companies": f"Companies with most records, at most {TOP_COMPANIES}",
+    "companies": "Companies with most records",
     "duplicates": "Duplicates",
     "references": "References",
 }
@@ -71,6 +75,13 @@ class Profile:
     duplicates: pd.DataFrame
     references: pd.DataFrame
     tables: tuple[TableProfile, ...]
+
+    @property
+    def companies_left_out(self) -> int:
+        """How many companies with records are not listed."""
+        listed = sum(key is not None for key in self.companies["company_key"])
+        stocked = int(self.totals["companies"]) - int(self.totals["companies_without_stock"])
+        return max(0, stocked - listed)
 
     @property
     def source(self) -> TableProfile:
@@ -118,18 +129,31 @@ class Profile:
 
     def to_markdown(self) -> str:
         """Return everything as Markdown tables."""
-        totals = [
+        parts = [f"## Profile of {cell(self.source.table)}", table(self.figures())]
+        for title, found in self.sections().items():
+            parts += [f"### {title}", table(found)]
+            if title == _TITLES["companies"] and self.companies_left_out:
+                parts.append(f"{self.companies_left_out:,} companies more are not listed.")
+        for one in self.tables:
+            parts += [f"### {cell(one.title)}", one.basis, *map(table, one.sections().values())]
+        return "\n\n".join(parts) + "\n"
+
+    def figures(self) -> list[dict[str, Any]]:
+        """Return the totals as rows for reading."""
+        return [
             {"figure": name.replace("_", " "), "value": plain(value)}
             for name, value in self.totals.items()
         ]
-        parts = [f"## Profile of {cell(self.source.table)}", table(totals)]
-        for name, title in _TITLES.items():
-            parts += [f"### {title}", table(rows(getattr(self, name)))]
-        for one in self.tables:
-            parts += [f"### {cell(one.title)}", one.basis]
-            for found in one.sections().values():
-                parts.append(table(found))
-        return "\n\n".join(parts) + "\n"
+
+    def sections(self) -> dict[str, list[dict[str, Any]]]:
+        """Return tables for reading, but for the columns: title to rows, by column title."""
+        return {
+            title: [
+                {column.replace("_", " "): value for column, value in row.items()}
+                for row in rows(getattr(self, name))
+            ]
+            for name, title in _TITLES.items()
+        }
 
     def _outcomes(self) -> dict[str, list[dict[str, Any]]]:
         by_outcome: dict[str, list[dict[str, Any]]] = {
@@ -164,7 +188,8 @@ def profile(
         exact_rows: Up to how many rows distinct values are counted and not estimated.
         sample_rows: Up to how many rows of a table all are looked at in detail.
     """
-    found = _all(connection, queries.totals(records_sql, companies_sql, net=net, top=TOP_COMPANIES))
+    top = MOST_COMPANIES if detailed else TOP_COMPANIES
+    found = _all(connection, queries.totals(records_sql, companies_sql, net=net, top=top))
     by_level: dict[str, list[dict[str, Any]]] = {"all": [], "outcome": [], "company": []}
     for row in found:
         by_level[row["level"]].append(row)
@@ -175,7 +200,7 @@ def profile(
         outcomes=frame(by_level["outcome"], ["outcome", "rule", *_MEASURES]),
         companies=frame(
             by_level["company"],
-            ["company_key", "company_name", "default_locations", *_MEASURES],
+            ["company_key", "company_name", "default_locations", *_MEASURES, *_OF_COMPANY],
         ),
         duplicates=frame(
             _all(connection, queries.duplicates(records_sql, _keys(connection, records_sql))),

@@ -54,9 +54,9 @@ class Reference:
         """Return the reference as a row for a frame."""
         return {
             "name": self.name,
-            "table": quoted(*self.table),
+            "table": ".".join(self.table),
             "columns": ", ".join(self.columns),
-            "references": quoted(*self.references),
+            "references": ".".join(self.references),
             "known_by": self.known_by,
             "rows": self.rows,
             "orphans": self.orphans,

@@ -20,6 +20,7 @@ from inventory_migration import __version__
 from inventory_migration.cli import (
     acceptance,
     archives,
+    audits,
     examples,
     migrations,
     monitors,
@@ -87,6 +88,7 @@ app.add_typer(archives.ledger, name="ledger")
 _COMMANDS = {
     **proposals.COMMANDS,
     **examples.COMMANDS,
+    **audits.COMMANDS,
     **migrations.COMMANDS,
     **acceptance.COMMANDS,
     **monitors.COMMANDS,

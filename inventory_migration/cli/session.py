@@ -37,7 +37,7 @@ INTERRUPTED = 130
 
 
 _NAMING = (
-    "test|grants|run|resume|pause|abort|status|validate|acceptance|monitor|report|rollback|show"
+    "audit|test|grants|run|resume|pause|abort|status|validate|acceptance|monitor|report|rollback|show"
     "|archive"
     "|quarantine (?:list|show|retry|waive)"
 )

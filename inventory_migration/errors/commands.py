@@ -142,12 +142,12 @@ class ReportNotWritten(MigrationError):
 
     exit_code = 2
 
-    def __init__(self, *, folder: str, why: str) -> None:
-        """Name the folder and what is wrong with it."""
+    def __init__(self, *, folder: str, why: str, command: str = "report --out DIR") -> None:
+        """Name the folder and what is wrong with it, and the command that takes another."""
         self.folder, self.why = folder, why
         super().__init__(
             f"the report can not be written to {folder}: {why.lower()}; name another folder with "
-            "'inventory-migration report --out DIR', or set INVENTORY_HOME"
+            f"'inventory-migration {command}', or set INVENTORY_HOME"
         )
 
 

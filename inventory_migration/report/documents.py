@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +14,7 @@ from inventory_migration.mapping import StockMapping
 from inventory_migration.project import state_folder
 from inventory_migration.report import seal
 from inventory_migration.report.facts import read
+from inventory_migration.report.files import written
 from inventory_migration.report.page import page
 from inventory_migration.report.reconciliation import document
 
@@ -61,7 +61,7 @@ def write_report(
         folder.mkdir(parents=True, exist_ok=True)
         forms = seal.seal(target.engine, facts, found.live, render)
         paths = {
-            form: _written(folder / f"{stem}.{ENDINGS[form]}", text) for form, text in forms.items()
+            form: written(folder / f"{stem}.{ENDINGS[form]}", text) for form, text in forms.items()
         }
     except OSError as error:
         raise ReportNotWritten(folder=str(folder), why=error.strerror or str(error)) from None
@@ -75,11 +75,3 @@ def render(facts: Mapping[str, Any]) -> dict[str, str]:
         "markdown": page(facts),
         "json": json.dumps(facts, indent=2, ensure_ascii=False),
     }
-
-
-def _written(path: Path, text: str) -> str:
-    """Write at once or not at all: somebody may be reading the earlier one."""
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    new.write_text(text + ("" if text.endswith("\n") else "\n"), encoding="utf-8")
-    new.replace(path)
-    return str(path.absolute())
