@@ -5,7 +5,7 @@ What the verdict is about is in `stock.py` and `course.py`; all of it is said fr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -60,6 +60,66 @@ def references(facts: Facts) -> Section:
     )
 
 
+def sample(facts: Facts) -> Section | None:
+    """Some records row by row, with a place for the initials of whoever has checked them.
+
+    Lists of the sample are tables, with what is before and after beside each other; what is said
+    of it otherwise stands above them.
+    """
+    found = facts["sample"]
+    if not found:
+        return None
+    lists = {name: rows for name, rows in found.items() if rows and _is_table(rows)}
+    said = {name.replace("_", " "): _said(v) for name, v in found.items() if name not in lists}
+    return html.section(
+        "Sample",
+        html.paragraph(
+            "Records of every kind, drawn at random, before and after. Look each up in the "
+            "application, compare, and initial it."
+        ),
+        html.pairs(said) if said else None,
+        *(_sampled(name, rows) for name, rows in lists.items()),
+        wide=True,
+    )
+
+
+def _sampled(name: str, rows: Sequence[Mapping[str, Any]]) -> Markup:
+    flat = [dict(_flat(row)) for row in rows]
+    columns = list(dict.fromkeys(column for row in flat for column in row))
+    by_hand = ["checked by"] if "key" in columns else []
+    return html.table(
+        flat,
+        [*columns, *by_hand],
+        boxes=by_hand,
+        caption=f"{name.replace('_', ' ').capitalize()}: {len(rows):,}",
+        key=f"sample-{name}",
+    )
+
+
+def _flat(row: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, object]]:
+    """A row with what is within its parts beside the rest: `before` `units` as `before units`."""
+    for name, value in row.items():
+        column = f"{above} {name}".strip().replace("_", " ")
+        if isinstance(value, Mapping):
+            yield from _flat(value, column)
+        elif isinstance(value, bool):
+            yield column, Toned("yes", "good") if value else Toned("no", "bad")
+        else:
+            yield column, _said(value)
+
+
+def _said(value: object) -> object:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}: {_said(one)}" for name, one in value.items())
+    if isinstance(value, list):
+        return ", ".join(str(_said(one)) for one in value) or "none"
+    return value
+
+
+def _is_table(rows: object) -> bool:
+    return isinstance(rows, list) and all(isinstance(row, Mapping) for row in rows)
+
+
 def seal(facts: Facts) -> Section:
     """The hashes of report and rows, what they prove and what they can not."""
     found = facts["seal"]
@@ -99,12 +159,12 @@ def seal(facts: Facts) -> Section:
 def _snapshot(snapshot: Mapping[str, Any]) -> Markup:
     if not snapshot["sealed"]:
         return html.badge("not sealed, as an earlier version has written it", "warn")
-    records = html.text(f"{snapshot['records']:,} records ")
-    if snapshot["intact"] is None:
-        return records + html.badge("not here to be compared", "warn")
-    if snapshot["intact"]:
-        return records + html.badge("as it was written", "good")
-    return records + html.badge("changed since it was written", "bad")
+    told = {
+        None: html.badge("not here to be compared", "warn"),
+        True: html.badge("as it was written", "good"),
+        False: html.badge("changed since it was written", "bad"),
+    }[snapshot["intact"]]
+    return html.join([f"{snapshot['records']:,} records", told])
 
 
 def _changed(changed: Mapping[str, Any]) -> Iterator[Markup]:

@@ -283,7 +283,7 @@ def page(
         Markup('<li><a href="#{}">{}</a></li>').format(part.key, text(part.title))
         for part in sections
     )
-    return _PAGE.format(
+    made = _PAGE.format(
         policy=style.policy(script),
         version=__version__,
         title=text(title),
@@ -294,6 +294,7 @@ def page(
         end=join(end),
         script=_NOTHING if script is None else Markup(f"<script>{script}</script>\n"),
     )
+    return str(made)
 
 
 def _section(part: Section) -> Markup:

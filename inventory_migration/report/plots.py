@@ -111,8 +111,8 @@ def columns(
     if line:
         drawn += Markup('<polyline class="line" points="{}"/>').format(across)
     drawn += Markup(
-        '<text class="soft" x="{}" y="{}">{}</text>'
-        '<text class="soft" x="{}" y="{}" text-anchor="end">{}</text>'
+        '<text class="dim" x="{}" y="{}">{}</text>'
+        '<text class="dim" x="{}" y="{}" text-anchor="end">{}</text>'
     ).format(_LEFT, bottom + 16, ends[0], WIDTH - _RIGHT, bottom + 16, ends[1])
     return _svg(title, said, bottom + 22, drawn)
 

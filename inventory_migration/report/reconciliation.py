@@ -29,6 +29,7 @@ def document(facts: Facts) -> str:
         stock.outcomes(facts),
         grounds.basis(facts),
         grounds.references(facts),
+        grounds.sample(facts),
         course.gates(facts),
         stock.quarantine(facts),
         stock.conflicts(facts),

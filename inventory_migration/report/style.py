@@ -109,7 +109,7 @@ figure { break-inside: avoid; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(24rem, 100%), 1fr)); }
 .plots { gap: 1rem 2rem; }
 svg text { fill: var(--ink); font: 12px system-ui, "Liberation Sans", sans-serif; }
-svg .soft { fill: var(--soft); }
+svg .dim { fill: var(--soft); }
 svg .axis { stroke: var(--line); fill: none; }
 svg .a { fill: var(--bar); } svg .b { fill: var(--bar-2); }
 svg .line { stroke: var(--bar); stroke-width: 1.5; fill: none; }
@@ -175,6 +175,7 @@ footer { margin-top: 2.5rem; padding-top: .7rem; border-top: 1px solid var(--lin
   .badge { padding: 0 .3em; }
   .tile { border: 1px solid var(--line); background: none; }
   pre { border: 1px solid var(--line); font-size: 7.5pt; }
+  details pre { columns: 2; font-size: 6.5pt; }
   nav.contents { border: 1px solid var(--line); background: none; }
   section.wide { page: wide; }
   section.apart { break-before: page; }
