@@ -145,6 +145,9 @@ def test_a_validation_writes_nothing_and_sees_a_difference(database: Database) -
     failed = execute(database, "validate_shop")
     assert not failed.success
     assert "location foreign: 1 (such as 2)" in failure(failed)
+    (seen,) = [e for e in failed.all_events if e.event_type_value == "ASSET_OBSERVATION"]
+    found = seen.event_specific_data.asset_observation
+    assert found.metadata["differences_unexplained"].value == 1
     assert everything(database) == before
 
 

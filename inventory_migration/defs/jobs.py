@@ -5,7 +5,7 @@ their checks; the others are single steps, of which `pause_`, `rollback_` and `a
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,22 +106,28 @@ def _validate(mapping: StockMapping) -> Job:
         "nobody accounts for."
     )
 
-    @dg.op(name=f"validate_{mapping.name}_now", description=description, tags=_tags(mapping))
-    def validate(context: dg.OpExecutionContext, database: dg.ResourceParam[Database]) -> None:
+    @dg.op(
+        name=f"validate_{mapping.name}_now",
+        description=description,
+        tags=_tags(mapping),
+        out=dg.Out(dg.Nothing),
+    )
+    def validate(
+        database: dg.ResourceParam[Database],
+    ) -> Iterator[dg.AssetObservation | dg.Output[None]]:
         with reported(database, mapping):
             found = verbs.validate(database.target, mapping)
             said = _validation(found)
-            context.log_event(
-                dg.AssetObservation(
-                    step_key(mapping, "reconciliation_report"),
-                    description="Validated: "
-                    + ("no difference." if found["passed"] else "there are differences."),
-                    metadata=said,
-                )
+            # What is only logged would be lost with a step that fails.
+            yield dg.AssetObservation(
+                step_key(mapping, "reconciliation_report"),
+                description="Validated: "
+                + ("no difference." if found["passed"] else "there are differences."),
+                metadata=said,
             )
-            context.add_output_metadata(said)
             if not found["passed"]:
                 raise ValidationFailed(mapping=mapping.name, differences=_differences(found))
+            yield dg.Output(None, metadata=said)
 
     return _single(f"validate_{mapping.name}", validate, description, mapping)
 
