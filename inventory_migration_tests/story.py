@@ -88,7 +88,7 @@ STORY = [
 ]
 
 APART = {
-    *("init", "examples", "demo", "verify-archive"),
+    *("init", "examples", "demo", "verify-archive", "verify-report"),
     *("db start", "db stop", "db status", "db url", "db reset"),
 }
 """The commands that know nothing of a mapping; `test_init.py` has `init`."""

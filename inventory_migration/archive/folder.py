@@ -198,7 +198,7 @@ def _manifest(
     keep = mapping.retention.keep_archive
     told = summary.summarize(connection, migration, mapping=migration.mapping, changed=False)
     # No part of what the migration did, but of what a command is asked for.
-    del told["changed"], told["report"]
+    del told["changed"], told["report"], told["seal"]
     return Manifest(
         mapping=migration.mapping,
         migration_id=migration.migration_id,

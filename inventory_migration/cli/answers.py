@@ -46,6 +46,8 @@ def report(screen: Console, found: Mapping[str, Any]) -> None:
     for form, path in found["report"].items():
         if path:
             say(screen, f"  {form:<9} {path}")
+    if found.get("seal"):
+        say(screen, f"  {'seal':<9} {_seal(found['seal'])}")
 
 
 def pause(screen: Console, found: Mapping[str, Any]) -> None:
@@ -333,6 +335,12 @@ def _units(found: Mapping[str, Any], then: str) -> list[tuple[str, str]]:
     return rows
 
 
+def _seal(seal: Mapping[str, Any]) -> str:
+    """The hash by which a report is known, for a log that nobody can change later."""
+    kept = "" if seal["kept"] else f", not sealed: {seal['reason']}"
+    return f"SHA-256 {seal['sha256']}{kept}"
+
+
 def _next(screen: Console, found: Mapping[str, Any]) -> None:
     if found["migration_id"] is None:
         return
@@ -340,6 +348,8 @@ def _next(screen: Console, found: Mapping[str, Any]) -> None:
     rows = []
     if found["report"]["html"]:
         rows.append(("Report", found["report"]["html"]))
+    if found.get("seal"):
+        rows.append(("Report's seal", _seal(found["seal"])))
     if found["archived"]:
         rows.append(("Archived in", found["archived"]["path"]))
     elif found["state"] == "verified":

@@ -21,6 +21,7 @@ from inventory_migration.cli import (
     acceptance,
     archives,
     audits,
+    evidence,
     examples,
     migrations,
     monitors,
@@ -93,6 +94,7 @@ _COMMANDS = {
     **acceptance.COMMANDS,
     **monitors.COMMANDS,
     **archives.COMMANDS,
+    **evidence.COMMANDS,
     **steer.COMMANDS,
     **server.COMMANDS,
 }

@@ -233,7 +233,7 @@ def report(
 ) -> None:
     """Write the report of the last migration, as HTML, Markdown and JSON."""
     from inventory_migration import inquiries
-    from inventory_migration.report.documents import write_report
+    from inventory_migration.report.documents import write_sealed
 
     chosen = session.mapping(name, session.mappings(mapping))
     target = session.target()
@@ -249,7 +249,7 @@ def report(
             when=kept["purged_at"][:10],
             what="no report is written of it any more, and the archive has the one that was",
         )
-    found["report"] = write_report(target, chosen, out)
+    found["report"], found["seal"] = write_sealed(target, chosen, out)
     session.show(found, answers.last_summary if summary else answers.report)
 
 
@@ -386,7 +386,7 @@ def finish(
     render: Callable[[Console, Any], None] = answers.summary,
 ) -> None:
     """Write the report of a mapping's last migration, and say what it did and where that is."""
-    from inventory_migration.report.documents import write_report
+    from inventory_migration.report.documents import write_sealed
 
-    found["report"] = write_report(target, mapping)
+    found["report"], found["seal"] = write_sealed(target, mapping)
     session.show(found, render)

@@ -57,8 +57,13 @@ class Block:
     def each(self) -> dict[int, bytes]:
         """What is known of each row, by position."""
         size = ROW_BYTES
-        found = [self.rows[at : at + size] for at in range(0, len(self.rows), size)]
-        return dict(zip(self.positions or range(self.first, self.last + 1), found, strict=False))
+        rows = [self.rows[at : at + size] for at in range(0, len(self.rows), size)]
+        found: dict[int, bytes] = {}
+        places = self.positions or range(self.first, self.last + 1)
+        for position, row in zip(places, rows, strict=False):
+            # Two rows of one position are another thing than one.
+            found[position] = found.get(position, b"") + row
+        return found
 
 
 def seal_snapshot(connection: sa.Connection, migration: Migration) -> None:

@@ -51,6 +51,7 @@ def summarize(
             "changed": changed,
             "archived": archived.told(kept),
             "report": dict(_UNWRITTEN),
+            "seal": None,
         }
     parameters = {"migration_id": migration.migration_id}
     row = connection.execute(_MIGRATION, parameters).one()
@@ -97,6 +98,7 @@ def summarize(
         "elapsed_seconds": round(float(row.elapsed_seconds), 3),
         "archived": None,
         "report": dict(_UNWRITTEN),
+        "seal": None,
     }
 
 
@@ -125,6 +127,7 @@ def _nothing(mapping: str) -> dict[str, Any]:
         "elapsed_seconds": 0.0,
         "archived": None,
         "report": dict(_UNWRITTEN),
+        "seal": None,
     }
 
 

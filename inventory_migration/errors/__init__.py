@@ -90,6 +90,11 @@ from inventory_migration.errors.migrations import (
     VerificationFailed,
     WritersActive,
 )
+from inventory_migration.errors.reports import (
+    ReportNotReadable,
+    ReportNotSealed,
+    ReportOfAnotherDatabase,
+)
 
 __all__ = [
     "AcceptanceKept",
@@ -142,7 +147,10 @@ __all__ = [
     "ProjectFolderMissing",
     "PurgeRefused",
     "RecordUnknown",
+    "ReportNotReadable",
+    "ReportNotSealed",
     "ReportNotWritten",
+    "ReportOfAnotherDatabase",
     "RetriesExhausted",
     "RollbackHeld",
     "RollbackStopped",

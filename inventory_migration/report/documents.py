@@ -51,9 +51,20 @@ def write_report(
     Raises:
         ReportNotWritten: The folder can not be written.
     """
+    return write_sealed(target, mapping, folder)[0]
+
+
+def write_sealed(
+    target: Database, mapping: StockMapping, folder: Path | None = None
+) -> tuple[dict[str, str | None], dict[str, Any] | None]:
+    """The same, and the seal: `report`, `sha256`, `kept`, and `reason` where it was not kept.
+
+    Raises:
+        ReportNotWritten: The folder can not be written.
+    """
     found = read(target.reader, mapping)
     if found is None:
-        return {"html": None, "markdown": None, "json": None}
+        return {"html": None, "markdown": None, "json": None}, None
     facts = found.facts
     folder = folder or state_folder() / "reports"
     stem = f"{mapping.name}-{facts['migration_id']}"
@@ -65,7 +76,8 @@ def write_report(
         }
     except OSError as error:
         raise ReportNotWritten(folder=str(folder), why=error.strerror or str(error)) from None
-    return dict(paths)
+    told = {name: facts["seal"][name] for name in ("report", "sha256", "kept", "reason")}
+    return dict(paths), told
 
 
 def render(facts: Mapping[str, Any]) -> dict[str, str]:

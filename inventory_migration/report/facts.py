@@ -141,7 +141,8 @@ def _facts(
         "events": trail.events(connection, migration_id),
     }
     # No part of what the migration did, but of what this command was asked for.
-    del facts["summary"]["changed"], facts["summary"]["report"]
+    for name in ("changed", "report", "seal"):
+        del facts["summary"][name]
     resolved, compared = _compared(connection, mapping, migration)
     facts |= compared
     live = _sealed(connection, resolved, migration, facts)

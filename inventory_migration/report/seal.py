@@ -134,7 +134,8 @@ def _insert(
             migration_id=migration.migration_id,
             who=ledger.who(connection),
             sha256=facts["seal"]["sha256"],
-            content=zlib.compress(canonical(content_of(facts))),
+            # In its own order, which forms for reading go by.
+            content=zlib.compress(json.dumps(content_of(facts), ensure_ascii=False).encode()),
             # The facts themselves are compared by what they say, however they are spelled.
             forms={form: text_hash(text) for form, text in forms.items() if form != "json"},
             live=[[block.first, block.sha256] for block in live],
