@@ -106,6 +106,15 @@ def test_a_verified_migration_is_told_in_numbers_from_the_tables(
     assert told["versions"]["server"] == database.psql("SHOW server_version")
     assert len(told["rests_on"]) == 5
     shown = Document(document(told))
+    for key in told["references"]:
+        counts = [
+            key[f"{what}_{when}"] for what in ("rows", "orphans") for when in ("before", "after")
+        ]
+        assert figure(markdown, cell(key["name"])) == [*(f"{n:,}" for n in counts), "yes"]
+        assert any(
+            [key["name"], *(f"{n:,}" for n in counts)] == r[:5] for t in shown.tables for r in t
+        )
+    assert told["references"]
     for gate in told["gates"]:
         assert gate["results"]
         for one in gate["results"]:

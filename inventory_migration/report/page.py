@@ -69,6 +69,11 @@ def _parts(facts: Mapping[str, Any]) -> Iterator[str]:
             "location` came while the guard trigger was there and is in no plan: it stays there."
         )
         yield from _capped(facts["conflicts"]["records"], facts["conflicts"]["by_kind"].values())
+    yield "## References"
+    if facts["references"] is None:
+        yield "Foreign keys could not be counted."
+    else:
+        yield table([_reference(key) for key in facts["references"]])
     yield "## Gates"
     yield table([_gate(gate) for gate in facts["gates"]])
     for gate in facts["gates"]:
@@ -170,6 +175,17 @@ def _company(company: Mapping[str, Any]) -> dict[str, Any]:
         "available before": company.get("available_before"),
         "available now": company.get("available_after"),
         "changed by the application": company.get("changed_by_application"),
+    }
+
+
+def _reference(key: Mapping[str, Any]) -> dict[str, Any]:
+    counts = ("rows_before", "rows_after", "orphans_before", "orphans_after")
+    return {
+        "foreign key": key["name"],
+        **{
+            name.replace("_", " "): "" if key[name] is None else f"{key[name]:,}" for name in counts
+        },
+        "unchanged": "yes" if key["unchanged"] else "no",
     }
 
 

@@ -167,8 +167,10 @@ footer { margin-top: 2.5rem; padding-top: .7rem; border-top: 1px solid var(--lin
   table { font-size: 8pt; }
   th, td { padding: .14rem .35rem; }
   td.p { min-width: 10rem; }
-  .wide td:first-child { min-width: 7rem; }
+  .wide td:first-child { min-width: 11rem; }
   .wide .scroll, .wide table { width: 100%; }
+  .wide table { font-size: 7pt; line-height: 1.25; }
+  .wide th, .wide td { padding: .08rem .3rem; }
   .scroll { overflow: visible; border: 0; border-radius: 0; }
   .badge, .verdict { border: 1px solid currentColor; }
   .verdict { border-left-width: 6px; }
