@@ -10,6 +10,7 @@ import dagster as dg
 import pytest
 
 from inventory_migration import project, verbs
+from inventory_migration.defs import metadata
 from inventory_migration.defs.build import build_definitions
 from inventory_migration.demo import create_demo
 from inventory_migration.engine import reconcile
@@ -137,6 +138,29 @@ def test_a_warning_is_seen_and_stops_nothing(database: Database) -> None:
     assert found.severity == dg.AssetCheckSeverity.WARN
     assert [record.data["key"] for record in found.metadata["sample"].value.records] == ["4"]
     assert sum(not c.passed for c in result.get_asset_check_evaluations()) == 1
+    observed = [
+        event.asset_observation_data.asset_observation
+        for event in result.all_events
+        if event.event_type_value == "ASSET_OBSERVATION"
+    ]
+    told = [o for o in observed if "findings" in o.metadata]
+    assert [o.asset_key.path[-1] for o in told] == ["audit_profile"]
+    assert told[0].metadata["findings_warning"].value == 1
+    text = told[0].metadata["findings"].value
+    assert text.startswith("## Findings")
+    assert "### quantity-not-negative" in text
+    assert "For example: 4" in text
+
+
+def test_a_page_too_long_for_the_ui_is_cut_where_nothing_is_torn() -> None:
+    sql = "```sql\nSELECT 1\n\nFROM t\n```"
+    whole = "\n\n".join(["## Page", *[f"### Part {n}\n\n{sql}" for n in range(2_000)]])
+    cut = str(metadata.markdown(whole, "inventory-migration audit shop").value)
+    assert len(cut) < metadata.LONGEST + 200
+    assert cut.startswith("## Page\n\n### Part 0")
+    assert cut.endswith("There is more: `inventory-migration audit shop` writes all of it.\n")
+    assert cut.count("```sql") == cut.count("FROM t\n```")
+    assert metadata.markdown("short", "x").value == "short"
 
 
 def test_a_rule_that_fails_makes_its_expectation_critical(database: Database) -> None:

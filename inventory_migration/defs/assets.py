@@ -112,7 +112,9 @@ written. Its checks decide whether a migration may begin at all.""",
                         notes=metadata.stock_columns(resolved),
                     ),
                     **_figures(found.metadata()),
-                    "profile": dg.MetadataValue.md(found.to_markdown()),
+                    "profile": metadata.markdown(
+                        found.to_markdown(), f"inventory-migration audit {mapping.name}"
+                    ),
                 }
             )
 

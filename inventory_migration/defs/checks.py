@@ -96,7 +96,11 @@ def _gate(mapping: StockMapping, suite: str) -> dg.AssetChecksDefinition:
     def gate(
         context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]
     ) -> Iterator[dg.AssetCheckResult]:
-        judged = _judged(database, mapping, suite, list(expected), context.run.run_id)
+        judged, verdict = _judged(database, mapping, suite, list(expected), context.run.run_id)
+        if verdict is not None and suite == "audit_profile":
+            # Beside the profile that the asset shows; judged here, and once.
+            told = metadata.of_findings(verdict, mapping)
+            context.op_execution_context.log_event(dg.AssetObservation(key, metadata=told))
         results = {names[name]: found for name, found in judged.items()}
         if proves:
             results[VERIFIED] = _verified(database, mapping)
@@ -113,8 +117,8 @@ Result = dict[str, Any]
 
 def _judged(
     database: Database, mapping: StockMapping, suite: str, expected: list[str], run_id: str
-) -> dict[str, Result]:
-    """Judge a suite, once; what came of each expectation, also where it could not be judged."""
+) -> tuple[dict[str, Result], Verdict | None]:
+    """Judge a suite, once: what came of each expectation, and the verdict where there is one."""
     try:
         with reported(database, mapping):
             verdict = verbs.judge(database.target, mapping, suite, run_id=run_id)
@@ -135,10 +139,10 @@ def _judged(
             why = f"refused: {verdict.summary()}"
             database.error = GateRefused(mapping=mapping.name, gate=suite, why=why)
         if expected == [WHOLE_SUITE]:
-            return {WHOLE_SUITE: _whole(verdict)}
-        return {e.key: _result(e) for e in verdict.expectations}
+            return {WHOLE_SUITE: _whole(verdict)}, verdict
+        return {e.key: _result(e) for e in verdict.expectations}, verdict
     _shut(database, mapping, suite, run_id)
-    return dict.fromkeys(expected, found)
+    return dict.fromkeys(expected, found), None
 
 
 def _shut(database: Database, mapping: StockMapping, suite: str, run_id: str) -> None:

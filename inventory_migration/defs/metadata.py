@@ -12,14 +12,18 @@ from typing import Any
 
 import dagster as dg
 
+from inventory_migration.audit import findings
 from inventory_migration.catalog import Relation, ResolvedMapping
 from inventory_migration.engine.phases import Progress
 from inventory_migration.engine.summary import OUTCOMES
-from inventory_migration.mapping import named_column
-from inventory_migration.quality.verdict import ExpectationVerdict
+from inventory_migration.mapping import StockMapping, named_column
+from inventory_migration.quality.verdict import ExpectationVerdict, Verdict
 from inventory_migration.report.markdown import code
 
 Metadata = dict[str, Any]
+
+LONGEST = 30_000
+"""How long a page of Markdown may be, in characters, before it is cut."""
 
 _EXACT = 2**53
 """Above this, the UI's numbers would no longer be exact."""
@@ -217,6 +221,29 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> dg.TableM
         ],
         schema=dg.TableSchema(columns=[dg.TableColumn(name, "text") for name in columns]),
     )
+
+
+def of_findings(verdict: Verdict, mapping: StockMapping) -> Metadata:
+    """What the audit found that is not as it should be, the gravest first."""
+    found = findings.findings(verdict, mapping)
+    counts = findings.to_json(found)["counts"]
+    return {
+        **{f"findings_{level}": dg.MetadataValue.int(count) for level, count in counts.items()},
+        "findings": markdown(
+            findings.to_markdown(found), f"inventory-migration audit {mapping.name}"
+        ),
+    }
+
+
+def markdown(text: str, command: str) -> dg.MetadataValue[Any]:
+    """A page of Markdown, as much of it as the UI shows well, and the command that writes all."""
+    if len(text) > LONGEST:
+        # Between two paragraphs, so that no table and no block of SQL is cut.
+        kept = text[: text.rindex("\n\n", 0, LONGEST)]
+        if kept.count("\n```") % 2:
+            kept = kept[: kept.rindex("\n```")]
+        text = f"{kept.rstrip()}\n\nThere is more: `{command}` writes all of it.\n"
+    return dg.MetadataValue.md(text)
 
 
 def number(exact: str) -> dg.MetadataValue[Any]:
