@@ -138,6 +138,7 @@ def _judge(
     accepted: bool,
 ) -> Verdict:
     from inventory_migration.quality import suites, verdict
+    from inventory_migration.quality.gate_suites import severity_of
 
     with verbs.one_moment(target) as (connection, snapshot):
         resolved = resolve(connection, mapping)
@@ -152,7 +153,7 @@ def _judge(
         suite = suites.load_suite(
             SUITE,
             severities={
-                rule: suites.severity_of(action) for rule, action in mapping.rules.actions().items()
+                rule: severity_of(action) for rule, action in mapping.rules.actions().items()
             },
             relations={
                 "companies": steady.companies(resolved),

@@ -156,22 +156,15 @@ def verdict_at(
 ) -> Verdict:
     """What a suite says of the moment that a connection of `one_moment` sees; keeps nothing."""
     logger.info("judging %s", suite)
-    from inventory_migration.quality import suites, verdict
+    from inventory_migration.audit.oddities import with_oddities
+    from inventory_migration.quality import verdict
+    from inventory_migration.quality.gate_suites import suite_of_gate
 
-    mapping = resolved.mapping
     subject = subjects.subject_of(connection, resolved, suite)
-    severities = {
-        rule: suites.severity_of(action) for rule, action in mapping.rules.actions().items()
-    }
-    loaded = suites.load_suite(
-        suite,
-        severities={**severities, "references_changed": "warning"},
-        relations=subject.relations,
-        keys=columns.keys(resolved) if suite == "audit_profile" else ("key_text",),
-        without=mapping.rules_without_meaning,
-        extra=suites.own_expectations(suite, mapping.rules.own),
-        told=suite == "audit_profile",
-    )
+    keys = ["key_text"]
+    if suite == "audit_profile":
+        subject, keys = with_oddities(connection, resolved, subject), columns.keys(resolved)
+    loaded = suite_of_gate(resolved.mapping, suite, subject.relations, keys)
     found = verdict.judge(
         loaded,
         batch=subject.batch,

@@ -377,6 +377,7 @@ def test_a_verdict_as_json_says_it_all(database: Database) -> None:
         "details": ["company_key=1, item_key=A-1, records=2"],
         "error": None,
         "effect": "",
+        "loosened": "",
     }
 
 

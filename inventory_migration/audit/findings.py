@@ -58,6 +58,7 @@ class Finding:
         advice: What a person can do about it.
         sql: The statement that shows the rows, as it can be given to psql.
         error: Why the expectation could not be looked at; None where it was.
+        loosened: Why the mapping lets it count for less; empty where it does not.
     """
 
     key: str
@@ -73,6 +74,7 @@ class Finding:
     advice: str
     sql: str
     error: str | None = None
+    loosened: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain JSON values."""
@@ -135,7 +137,11 @@ def to_markdown(found: Sequence[Finding]) -> str:
 
 
 def _finding(found: ExpectationVerdict, actions: dict[str, Any]) -> Finding:
-    effect = found.effect or _EFFECTS[actions.get(found.rule or "", "warn")]
+    action = actions.get(found.rule or "", "warn")
+    if found.loosened and action == "fail":
+        # What no longer refuses a gate is put aside record by record.
+        action = "quarantine"
+    effect = found.effect or _EFFECTS[action]
     return Finding(
         key=found.key,
         rule=found.rule,
@@ -150,6 +156,7 @@ def _finding(found: ExpectationVerdict, actions: dict[str, Any]) -> Finding:
         advice=found.advice,
         sql=found.sql,
         error=found.error,
+        loosened=found.loosened,
     )
 
 
@@ -162,6 +169,7 @@ def _paragraphs(finding: Finding) -> list[str]:
         "Why it matters": finding.why,
         "What the tool will do": finding.effect,
         "What to do": finding.advice,
+        "Loosened by the mapping": finding.loosened,
     }
     listed = [f"- {name}: {cell(text, LONGEST)}" for name, text in told.items() if text]
     return ["\n".join(listed), *([code(finding.sql)] if finding.sql else [])]

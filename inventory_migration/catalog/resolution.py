@@ -151,7 +151,7 @@ class _Resolver(Findings):
             beside = quoted(target.table.schema_ or source.schema, target.table.name)
             levels_sql = self._levels.sql if self._levels else beside
         self._check_joins(source)
-        owner = mapping.source.company
+        owner, expected = mapping.source.company, mapping.expectations.reserved
         types = self.expression_types(
             source,
             {
@@ -161,6 +161,7 @@ class _Resolver(Findings):
                 **({"source.reserved": mapping.source.reserved} if mapping.source.reserved else {}),
                 **{f"source.skip.{name}": when for name, when in mapping.source.skip.items()},
                 **{f"rules.{name}.when": rule.when for name, rule in mapping.rules.own.items()},
+                **({"expectations.reserved": expected} if expected else {}),
             },
         )
         if isinstance(owner, Through) and self._owners:
@@ -180,7 +181,9 @@ class _Resolver(Findings):
             places.check_values(self, locations, company)
         if self._place_links:
             places.check_link(self, self._place_links, company)
-        for where in ("source.quantity", "source.reserved"):
+        if base_type(types.get("expectations.reserved") or "numeric") in TEXTS:
+            self.problem("expectations.reserved", "is text; say how it becomes a number")
+        for where in ("source.quantity", "source.reserved", "expectations.reserved"):
             kind = base_type(types.get(where) or "numeric")
             if kind not in INTEGERS | FLOATS | TEXTS | {"numeric"}:
                 self.problem(where, f"is {kind}; a quantity is a number or text that holds one")

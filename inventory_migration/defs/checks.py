@@ -6,7 +6,6 @@ ledger, where every step that writes asks for it, since Dagster holds nobody bac
 What a suite expects is in `expectations/`, how it is judged in `quality/`.
 """
 
-import json
 import logging
 import re
 import traceback
@@ -16,7 +15,7 @@ from typing import Any
 import dagster as dg
 import sqlalchemy as sa
 
-from inventory_migration import project, verbs
+from inventory_migration import verbs
 from inventory_migration.defs import metadata
 from inventory_migration.defs.assets import step_key
 from inventory_migration.defs.failures import facts, reported
@@ -29,7 +28,8 @@ from inventory_migration.errors import (
     SuiteChanged,
 )
 from inventory_migration.mapping import StockMapping
-from inventory_migration.quality.suites import CRITICAL, INFO, own_expectations
+from inventory_migration.quality.gate_suites import listed
+from inventory_migration.quality.suites import CRITICAL, INFO
 from inventory_migration.quality.verdict import ExpectationVerdict, Verdict
 
 logger = logging.getLogger(__name__)
@@ -55,19 +55,8 @@ def expectations(mapping: StockMapping, suite: str) -> dict[str, str]:
     A file that has problems gives one check, which fails when it runs and lists them all: a code
     location that does not load would help nobody.
     """
-    left_out = mapping.rules_without_meaning
     try:
-        raw = json.loads(project.find("expectations", f"{suite}.json").read_text(encoding="utf-8"))
-        found = {
-            str(expectation["meta"]["key"]): str(
-                expectation.get("description") or expectation["meta"]["key"]
-            )
-            for expectation in [
-                *raw["expectations"],
-                *own_expectations(suite, mapping.rules.own),
-            ]
-            if expectation["meta"].get("rule") not in left_out
-        }
+        found = listed(mapping, suite)
     except (MigrationError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         logger.warning("the suite %s cannot be read: %s", suite, error)
         found = {}
@@ -225,7 +214,8 @@ def _sentence(found: ExpectationVerdict) -> str:
         said += f", expected {found.expected}"
     if found.sample:
         said += f"; for example {'; '.join(found.sample[:SHOWN])}"
-    return f"{said}. {found.why}".rstrip()
+    loosened = f" Loosened by the mapping: {found.loosened}" if found.loosened else ""
+    return f"{said}. {found.why}{loosened}".rstrip()
 
 
 def _names(keys: Iterable[str]) -> dict[str, str]:

@@ -195,6 +195,7 @@ def of_expectation(found: ExpectationVerdict) -> Metadata:
         ("error", found.error),
         ("why", found.why),
         ("advice", "" if found.success else found.advice),
+        ("loosened", found.loosened),
     ):
         if value:
             said[name] = dg.MetadataValue.text(value)

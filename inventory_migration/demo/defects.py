@@ -123,6 +123,11 @@ LEFT JOIN public.stock_items AS original ON original.id = d.original_id
 WHERE s.id = d.item_id
 """
 
+# An application that has records without a quantity lets them be.
+_WITHOUT_QUANTITY = """
+ALTER TABLE public.stock_items ALTER COLUMN quantity DROP NOT NULL
+"""
+
 _PLANTED = """
 SELECT kind, count(*) AS records
 FROM pg_temp.demo_defect
@@ -201,6 +206,8 @@ def plant_defects(
     # Each company's first record stays with it, or else it would be one more company without stock.
     for kinds, after in ((_LEAVES_COMPANY, size.stocked), (_STAYS, 0)):
         _choose(connection, _counts(kinds, size.items, dirty), {"seed": seed, "after": after})
+    if _counts(_STAYS, size.items, dirty)["quantity_missing"]:
+        connection.execute(sa.text(_WITHOUT_QUANTITY))
     connection.execute(sa.text(_PLANT), values)
     located = connection.execute(sa.text(_DEFAULT_LOCATIONS), values).rowcount
 

@@ -55,7 +55,7 @@ CREATE TABLE public.stock_items (
     product_id bigint NOT NULL,
     sku text NOT NULL,
     name text NOT NULL,
-    quantity integer,
+    quantity integer NOT NULL,
     reserved_quantity integer NOT NULL DEFAULT 0,
     deleted_at timestamptz,
     updated_at timestamptz NOT NULL DEFAULT now(),

@@ -23,9 +23,13 @@ SUITES = ("audit_profile", "default_locations", "transformed_stock", "reconcilia
 def fingerprint(connection: sa.Connection, resolved: ResolvedMapping, suite: str) -> dict[str, Any]:
     """What a verdict of this suite rests on, so that a later step can see whether it still stands.
 
-    `audit_profile` judges a living table: only its age counts. `default_locations` rests on which
+    `audit_profile` judges a living table: only its age counts, and what the mapping expects beside
+    the suite, which is no part of the mapping's hash. `default_locations` rests on which
     location is whose default; `transformed_stock` on the migration and the work that it has done.
     """
+    if suite == "audit_profile":
+        said = resolved.mapping.expectations.model_dump(mode="json", exclude_defaults=True)
+        return {"expectations": said} if said else {}
     if suite == "default_locations":
         # A record's hash is a sum over its columns, so that the sum over records would not see two
         # companies change places; hashed once more, it does.

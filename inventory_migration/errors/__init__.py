@@ -50,6 +50,7 @@ from inventory_migration.errors.databases import (
 )
 from inventory_migration.errors.mappings import (
     DefaultLocationWrong,
+    LooseningRefused,
     MappingInvalid,
     MappingNotFound,
     MappingUndecided,
@@ -123,6 +124,7 @@ __all__ = [
     "LedgerTooNew",
     "LedgerTooOld",
     "LockNotObtained",
+    "LooseningRefused",
     "MappingInvalid",
     "MappingNotFound",
     "MappingUndecided",

@@ -129,6 +129,22 @@ class SuiteInvalid(MigrationError):
         )
 
 
+class LooseningRefused(MigrationError):
+    """A mapping loosens an expectation that is not there, or that must hold; all at once."""
+
+    exit_code = 2
+
+    def __init__(self, *, mapping: str, problems: Sequence[str]) -> None:
+        """List the problems, one a line."""
+        self.mapping, self.problems = mapping, tuple(problems)
+        super().__init__(
+            "\n".join(
+                f"{mapping}: expectations.loosen: {on_one_line(problem)}" for problem in problems
+            )
+            + "; mend this section of the mapping, and try again"
+        )
+
+
 class SuiteParametersMissing(MigrationError):
     """A suite was to be judged without a value that its expectations are about."""
 

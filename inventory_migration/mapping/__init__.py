@@ -5,6 +5,7 @@ Nothing here knows a database.
 
 from inventory_migration.mapping import entries, statements, timestamps
 from inventory_migration.mapping.acceptance import Acceptance, Expected, Operation, Query
+from inventory_migration.mapping.expectations import Expectations, Loosened
 from inventory_migration.mapping.files import load_mapping, named_mapping, parse_mapping
 from inventory_migration.mapping.health import Health, Window
 from inventory_migration.mapping.limits import Gates, Thresholds
@@ -43,6 +44,7 @@ __all__ = [
     "ColumnOrExpression",
     "Company",
     "CompanyQuery",
+    "Expectations",
     "Expected",
     "Expression",
     "Gates",
@@ -54,6 +56,7 @@ __all__ = [
     "LinkedPlaces",
     "LocationColumn",
     "Locations",
+    "Loosened",
     "Monitor",
     "NewValue",
     "Numeric",

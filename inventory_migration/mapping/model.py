@@ -20,6 +20,7 @@ from pydantic import (
 
 from inventory_migration.mapping import entries
 from inventory_migration.mapping.acceptance import Acceptance, key_names
+from inventory_migration.mapping.expectations import Expectations
 from inventory_migration.mapping.health import Health
 from inventory_migration.mapping.limits import Gates, Thresholds
 from inventory_migration.mapping.monitor import Monitor
@@ -117,6 +118,7 @@ class StockMapping(Part):
         guard: Whether a trigger gives new records their location.
         touch: Columns of the record that are set beside the target.
         retention: How long the ledger and its archives are kept.
+        expectations: What the first gate expects beside its suite, and where it is loosened.
         acceptance: What must still work after the move.
     """
 
@@ -134,6 +136,7 @@ class StockMapping(Part):
     health: Health = Field(default_factory=Health)
     monitor: Monitor = Field(default_factory=Monitor)
     retention: Retention = Field(default_factory=Retention)
+    expectations: Expectations = Field(default_factory=Expectations)
     guard: bool = False
     touch: dict[str, ValueOrExpression] = Field(default_factory=dict)
     acceptance: Acceptance = Field(default_factory=Acceptance)
@@ -246,10 +249,10 @@ class StockMapping(Part):
     def hash(self) -> str:
         """SHA-256 of what the mapping says, whatever its file's layout and comments."""
         said = self.model_dump(mode="json", by_alias=True)
-        # How much is tolerated, who is told, when, how fast, kept how long, tried and watched
-        # afterwards: no part of what moves, and an operator may change it while a migration stands
-        # still.
-        for name in ("thresholds", "health", "monitor", "retention", "acceptance"):
+        # How much is tolerated, expected, who is told, when, how fast, kept how long, tried and
+        # watched afterwards: no part of what moves, and an operator may change it while a migration
+        # stands still.
+        for name in ("thresholds", "expectations", "health", "monitor", "retention", "acceptance"):
             del said[name]
         # What is usual is what was meant before there was anything else to say.
         if isinstance(self.target, AllocationJson):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -31,7 +31,8 @@ ROWS_QUERY: Final = "unexpected_rows_expectation"
 
 _SUITE_KEYS = {"name", "expectations", "meta", "notes"}
 _EXPECTATION_KEYS = {"type", "kwargs", "severity", "meta", "description", "notes"}
-_META_KEYS = {"key", "rule", "why", "effect", "advice"}
+_TEXTS = ("key", "rule", "why", "effect", "advice")
+_META_KEYS = {*_TEXTS, "integrity"}
 _BLIND = {
     "expect_query_results_to_match_comparison": "compares the first 200 rows only",
     "expect_column_values_to_be_json_parseable": "is not implemented for SQL",
@@ -50,6 +51,7 @@ class Suite:
         keys: The columns of the batch that `{keys}` stands for.
         sample: The columns of the batch that name an offending row.
         parameters: The names of the values that it needs when it runs.
+        left_out: The keys of the expectations that do not apply to the mapping.
     """
 
     name: str
@@ -59,38 +61,7 @@ class Suite:
     keys: tuple[str, ...]
     sample: tuple[str, ...]
     parameters: frozenset[str]
-
-
-def severity_of(action: str) -> str:
-    """Return the severity of a rule's expectations: only the action `fail` refuses a gate."""
-    return CRITICAL if action == "fail" else WARNING
-
-
-def own_expectations(suite: str, rules: Iterable[str]) -> list[dict[str, Any]]:
-    """Return the expectations of a mapping's own rules, which the first gate judges."""
-    if suite != "audit_profile":
-        return []
-    return [
-        {
-            "type": ROWS_QUERY,
-            "kwargs": {
-                # A rule's name holds letters, digits and _ alone.
-                "unexpected_rows_query": "SELECT key_text FROM {batch} AS r "  # noqa: S608
-                f"WHERE outcome <> 'skipped' AND '{rule}' = ANY(own_rules)"
-            },
-            "meta": {
-                "key": f"own-{rule}".replace("_", "-"),
-                "rule": rule,
-                "why": _OWN_RULE,
-                "advice": f"Mend the records, or change rules.{rule} of the mapping.",
-            },
-            "description": f"No stock record breaks the mapping's own rule {rule}.",
-        }
-        for rule in rules
-    ]
-
-
-_OWN_RULE = "The mapping says so."
+    left_out: frozenset[str] = frozenset()
 
 
 def load_suite(
@@ -109,7 +80,7 @@ def load_suite(
     Args:
         name: The suite's name, `expectations/<name>.json` in the environment's folder, the project
             or the package.
-        severities: Each rule of the mapping with the severity of its action; see `severity_of`.
+        severities: Each rule of the mapping with the severity of its action.
         relations: The SELECTs that queries may name, by name; `batch` is always one of them.
         keys: The key columns of the batch, which queries name as `{keys}`.
         without: Rules that do not apply to the mapping, whose expectations are left out, and keys
@@ -130,10 +101,12 @@ def load_suite(
     expectations: list[Mapping[str, Any]] = []
     parameters: set[str] = set()
     seen: set[str] = set()
+    left_out: set[str] = set()
     for number, candidate in enumerate(listed, start=1):
         label = _label(candidate, number)
         rule = _meta(candidate).get("rule")
         if rule in without or _meta(candidate).get("key") in without:
+            left_out.add(str(_meta(candidate).get("key")))
             continue
         found = list(_problems(candidate, severities, {*relations, "batch"}))
         if told:
@@ -158,6 +131,7 @@ def load_suite(
         keys=tuple(keys),
         sample=tuple(raw.get("meta", {}).get("sample", ["key_text"])),
         parameters=frozenset(parameters),
+        left_out=frozenset(left_out),
     )
 
 
@@ -220,14 +194,16 @@ def _meta_problems(candidate: Mapping[str, Any], severities: Mapping[str, str]) 
     yield from (f'unknown key "meta.{key}"' for key in meta if key not in _META_KEYS)
     yield from (
         f"meta.{key} must be text"
-        for key in sorted(_META_KEYS)
+        for key in _TEXTS
         if key in meta and not (isinstance(meta[key], str) and meta[key])
     )
+    if not isinstance(meta.get("integrity", False), bool):
+        yield "meta.integrity must be true or false"
     if "key" not in meta:
         yield "has no meta.key"
     rule = meta.get("rule")
     if isinstance(rule, str) and rule not in severities:
-        yield f'meta.rule "{rule}" is no rule of the mapping{_nearest(rule, severities)}'
+        yield f'meta.rule "{rule}" is no rule of the mapping{nearest(rule, severities)}'
     if rule is not None and candidate.get("severity") is not None:
         yield "has a rule, so that the mapping decides its severity; take severity away"
 
@@ -267,7 +243,7 @@ def _kwargs_problems(kwargs: Mapping[str, Any], relations: set[str]) -> Iterator
         return
     known = relations | {"keys"}
     yield from (
-        f"there is no relation {{{field}}}{_nearest(field, known)}"
+        f"there is no relation {{{field}}}{nearest(field, known)}"
         for field in dict.fromkeys(used)
         if field not in known and not field.startswith("$")
     )
@@ -293,7 +269,7 @@ def _refusals(expectation: Mapping[str, Any]) -> Iterator[str]:
     try:
         ExpectationConfiguration(**tried).to_domain_obj()
     except ExpectationNotFoundError:
-        hint = _nearest(tried["type"], list_registered_expectation_implementations())
+        hint = nearest(tried["type"], list_registered_expectation_implementations())
         yield f'unknown expectation type "{tried["type"]}"{hint}'
     except ValidationError as error:
         messages: dict[str, str] = {}
@@ -332,7 +308,8 @@ def _meta(candidate: object) -> Mapping[str, Any]:
     return meta if isinstance(meta, Mapping) else {}
 
 
-def _nearest(name: str, known: Collection[str]) -> str:
+def nearest(name: str, known: Collection[str]) -> str:
+    """What somebody may have meant, to be added to a problem."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if close:
         return f"; did you mean {close[0]}?"

@@ -50,6 +50,7 @@ class ExpectationVerdict:
         effect: What the tool does about it, where no rule of the mapping says it.
         advice: What a person can do about it.
         sql: The statement that shows the rows which are not as expected; empty where all are.
+        loosened: Why the mapping lets it count for less; empty where it does not.
     """
 
     key: str
@@ -69,6 +70,7 @@ class ExpectationVerdict:
     effect: str = ""
     advice: str = ""
     sql: str = ""
+    loosened: str = ""
 
     @property
     def weight(self) -> str | None:
@@ -308,6 +310,7 @@ def _told(
         description=expectation.get("description", ""),
         effect=expectation["meta"].get("effect", ""),
         advice=expectation["meta"].get("advice", ""),
+        loosened=expectation["meta"].get("loosened", ""),
         sql="" if found.success else offenders_sql(expectation, values),
     )
 
@@ -396,4 +399,5 @@ def _line(found: ExpectationVerdict) -> str:
     ]
     sample = f"; for example {'; '.join(rows[:_SHOWN])}" if rows else ""
     why = f" {found.why}" if found.why else ""
-    return f"{head}: observed {found.observed}{expected}{sample}.{why}"
+    loosened = f" Loosened by the mapping: {found.loosened}" if found.loosened else ""
+    return f"{head}: observed {found.observed}{expected}{sample}.{why}{loosened}"
