@@ -175,7 +175,7 @@ def test_the_four_commands_on_batches_say_what_they_did(database: Database) -> N
     words = ("inventory_batches", "--database-url", database.url)
     look = im("test", *words, code=3).stdout
     assert "1 of 5 companies (Tenant) without a default location (Store): Idle Ltd." in look
-    assert "Gate audit_profile: REFUSES. 14 expectations, 1 not met." in look
+    assert "Gate audit_profile: REFUSES. 27 expectations, 1 not met." in look
     database.psql("DELETE FROM \"Tenant\" WHERE id = 'idle'")
     im("run", *words)
     proved = im("validate", *words).stdout
