@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from inventory_migration import verbs
 from inventory_migration.catalog import ResolvedMapping, resolve
+from inventory_migration.database import escaped
 from inventory_migration.engine import ledger, observations, steady
 from inventory_migration.engine.observations import MEASURES, Earlier, Totals
 from inventory_migration.engine.summary import exact
@@ -148,7 +149,7 @@ def _judge(
         if compared is None or accepted:
             left_out.add("not-emptied")
         rows = connection.execute(
-            sa.text(f"SELECT count(*) FROM {resolved.source.sql}")  # noqa: S608 - quoted
+            sa.text(f"SELECT count(*) FROM {escaped(resolved.source.sql)}")  # noqa: S608 - quoted
         ).scalar_one()
         suite = suites.load_suite(
             SUITE,

@@ -72,6 +72,7 @@ STORY = [
     Step("quarantine list", ("--state", "waived"), reads=True),
     Step("validate", reads=True),
     Step("acceptance"),
+    Step("monitor"),
     Step("grants", reads=True),
     Step("test", reads=True),
     Step("report"),
