@@ -27,10 +27,10 @@ def purging(mapping: str, due: Due) -> str:
 
 def dropping(archives: Mapping[int, Archive]) -> str:
     """What dropping the ledger is about to do, for a question."""
-    kept = f", which {number(len(archives))} archives have all of" if archives else ""
+    kept = f" ({number(len(archives))} archived)" if archives else ""
     return (
-        f"this removes the schema inventory_migration from the database{kept}: no migration can be "
-        "rolled back or proved from here then"
+        "this removes the schema inventory_migration from the database: none of its migrations"
+        f"{kept} can be rolled back or proved from here then"
     )
 
 

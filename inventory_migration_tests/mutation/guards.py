@@ -477,4 +477,36 @@ GUARDS = (
         "test_acceptance.py::"
         "test_each_operation_that_does_something_else_is_told_and_the_others_go_on",
     ),
+    Guard(
+        "a purge leaves keys",
+        "a level that was sold out since comes back with the next run",
+        "engine/coverage.py",
+        '        return f"{migration.covered} AS p WHERE true"',
+        '        return f"{migration.covered} AS p WHERE false"',
+        "test_purge.py::test_nothing_is_migrated_twice_under_any_shape",
+    ),
+    Guard(
+        "only what the archive says is purged",
+        "what has changed since it was archived is nowhere",
+        "keeping.py",
+        "        if changed:\n            problem",
+        "        if False:\n            problem",
+        "test_purge.py::test_what_the_archive_does_not_say_any_more_is_not_purged",
+    ),
+    Guard(
+        "an archive is read back before it is purged upon",
+        "the records are gone, and the file that had them was damaged",
+        "archive/reading.py",
+        "    if problems:\n        raise ArchiveDiffers",
+        "    if False:\n        raise ArchiveDiffers",
+        "test_purge.py::test_what_the_archive_does_not_say_any_more_is_not_purged",
+    ),
+    Guard(
+        "the ledger is looked at again before it goes",
+        "what was decided between the look and the end is lost with it",
+        "clearing.py",
+        "            if problems:\n                raise",
+        "            if False:\n                raise",
+        "test_clearing.py::test_nothing_goes_where_something_has_changed_since_it_was_looked_at",
+    ),
 )
