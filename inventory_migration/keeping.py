@@ -161,8 +161,8 @@ def due(target: Target, mapping: StockMapping, *, migration_id: int | None = Non
             else:
                 migrations.append(migration)
         if migration_id in kept:
-            until = f"{kept[migration_id]:%Y-%m-%d %H:%M %Z}"
-            why = f"migration {migration_id} is kept online for {keep}, until {until}"
+            ends = f"{kept[migration_id]:%Y-%m-%d %H:%M %Z}"
+            why = f"migration {migration_id} is kept online for {keep}, until {ends}"
             raise PurgeRefused(mapping=mapping.name, problems=[why])
         together = {migration.migration_id for migration in migrations}
         problems = [
