@@ -99,7 +99,8 @@ def test_a_sample_is_shown_row_by_row_with_a_place_for_initials(told: dict[str, 
     told["sample"] = {"seed": "abc", "disagreements": [], "records": [row, {**row, "key": "<b>"}]}
     shown = Document(document(told))
     first, second = rows(shown, "key", "before units")
-    assert (first["before location"], first["after location"]) == ("", "7")
+    assert "before location" not in first, "nobody has one"
+    assert (first["before units"], first["after location"]) == ("5", "7")
     assert (first["agrees"], first["checked by"], second["key"]) == ("✓ yes", "", "<b>")
     assert "abc" in shown.text
     told["sample"] = None

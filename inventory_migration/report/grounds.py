@@ -85,7 +85,10 @@ def sample(facts: Facts) -> Section | None:
 
 def _sampled(name: str, rows: Sequence[Mapping[str, Any]]) -> Markup:
     flat = [dict(_flat(row)) for row in rows]
-    columns = list(dict.fromkeys(column for row in flat for column in row))
+    # What no record has, such as a rule, needs no column.
+    columns = list(
+        dict.fromkeys(c for row in flat for c, value in row.items() if value not in (None, ""))
+    )
     by_hand = ["checked by"] if "key" in columns else []
     return html.table(
         flat,
@@ -105,7 +108,7 @@ def _flat(row: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, object
         elif isinstance(value, bool):
             yield column, Toned("yes", "good") if value else Toned("no", "bad")
         else:
-            yield column, _said(value)
+            yield column, "" if value == [] else _said(value)
 
 
 def _said(value: object) -> object:

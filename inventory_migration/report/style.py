@@ -83,7 +83,7 @@ thead th {
 caption ~ thead th { border-top: 1px solid var(--line); }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
 td.n { white-space: nowrap; }
-.wide td:first-child { min-width: 12rem; }
+#by-company td:first-child { min-width: 12rem; }
 .wide table { font-size: .82rem; } .wide th, .wide td { padding: .3rem .45rem; }
 td.p { min-width: 16rem; }
 td.box { min-width: 5rem; }
@@ -126,7 +126,7 @@ footer { margin-top: 2.5rem; padding-top: .7rem; border-top: 1px solid var(--lin
   h1 { font-size: 1.3rem; }
   dl.pairs { grid-template-columns: 1fr; gap: 0; }
   dl.pairs dd { margin-bottom: .45rem; }
-  .wide td:first-child { min-width: 7rem; }
+  #by-company td:first-child { min-width: 7rem; }
   .scroll.cards { width: auto; }
   .cards thead {
     position: absolute; clip-path: inset(50%); width: 1px; height: 1px; overflow: hidden;
@@ -167,7 +167,7 @@ footer { margin-top: 2.5rem; padding-top: .7rem; border-top: 1px solid var(--lin
   table { font-size: 8pt; }
   th, td { padding: .14rem .35rem; }
   td.p { min-width: 10rem; }
-  .wide td:first-child { min-width: 11rem; }
+  #by-company td:first-child { min-width: 11rem; }
   .wide .scroll, .wide table { width: 100%; }
   .wide table { font-size: 7pt; line-height: 1.25; }
   .wide th, .wide td { padding: .08rem .3rem; }
