@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from inventory_migration import verbs
+from inventory_migration.audit.findings import Finding, findings
 from inventory_migration.engine.plan import Start
 from inventory_migration.mapping import StockMapping, load_mapping
 from inventory_migration.project import project_folder
@@ -40,6 +41,59 @@ def saleor(database: Database) -> StockMapping:
         script = script.replace(f"FROM '{name.name}'", f"FROM '{name}'")
     run_psql(database.server, database.url, script)
     return load_mapping(HERE / "mappings" / "saleor.yaml")
+
+
+def audited(database: Database, mapping: StockMapping) -> dict[str, Finding]:
+    target = verbs.open_target(database.url)
+    found = findings(verbs.judge(target, mapping, "audit_profile", keep=False), mapping)
+    return {finding.key: finding for finding in found}
+
+
+@needs_data
+def test_northwind_is_found_oversold_discontinued_and_free_to_have_no_quantity(
+    database: Database,
+) -> None:
+    found = audited(database, northwind(database))
+    discontinued = database.psql(
+        "SELECT product_id FROM products WHERE discontinued = 1 AND units_in_stock > 0 ORDER BY 1"
+    )
+    # Not a word of units_on_order: what is on its way in is no stock, and no oddity.
+    assert {key: finding.count for key, finding in found.items()} == {
+        "reserved-within-quantity": 17,
+        "retired-without-stock": len(discontinued.splitlines()),
+        "quantity-column-not-null": 1,
+    }
+    assert sorted(found["retired-without-stock"].sample, key=int) == discontinued.splitlines()
+    assert found["quantity-column-not-null"].sample == ("units_in_stock",)
+    oversold = found["reserved-within-quantity"]
+    counted = f"SELECT sum(quantity) FROM ({oversold.sql.rstrip(';')}) AS f"
+    assert database.psql(counted) == database.psql(
+        "SELECT sum(units_in_stock) FROM products "
+        f"WHERE product_id IN ({', '.join(oversold.sample)})"
+    )
+
+
+@needs_data
+def test_saleor_is_found_without_names_without_music_and_with_one_variant_sold_out(
+    database: Database,
+) -> None:
+    shipped = saleor(database)
+    # A sold-out item is no defect, so that nobody is told of it who does not ask.
+    empty = {"when": {"sql": "s.quantity = 0"}, "do": "warn"}
+    rules = type(shipped.rules).model_validate({"sold_out": empty})
+    found = audited(database, shipped.model_copy(update={"rules": rules}))
+    assert {key: (finding.count, finding.details[:1]) for key, finding in found.items()} == {
+        "own-sold-out": (1, ("",)),
+        "texts-filled": (4, ("column_name=name",)),
+        "company-with-stock": (1, ("",)),
+    }
+    # The company is one join away, and the statements that show the rows bring the join along.
+    names = database.psql(found["texts-filled"].sql).splitlines()
+    assert [row.split("|")[0] for row in names] == list(found["texts-filled"].sample)
+    assert "JOIN product_product p" in found["own-sold-out"].sql
+    (sold_out,) = found["own-sold-out"].sample
+    assert database.psql("SELECT id FROM product_productvariant WHERE quantity = 0") == sold_out
+    assert found["company-with-stock"].sample == ("8, Music",)
 
 
 @needs_data

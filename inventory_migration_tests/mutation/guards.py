@@ -240,6 +240,22 @@ GUARDS = (
         "test_gates.py::test_no_step_writes_past_its_gate",
     ),
     Guard(
+        "what must hold cannot be loosened",
+        "a mapping lets records be migrated that cannot be told apart",
+        "quality/gate_suites.py",
+        '        elif known[key]["meta"].get("integrity"):',
+        "        elif False:",
+        "test_findings.py::test_what_cannot_be_loosened_is_refused_at_once",
+    ),
+    Guard(
+        "a loosened gate is judged anew",
+        "a verdict that was given under a loosening opens the gate after it is taken back",
+        "engine/gates.py",
+        'return {"expectations": said} if said else {}',
+        "return {}",
+        "test_findings.py::test_a_loosened_expectation_counts_for_less_and_says_why",
+    ),
+    Guard(
         "a gate's verdict grows stale",
         "locations that changed after they were judged are written",
         "engine/gates.py",
