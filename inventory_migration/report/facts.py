@@ -50,7 +50,7 @@ from inventory_migration.engine.ledger import Migration
 from inventory_migration.engine.triggers import fired_triggers
 from inventory_migration.errors import MappingInvalid
 from inventory_migration.mapping import StockMapping
-from inventory_migration.report import conclusions, seal
+from inventory_migration.report import conclusions, sample, seal
 from inventory_migration.report.references import told_references
 
 SCHEMA_VERSION = 1
@@ -88,8 +88,14 @@ def collect(reader: sa.Engine, mapping: StockMapping) -> dict[str, Any] | None:
     return found.facts if found else None
 
 
-def read(reader: sa.Engine, mapping: StockMapping) -> Reading | None:
-    """Look at the mapping's newest migration; None where `collect` has nothing to tell."""
+def read(reader: sa.Engine, mapping: StockMapping, *, seed: str | None = None) -> Reading | None:
+    """Look at the mapping's newest migration; None where `collect` has nothing to tell.
+
+    Args:
+        reader: The database; only read from.
+        mapping: The mapping.
+        seed: What the sample is drawn by, to draw the same again; None draws another.
+    """
     with reader.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
         connection.execute(sa.text("SET LOCAL row_security = off"))
         connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
@@ -100,7 +106,7 @@ def read(reader: sa.Engine, mapping: StockMapping) -> Reading | None:
         migration = ledger.find(connection, mapping=mapping.name)
         if migration is None or migration.purged:
             return None
-        found = _facts(connection, mapping, migration, where=describe(reader))
+        found = _facts(connection, mapping, migration, where=describe(reader), seed=seed)
     return Reading(_plain(found.facts), found.live)
 
 
@@ -110,6 +116,7 @@ def _facts(
     migration: Migration,
     *,
     where: str,
+    seed: str | None,
 ) -> Reading:
     migration_id, by = migration.migration_id, ledger.who(connection)
     facts: dict[str, Any] = {
@@ -145,6 +152,10 @@ def _facts(
         del facts["summary"][name]
     resolved, compared = _compared(connection, mapping, migration)
     facts |= compared
+    if resolved is not None and ledger.snapshot_exists(connection, migration):
+        facts["sample"] = sample.take(
+            connection, resolved, migration, facts["differences"] or [], seed=seed
+        )
     live = _sealed(connection, resolved, migration, facts)
     facts["listed"] = _listed(connection, migration, facts)
     facts["verdict"] = conclusions.verdict(migration, facts)
