@@ -210,7 +210,7 @@ def drift(monitor: Monitor, observation_id: int | None, compared: Earlier | None
                   WHERE observation_id = {compared.observation_id}) AS a
             FULL JOIN (SELECT * FROM {SCHEMA}.observation_company
                        WHERE observation_id = {observation_id}) AS b
-              ON b.company_key = a.company_key""")
+              ON {_SAME_COMPANY}""")
     measured = "\nUNION ALL\n".join(
         f"SELECT {literal(measure)} || scope AS key_text, a_{measure} AS earlier, "
         f"b_{measure} AS now, {percent}::numeric AS allowed_percent FROM scopes"
@@ -276,6 +276,12 @@ _LET_GO = sa.text(f"""
       AND observation_id NOT IN (SELECT * FROM ({_STANDARDS}) AS s (id) WHERE id IS NOT NULL)
 """)
 
+# What belongs to no company is compared with what belonged to none. A full join needs equalities.
+_SAME_COMPANY = (
+    "COALESCE(b.company_key, '') = COALESCE(a.company_key, '') "
+    "AND (b.company_key IS NULL) = (a.company_key IS NULL)"
+)
+
 _LET_GO_OF_COMPANIES = sa.text(f"""
     DELETE FROM {SCHEMA}.observation_company AS c
     USING {SCHEMA}.observation AS o
@@ -288,7 +294,7 @@ _MOST_CHANGED = sa.text(f"""
            COALESCE(a.units, 0) AS units_earlier, COALESCE(b.units, 0) AS units
     FROM (SELECT * FROM {SCHEMA}.observation_company WHERE observation_id = :earlier) AS a
     FULL JOIN (SELECT * FROM {SCHEMA}.observation_company WHERE observation_id = :now) AS b
-      ON b.company_key = a.company_key
+      ON {_SAME_COMPANY}
     WHERE COALESCE(a.units, 0) <> COALESCE(b.units, 0)
     ORDER BY abs(COALESCE(b.units, 0) - COALESCE(a.units, 0)) DESC, 1
     LIMIT :shown
