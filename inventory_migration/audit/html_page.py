@@ -116,18 +116,24 @@ def _finding(number: int, finding: Finding) -> Iterator[Part]:
         "What to do": finding.advice,
     }
     yield html.pairs({name: text for name, text in told.items() if text})
+    yield _examples(finding)
+    if finding.sql:
+        sql = html.details("SQL that shows them", html.code(finding.sql))
+        # A statement is to be copied, and fills a sheet of paper.
+        yield Markup('<div class="no-print">{}</div>').format(sql)
+
+
+def _examples(finding: Finding) -> Part:
+    keys = finding.sample[:SHOWN]
+    if not keys:
+        return None
+    if not finding.details:
+        return html.pairs({"For example": ", ".join(keys)})
     rows = [
         {"key": key, "what is known of it": detail}
-        for key, detail in zip(
-            finding.sample, finding.details or [""] * len(finding.sample), strict=True
-        )
+        for key, detail in zip(keys, finding.details, strict=False)
     ]
-    shown = rows[:SHOWN]
-    names = ["key", "what is known of it"] if finding.details else ["key"]
-    if shown:
-        yield html.details(f"For example ({len(shown)})", html.table(shown, names))
-    if finding.sql:
-        yield html.details("SQL that shows them", html.code(finding.sql))
+    return html.details(f"For example ({len(rows)})", html.table(rows))
 
 
 def _inventory(found: Audit) -> Section:
