@@ -170,7 +170,7 @@ def _refuse_others(
         why = "it is no report of this program"
         raise ReportNotReadable(path=str(path), why=f"{why}: {broken}" if broken else why)
     if facts is None or not isinstance(report, dict):
-        unsealed = re.search(r"(?:Not sealed|>no): ([^<*\n]+)", text)
+        unsealed = re.search(r"Not sealed: ([^<*\n]+)", text)
         if unsealed:
             reason = unsealed[1].replace("\\", "").strip(" .")
             raise ReportNotSealed(path=str(path), report=_UUID.findall(text)[0], reason=reason)

@@ -132,7 +132,7 @@ def seal(facts: Facts) -> Section:
         "SHA-256 of its content": html.word(found["sha256"]),
         "kept in the ledger": html.badge("yes", "good")
         if found["kept"]
-        else html.badge(f"no: {found['reason']}", "bad"),
+        else html.badge(f"Not sealed: {found['reason']}", "bad"),
         "sealed by": found["by"],
         "snapshot": _snapshot(snapshot),
     }

@@ -525,4 +525,29 @@ GUARDS = (
         "            if False:\n                raise",
         "test_clearing.py::test_nothing_goes_where_something_has_changed_since_it_was_looked_at",
     ),
+    Guard(
+        "a snapshot is sealed as it is written",
+        "a row of the evidence is changed, and nobody can tell",
+        "engine/snapshot.py",
+        "        evidence.seal_snapshot(connection, migration)\n",
+        "",
+        "test_seal.py::test_a_report_of_a_tampered_snapshot_has_not_passed",
+    ),
+    Guard(
+        "late arrivals are sealed as they come",
+        "rows that a sweep has added can be changed, and nobody can tell",
+        "engine/sweep.py",
+        "    evidence.seal_snapshot(connection, migration)\n",
+        "",
+        "test_seal.py::test_late_arrivals_are_sealed_as_they_come_and_what_goes_again_is_no_change",
+    ),
+    Guard(
+        "a sample is of its own opinion",
+        "a mistake that the engine proves itself right with is signed by people",
+        "report/conclusions.py",
+        "        passed = not (unexplained or refused or disagreeing or tampered)",
+        "        passed = not (unexplained or refused or tampered)",
+        "test_sample.py::"
+        "test_a_target_that_was_written_wrongly_by_hand_is_seen_and_the_verdict_says_so",
+    ),
 )
