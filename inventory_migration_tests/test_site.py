@@ -79,3 +79,9 @@ def test_every_key_of_a_mapping_says_what_it_means(part: type[Part]) -> None:
 @pytest.mark.parametrize("table", tables.metadata.tables.values(), ids=lambda table: table.name)
 def test_every_table_of_the_ledger_says_what_it_holds(table: sa.Table) -> None:
     assert table.comment
+
+
+@pytest.mark.parametrize("name", reference.pages())
+def test_the_pages_of_reference_are_what_the_code_says(name: str) -> None:
+    kept = (reference.FOLDER / name).read_text()
+    assert kept == reference.pages()[name], "run `make reference`"
