@@ -93,6 +93,7 @@ def test_every_form_says_the_same_and_nothing_of_the_data_is_markup(
         assert "\x1b" not in form
 
 
+@pytest.mark.one_server
 def test_how_it_ends_says_how_grave_the_findings_are(database: Database, tmp_path: Path) -> None:
     dirty(database)
     path = mapping_file(tmp_path)
@@ -112,6 +113,7 @@ def test_how_it_ends_says_how_grave_the_findings_are(database: Database, tmp_pat
     assert "no migration may begin" in found["conclusion"]
 
 
+@pytest.mark.one_server
 def test_clean_stock_has_no_finding_before_a_migration_after_it_and_with_no_row(
     database: Database, tmp_path: Path
 ) -> None:

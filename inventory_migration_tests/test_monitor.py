@@ -346,6 +346,8 @@ def test_without_a_ledger_a_look_says_the_same_by_the_rules_and_keeps_nothing(
     assert database.psql("SELECT to_regnamespace('inventory_migration')") == ""
 
 
+@pytest.mark.slow
+@pytest.mark.one_server
 def test_the_command_says_it_at_once_and_ends_with_its_verdict(
     database: Database, tmp_path: Path
 ) -> None:
