@@ -143,3 +143,36 @@ def test_a_target_that_was_written_wrongly_by_hand_is_seen_and_the_verdict_says_
     assert [one["key"] for one in told["sample"]["disagreements"]] == ["7"]
     assert "sample" in told["verdict"]["text"]
     assert told["verdict"]["passed"] is False
+
+
+def test_what_a_mapping_says_in_sql_and_types_of_its_own_mislead_nobody(database: Database) -> None:
+    """Aliases are the mapping's, keys compare as their type does, and numbers have all digits."""
+    mapping = stage.mapping(
+        target={**test_shapes.target("stock_level", "int")},
+        source={
+            **stage.DEFINITION["source"],
+            "joins": "LEFT JOIN products AS p ON p.code = s.sku",
+            "company": {"sql": "COALESCE(p.owner, s.company_id)"},
+            "reserved": {"sql": "s.reserved + 0.5"},
+        },
+    )
+    stage.shop(database, items=12)
+    database.psql("""
+        CREATE EXTENSION citext;
+        ALTER TABLE companies ALTER id DROP IDENTITY;
+        ALTER TABLE companies ALTER id TYPE citext USING 'c' || id;
+        ALTER TABLE stock_items ALTER company_id TYPE citext USING 'C' || company_id,
+            ALTER quantity TYPE numeric, ALTER reserved TYPE numeric;
+        CREATE TABLE products (code text PRIMARY KEY, owner citext);
+        INSERT INTO products VALUES ('SKU-3', 'C2');
+        UPDATE stock_items SET quantity = 123456789012345678901234567890.5 WHERE id = 4;
+        UPDATE stock_items SET reserved = 123456789012345678901234567890.25 WHERE id = 4;
+    """)
+    stage.migrate(database, mapping)
+    sample = sampled(database, mapping)["sample"]
+    assert sample["disagreements"] == []
+    by_key = {record["key"]: record for record in sample["records"]}
+    assert len(by_key) == 12
+    assert by_key["4"]["after"]["reserved_there"] == "123456789012345678901234567890.75"
+    assert by_key["3"]["company"] == "C2"
+    assert len(sample["not_recounted"]) == 2

@@ -23,7 +23,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from typing import Any
 
 import sqlalchemy as sa
@@ -42,6 +42,9 @@ _HOW = (
     "md5(seed || position) of the snapshot; the largest, most reserved and most negative ones, and "
     "those that were found changed, without drawing."
 )
+_DIGITS = 2000
+"""More than any number has that is no mistake, on both sides of its point."""
+
 _PATH = (
     "Whole rows read by key as JSON, their values compared and added up as decimals by what the "
     "mapping says, without the relations that the engine moves and proves with."
@@ -69,10 +72,23 @@ def take(
     # What nobody explains comes first, should there be more than a sample has room for.
     keys = [key for one in sorted(differences, key=_explained) for key in one["sample"]]
     drawn = draw.positions(connection, resolved, migration, keys, seed)
+    with localcontext() as exact:
+        # A Decimal keeps 28 digits only, where the server keeps all.
+        exact.prec = _DIGITS
+        return _counted(connection, resolved, migration, drawn, seed)
+
+
+def _counted(
+    connection: sa.Connection,
+    resolved: ResolvedMapping,
+    migration: Migration,
+    drawn: list[Drawn],
+    seed: str,
+) -> dict[str, Any]:
     rows = _rows(connection, resolved, migration, drawn)
     mapping = resolved.mapping
     seen = [(row, record, now(mapping, record)) for row in rows for record in [_record(row)]]
-    owners = _owners(connection, resolved, [found for _, _, found in seen])
+    owners = _owners(connection, resolved, migration, drawn, [found for _, _, found in seen])
     strata = {one.position: one.strata for one in drawn}
     records, disagreements = [], []
     for row, record, found in seen:
@@ -109,32 +125,34 @@ def _rows(
         "quantity": _expression(source.quantity),
         "reserved": _expression(source.reserved),
     }
+    key = columns.key_text(resolved, "im_p")
     listed = ", ".join(f"({sql})::text AS {name}_given" for name, sql in given.items())
     query = f"""
-        SELECT p.position, p.chunk, f.name AS phase, {columns.key_text(resolved, "p")} AS key,
-               COALESCE(o.outcome, CASE WHEN k.xid IS NULL THEN 'pending' ELSE 'migrated' END)
-                   AS outcome, o.rule, k.state = 'undone' AS undone, k.xid,
-               p.company_key::text AS company, p.item_key::text AS item, p.quantity, p.reserved,
-               i.position IS NOT NULL AS changed_before, i.quantity AS quantity_written,
-               i.reserved AS reserved_written, to_jsonb(p.before_1)::text AS target_before,
-               COALESCE(i.location_key, w.location_key::text) AS planned, l.*
-        FROM {migration.snapshot} AS p
-        JOIN {SCHEMA}.chunk AS k
-          ON k.migration_id = {migration.migration_id} AND k.number = p.chunk
-        LEFT JOIN {SCHEMA}.phase AS f
-          ON f.migration_id = {migration.migration_id} AND f.number = p.phase
-        LEFT JOIN {SCHEMA}.outcome AS o
-          ON o.migration_id = {migration.migration_id} AND o.position = p.position
-        LEFT JOIN {SCHEMA}.after_image AS i
-          ON i.migration_id = {migration.migration_id} AND i.position = p.position
-        LEFT JOIN {migration.planned_locations} AS w ON w.company_key = p.company_key
+        SELECT im_p.position, im_p.chunk, im_f.name AS phase, {key} AS key,
+               COALESCE(im_o.outcome, CASE WHEN im_k.xid IS NULL THEN 'pending' ELSE 'migrated' END)
+                   AS outcome, im_o.rule, im_k.state = 'undone' AS undone, im_k.xid,
+               im_p.company_key::text AS company, im_p.item_key::text AS item, im_p.quantity,
+               im_p.reserved,
+               im_i.position IS NOT NULL AS changed_before, im_i.quantity AS quantity_written,
+               im_i.reserved AS reserved_written, to_jsonb(im_p.before_1)::text AS target_before,
+               COALESCE(im_i.location_key, im_w.location_key::text) AS planned, im_l.*
+        FROM {migration.snapshot} AS im_p
+        JOIN {SCHEMA}.chunk AS im_k
+          ON im_k.migration_id = {migration.migration_id} AND im_k.number = im_p.chunk
+        LEFT JOIN {SCHEMA}.phase AS im_f
+          ON im_f.migration_id = {migration.migration_id} AND im_f.number = im_p.phase
+        LEFT JOIN {SCHEMA}.outcome AS im_o
+          ON im_o.migration_id = {migration.migration_id} AND im_o.position = im_p.position
+        LEFT JOIN {SCHEMA}.after_image AS im_i
+          ON im_i.migration_id = {migration.migration_id} AND im_i.position = im_p.position
+        LEFT JOIN {migration.planned_locations} AS im_w ON im_w.company_key = im_p.company_key
         LEFT JOIN LATERAL (
             SELECT to_jsonb(s)::text AS row, s.xmin::text AS row_xid, {listed},
                    {_levels(resolved)} AS levels
             FROM {resolved.source.sql} AS s {source.joins}
-            WHERE {columns.key_of_source(resolved, "p")}) AS l ON true
-        WHERE p.position = ANY(CAST(im_positions AS bigint[]))
-        ORDER BY p.position"""
+            WHERE {columns.key_of_source(resolved, "im_p")}) AS im_l ON true
+        WHERE im_p.position = ANY(CAST(im_positions AS bigint[]))
+        ORDER BY im_p.position"""
     query = escaped(query).replace("im_positions", ":im_positions")
     positions = [one.position for one in drawn]
     return connection.execute(sa.text(query), {"im_positions": positions}).all()
@@ -148,10 +166,11 @@ def _levels(resolved: ResolvedMapping) -> str:
     named = {part.column: part.sql for part in resolved.target_key} or {
         name: f"s.{quoted(value)}" for name, value in target.record_columns.items()
     }
-    same = " AND ".join(f"t.{quoted(name)} = {sql}" for name, sql in named.items())
+    same = " AND ".join(f"im_t.{quoted(name)} = {sql}" for name, sql in named.items())
     return (
-        "(SELECT jsonb_agg(jsonb_build_object('row', to_jsonb(t), 'xid', t.xmin::text))::text "
-        f"FROM {resolved.levels_sql} AS t WHERE {same})"
+        "(SELECT jsonb_agg(jsonb_build_object("
+        "'row', to_jsonb(im_t), 'xid', im_t.xmin::text))::text "
+        f"FROM {resolved.levels_sql} AS im_t WHERE {same})"
     )
 
 
@@ -206,9 +225,16 @@ def _json(value: str | None) -> Any:
 
 
 def _owners(
-    connection: sa.Connection, resolved: ResolvedMapping, found: Sequence[Now | None]
+    connection: sa.Connection,
+    resolved: ResolvedMapping,
+    migration: Migration,
+    drawn: list[Drawn],
+    found: Sequence[Now | None],
 ) -> dict[str, set[str]]:
-    """The companies of each location that a record of the sample is at."""
+    """The companies of each location that a record of the sample is at.
+
+    As the location spells them, and as the snapshot does where that is the same company.
+    """
     named = {place.location for one in found if one for place in one.places}
     if not named or resolved.locations is None:
         return {}
@@ -223,12 +249,19 @@ def _owners(
         key = f"l.{quoted(locations.key)}"
         owner = f"({company.sql}\n)" if isinstance(company, Expression) else f"l.{quoted(company)}"
         rows = f"{resolved.locations_sql} AS l WHERE true"
-    query = escaped(
-        f"SELECT {key}::text AS location, {owner}::text AS company "
-        f"FROM {rows} AND {key}::text = ANY(CAST(im_named AS text[]))"
-    ).replace("im_named", ":im_named")
+    query = f"""
+        WITH im_at AS (
+            SELECT {key}::text AS location, {owner} AS company
+            FROM {rows} AND {key}::text = ANY(CAST(im_named AS text[])))
+        SELECT location, company::text AS company FROM im_at
+        UNION
+        SELECT a.location, im_p.company_key::text
+        FROM im_at AS a JOIN {migration.snapshot} AS im_p ON im_p.company_key = a.company
+        WHERE im_p.position = ANY(CAST(im_positions AS bigint[]))"""
+    query = escaped(query).replace("im_named", ":im_named").replace("im_positions", ":im_positions")
+    parameters = {"im_named": sorted(named), "im_positions": [one.position for one in drawn]}
     owners: dict[str, set[str]] = {}
-    for row in connection.execute(sa.text(query), {"im_named": sorted(named)}):
+    for row in connection.execute(sa.text(query), parameters):
         if row.company is not None:
             owners.setdefault(row.location, set()).add(row.company)
     return owners
