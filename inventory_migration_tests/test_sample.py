@@ -11,6 +11,8 @@ import sqlalchemy as sa
 from inventory_migration import verbs
 from inventory_migration.embedded import EmbeddedServer
 from inventory_migration.engine import proof
+from inventory_migration.engine.plan import Start
+from inventory_migration.errors import MigrationPaused
 from inventory_migration.mapping import StockMapping
 from inventory_migration.report import facts
 from inventory_migration_tests import stage, test_shapes
@@ -148,7 +150,8 @@ def test_a_target_that_was_written_wrongly_by_hand_is_seen_and_the_verdict_says_
 def test_what_a_mapping_says_in_sql_and_types_of_its_own_mislead_nobody(database: Database) -> None:
     """Aliases are the mapping's, keys compare as their type does, and numbers have all digits."""
     mapping = stage.mapping(
-        target={**test_shapes.target("stock_level", "int")},
+        target=test_shapes.target("stock_level", "int"),
+        phases=[{"name": "pilot", "companies": 1}, {"name": "rest"}],
         source={
             **stage.DEFINITION["source"],
             "joins": "LEFT JOIN products AS p ON p.code = s.sku",
@@ -168,11 +171,22 @@ def test_what_a_mapping_says_in_sql_and_types_of_its_own_mislead_nobody(database
         UPDATE stock_items SET quantity = 123456789012345678901234567890.5 WHERE id = 4;
         UPDATE stock_items SET reserved = 123456789012345678901234567890.25 WHERE id = 4;
     """)
-    stage.migrate(database, mapping)
+    stage.locations(database, mapping)
+    with pytest.raises(MigrationPaused):
+        stage.transform(database, mapping, stop_after="pilot")
+    # Between snapshot and chunk another record takes a key over.
+    database.psql("""
+        DELETE FROM stock_items WHERE id = 12;
+        INSERT INTO stock_items (id, company_id, sku, quantity) VALUES (12, 'C3', 'again', 5);
+    """)
+    stage.transform(database, mapping, start=Start(resume=True))
+    stage.close(database, mapping)
     sample = sampled(database, mapping)["sample"]
     assert sample["disagreements"] == []
     by_key = {record["key"]: record for record in sample["records"]}
     assert len(by_key) == 12
     assert by_key["4"]["after"]["reserved_there"] == "123456789012345678901234567890.75"
     assert by_key["3"]["company"] == "C2"
+    assert by_key["12"]["after"]["quantity"] == "5"
+    assert "item: SKU-12 before, again now, by the application" in by_key["12"]["says"]
     assert len(sample["not_recounted"]) == 2

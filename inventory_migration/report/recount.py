@@ -33,6 +33,7 @@ class Record:
 
     Attributes:
         outcome: What the ledger says became of it; 'pending' where it was not looked at yet.
+        changed_before: Whether the application changed it between snapshot and chunk.
         undone: Whether that has been taken back.
         company: Key of its company before, as text.
         item: Its item before.
@@ -47,6 +48,7 @@ class Record:
     """
 
     outcome: str
+    changed_before: bool
     undone: bool
     company: str | None
     item: str | None
@@ -156,7 +158,8 @@ def _own_numbers(
         if _same(before, after):
             continue
         elsewhere = (what == "reserved" and computed) or (
-            what in {"company", "item"} and not isinstance(getattr(mapping.source, what), str)
+            what in {"company", "item"}
+            and (record.changed_before or not isinstance(getattr(mapping.source, what), str))
         )
         wrong = untouched and not elsewhere
         yield Said("disagrees" if wrong else "explained", what, shown(before), shown(after))

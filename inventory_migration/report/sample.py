@@ -202,6 +202,7 @@ def _record(row: sa.Row[Any]) -> Record:
     levels = _json(row.levels) or []
     return Record(
         outcome=row.outcome,
+        changed_before=row.changed_before,
         undone=row.undone,
         company=row.company,
         item=row.item,
