@@ -130,7 +130,7 @@ def judge(
     """
     with one_moment(target) as (connection, snapshot):
         resolved = resolve(connection, mapping)
-        judged = gates.fingerprint(connection, resolved, suite)
+        judged = gates.fingerprint(connection, resolved, suite) if keep else {}
         found = verdict_at(target, connection, snapshot, resolved, suite)
     if keep:
         with target.engine.begin() as connection:
@@ -268,11 +268,10 @@ def test(target: Target, mapping: StockMapping) -> dict[str, Any]:
         MappingInvalid: The mapping does not fit the database, so that no gate lets it run.
         TargetTaken: A migration of another mapping stands there.
     """
-    with one_moment(target) as (connection, _):
-        _refuse(connection, resolve(connection, mapping))
-    verdict = judge(target, mapping, "audit_profile", keep=False)
-    with one_moment(target) as (connection, _):
+    with one_moment(target) as (connection, snapshot):
         resolved = resolve(connection, mapping)
+        _refuse(connection, resolved)
+        verdict = verdict_at(target, connection, snapshot, resolved, "audit_profile")
         predicted = prediction.predict(connection, resolved)
     predicted["gate"] = _gate(verdict)
     if mapping.locations.create is None and predicted["companies_without_default_location"]:

@@ -237,7 +237,7 @@ class _Search:
             levels = self._resolved.levels
             shared = levels is not None and name in self._item_columns
             if levels is not None and shared and alike(column, levels.columns[name]):
-                parent = f"{levels.schema}.{levels.name}"
+                parent = levels.full_name
                 yield _Link(table, (name,), parent, "item", _NAME)
 
     def _leading_up(self, table: Table) -> Iterator[_Link]:

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from inventory_migration.audit import column_queries as queries
 from inventory_migration.audit.column_queries import Asked, Kind
 from inventory_migration.audit.column_text import told
-from inventory_migration.audit.frames import frame, rows
+from inventory_migration.audit.frames import fetched, frame, rows
 from inventory_migration.audit.hidden import ADDRESSES, hides
 from inventory_migration.catalog import (
     FLOATS,
@@ -26,7 +26,6 @@ from inventory_migration.catalog import (
     Relation,
     base_type,
 )
-from inventory_migration.database import escaped
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -150,12 +149,12 @@ def describe(
         for number, column in enumerate(relation.columns.values())
         if column.name not in facts or facts[column.name].readable
     ]
-    name = f"{relation.schema}.{relation.name}"
+    name = relation.full_name
     if not asked and relation.columns:
         return TableProfile(
             name, tuple(roles), None, None, frame([], _COLUMNS), frame([], _DETAILS)
         )
-    found = _all(connection, queries.overview(relation.sql, asked))[0]
+    found = fetched(connection, queries.overview(relation.sql, asked))[0]
     asked = [_hidden(column, found) for column in asked]
     records = found["records"]
     detail: dict[int, dict[str, Any]] = {}
@@ -163,7 +162,7 @@ def describe(
     if detailed:
         sampled = _rows(relation, records, sample_rows)
         query = queries.details(sampled, asked)
-        looked = _all(connection, query) if query else []
+        looked = fetched(connection, query) if query else []
         detail = {row["number"]: row for row in looked}
         looked_at = looked[0]["looked_at"] if looked else None
     whole = looked_at == records
@@ -300,7 +299,7 @@ def _distinct(
         query = queries.distinct_values(
             relation.sql, [column for column in asked if column.name not in keys]
         )
-        found = _all(connection, query) if query else []
+        found = fetched(connection, query) if query else []
         return {row["number"]: row["values"] for row in found}
     estimates = {name: fact.estimate for name, fact in facts.items()}
     return {
@@ -331,10 +330,6 @@ def _facts(connection: sa.Connection, relation: Relation) -> dict[str, _Fact]:
         row.name: _Fact(base_type(row.base), row.category, row.readable, row.estimate)
         for row in found
     }
-
-
-def _all(connection: sa.Connection, query: str) -> list[dict[str, Any]]:
-    return [dict(row) for row in connection.execute(sa.text(escaped(query))).mappings()]
 
 
 _FACTS = sa.text("""

@@ -212,7 +212,10 @@ def examine(
     foreign = [one for one in found if one.kind == "foreign_key"]
     return Dependencies(
         tables=(
-            *(TouchedTable(_said(one), ", ".join(one.roles), one.said) for one in tables.values()),
+            *(
+                TouchedTable(one.relation.full_name, ", ".join(one.roles), one.said)
+                for one in tables.values()
+            ),
             *(TouchedTable(name, role, "is made") for name, role in made(resolved).items()),
         ),
         objects=tuple(sorted(dependencies, key=lambda one: CONCERNS.index(one.concern))),
@@ -296,7 +299,7 @@ def _of_columns(
             yield Dependency(
                 kind="not null",
                 name=", ".join(names),
-                table=_said(one),
+                table=one.relation.full_name,
                 columns=tuple(names),
                 definition="NOT NULL",
                 effect=effect.text,
@@ -332,7 +335,7 @@ def _dependency(
     return Dependency(
         kind=kind,
         name=name,
-        table=", ".join(_said(move.tables[oid]) for oid in mine),
+        table=", ".join(move.tables[oid].relation.full_name for oid in mine),
         columns=tuple(
             f"{move.tables[oid].relation.name}.{column}" if several else column
             for oid, columns in mine.items()
@@ -343,7 +346,3 @@ def _dependency(
         concern=effect.concern,
         guess=guess,
     )
-
-
-def _said(table: Touched) -> str:
-    return f"{table.relation.schema}.{table.relation.name}"

@@ -271,7 +271,7 @@ def _table(table: Touched) -> _Table:
     relation: Relation = table.relation
     role = table.roles[0]
     return _Table(
-        name=f"{relation.schema}.{relation.name}",
+        name=relation.full_name,
         role=", ".join(table.roles),
         rank=_RANKS.get(role, 2),
         types={column.name: column.type for column in relation.columns.values()},

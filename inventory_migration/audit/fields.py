@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from inventory_migration.audit.touched import LEVELS, LOCATIONS, made
-from inventory_migration.catalog import Column, Derived, Relation, ResolvedMapping, literal
+from inventory_migration.catalog import Column, Relation, ResolvedMapping, literal
 from inventory_migration.engine import new_locations, schema_change
 from inventory_migration.mapping import (
     MARKER,
@@ -100,7 +100,7 @@ def meanings(resolved: ResolvedMapping) -> dict[str, str]:
 
 
 def _of_records(resolved: ResolvedMapping) -> Iterator[Field]:
-    mapping, table = resolved.mapping, _said(resolved.source)
+    mapping, table = resolved.mapping, resolved.source.full_name
     meaning = meanings(resolved)
     written = set(mapping.target.columns)
     for column in resolved.source.columns.values():
@@ -196,12 +196,12 @@ def _part(resolved: ResolvedMapping, part: object) -> str:
         return f"{origin}, as {steps}"
     if isinstance(part, Expression):
         return " ".join(part.sql.split())
-    return f"{_said(resolved.source)}.{part}"
+    return f"{resolved.source.full_name}.{part}"
 
 
 def _of_levels(resolved: ResolvedMapping, target: StockLevel) -> Iterator[Field]:
     levels = resolved.levels
-    table = _said(levels) if levels else _yet_to_be_made(resolved, LEVELS)
+    table = levels.full_name if levels else _yet_to_be_made(resolved, LEVELS)
     types = {} if levels else schema_change.level_types(resolved)
     named = resolved.mapping.locations
     given: dict[str, tuple[str, str]] = {
@@ -234,7 +234,7 @@ def _of_locations(resolved: ResolvedMapping) -> Iterator[Field]:
     relation = resolved.locations
     types = {} if relation else schema_change.location_types(resolved)
     yield from _of_new_rows(
-        _said(relation) if relation else _yet_to_be_made(resolved, LOCATIONS),
+        relation.full_name if relation else _yet_to_be_made(resolved, LOCATIONS),
         relation,
         given,
         types,
@@ -245,7 +245,7 @@ def _of_links(resolved: ResolvedMapping) -> Iterator[Field]:
     mapping = resolved.mapping
     for found in resolved.links:
         given = {n: (NONE, _value(resolved, v)) for n, v in found.link.values.items()}
-        yield from _of_new_rows(_said(found.table), found.table, given, {})
+        yield from _of_new_rows(found.table.full_name, found.table, given, {})
     owner = mapping.locations.company
     if isinstance(owner, LinkedPlaces) and resolved.place_links is not None:
         if mapping.locations.create is None:
@@ -256,7 +256,7 @@ def _of_links(resolved: ResolvedMapping) -> Iterator[Field]:
             link.company: ("company", f"{mapping.company}.{key}"),
             **{name: (NONE, _value(resolved, value)) for name, value in link.values.items()},
         }
-        yield from _of_new_rows(_said(resolved.place_links), resolved.place_links, given, {})
+        yield from _of_new_rows(resolved.place_links.full_name, resolved.place_links, given, {})
 
 
 def _of_new_rows(
@@ -312,7 +312,3 @@ def _constant(value: object) -> str:
     if isinstance(value, Expression):
         return " ".join(value.sql.split())
     return f"'{value}'" if isinstance(value, str) else literal(value)  # type: ignore[arg-type]
-
-
-def _said(relation: Relation) -> str:
-    return relation.name if isinstance(relation, Derived) else f"{relation.schema}.{relation.name}"

@@ -6,8 +6,17 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+import sqlalchemy as sa
+
+from inventory_migration.database import escaped
+
 if TYPE_CHECKING:
     import pandas as pd
+
+
+def fetched(connection: sa.Connection, query: str) -> list[dict[str, Any]]:
+    """What a server answers to a query without parameters, a row each."""
+    return [dict(row) for row in connection.execute(sa.text(escaped(query))).mappings()]
 
 
 def frame(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> pd.DataFrame:

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from inventory_migration.audit import columns, queries, references
 from inventory_migration.audit.columns import EXACT_ROWS, SAMPLE_ROWS, TableProfile
-from inventory_migration.audit.frames import frame, plain, rows, total
+from inventory_migration.audit.frames import fetched, frame, plain, rows, total
 from inventory_migration.audit.involved import Involved
 from inventory_migration.audit.references import Reference
 from inventory_migration.catalog import Derived
@@ -189,11 +189,11 @@ def profile(
         sample_rows: Up to how many rows of a table all are looked at in detail.
     """
     top = MOST_COMPANIES if detailed else TOP_COMPANIES
-    found = _all(connection, queries.totals(records_sql, companies_sql, net=net, top=top))
+    found = fetched(connection, queries.totals(records_sql, companies_sql, net=net, top=top))
     by_level: dict[str, list[dict[str, Any]]] = {"all": [], "outcome": [], "company": []}
     for row in found:
         by_level[row["level"]].append(row)
-    counts = _all(connection, queries.company_counts(companies_sql))[0]
+    counts = fetched(connection, queries.company_counts(companies_sql))[0]
     referring = _references(connection, tables, detailed=detailed)
     return Profile(
         totals={**{name: by_level["all"][0][name] for name in (*_MEASURES, *_DEFECTS)}, **counts},
@@ -203,7 +203,7 @@ def profile(
             ["company_key", "company_name", "default_locations", *_MEASURES, *_OF_COMPANY],
         ),
         duplicates=frame(
-            _all(connection, queries.duplicates(records_sql, _keys(connection, records_sql))),
+            fetched(connection, queries.duplicates(records_sql, _keys(connection, records_sql))),
             ["of", "groups", "records"],
         ),
         references=frame(
@@ -249,7 +249,3 @@ def _keys(connection: sa.Connection, records_sql: str) -> list[str]:
     query = f"SELECT * FROM ({records_sql}\n) AS r LIMIT 0"  # noqa: S608 - trusted SQL
     names = connection.execute(sa.text(escaped(query))).keys()
     return [name for name in names if re.fullmatch(r"key_[0-9]+", name)]
-
-
-def _all(connection: sa.Connection, query: str) -> list[dict[str, Any]]:
-    return [dict(row) for row in connection.execute(sa.text(escaped(query))).mappings()]

@@ -37,6 +37,15 @@ def _used(class_name: str, oid: str, table: str) -> str:
     )
 
 
+def _tables_used(class_name: str, oid: str) -> str:
+    """SQL of those of the tables asked about that an object depends on."""
+    return (
+        "SELECT d.refobjid FROM pg_depend d "
+        f"WHERE d.classid = '{class_name}'::regclass AND d.objid = {oid} "
+        "AND d.refclassid = 'pg_class'::regclass AND d.refobjid = ANY(CAST(:oids AS oid[]))"
+    )
+
+
 PARTS = sa.text("""
     SELECT r.oid::bigint, r.oid::bigint
     FROM unnest(CAST(:oids AS oid[])) AS r(oid)
@@ -134,19 +143,13 @@ _POLICIES = sa.text(f"""
            (SELECT jsonb_object_agg(t.oid::bigint::text,
                                     {_columns("t.oid", _used("pg_policy", "p.oid", "t.oid"))})
             FROM (SELECT p.polrelid AS oid
-                  UNION SELECT d.refobjid FROM pg_depend d
-                  WHERE d.classid = 'pg_policy'::regclass AND d.objid = p.oid
-                    AND d.refclassid = 'pg_class'::regclass
-                    AND d.refobjid = ANY(CAST(:oids AS oid[]))) AS t) AS uses,
+                  UNION {_tables_used("pg_policy", "p.oid")}) AS t) AS uses,
            jsonb_build_object('table', p.polrelid::bigint,
                               'on', c.relrowsecurity) AS facts
     FROM pg_policy p
     JOIN pg_class c ON c.oid = p.polrelid
     WHERE p.polrelid = ANY(CAST(:oids AS oid[]))
-       OR EXISTS (SELECT FROM pg_depend d
-                  WHERE d.classid = 'pg_policy'::regclass AND d.objid = p.oid
-                    AND d.refclassid = 'pg_class'::regclass
-                    AND d.refobjid = ANY(CAST(:oids AS oid[])))
+       OR EXISTS ({_tables_used("pg_policy", "p.oid")})
     ORDER BY p.polrelid, p.polname
 """)
 
@@ -156,19 +159,13 @@ _RULES = sa.text(f"""
            (SELECT jsonb_object_agg(t.oid::bigint::text,
                                     {_columns("t.oid", _used("pg_rewrite", "r.oid", "t.oid"))})
             FROM (SELECT r.ev_class AS oid
-                  UNION SELECT d.refobjid FROM pg_depend d
-                  WHERE d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
-                    AND d.refclassid = 'pg_class'::regclass
-                    AND d.refobjid = ANY(CAST(:oids AS oid[]))) AS t) AS uses,
+                  UNION {_tables_used("pg_rewrite", "r.oid")}) AS t) AS uses,
            jsonb_build_object('table', r.ev_class::bigint, 'said', {said("r.ev_class")},
                               'partition', NOT r.ev_class = ANY(CAST(:roots AS oid[]))) AS facts
     FROM pg_rewrite r
     WHERE r.rulename <> '_RETURN'
       AND (r.ev_class = ANY(CAST(:oids AS oid[]))
-           OR EXISTS (SELECT FROM pg_depend d
-                      WHERE d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
-                        AND d.refclassid = 'pg_class'::regclass
-                        AND d.refobjid = ANY(CAST(:oids AS oid[]))))
+           OR EXISTS ({_tables_used("pg_rewrite", "r.oid")}))
     ORDER BY r.ev_class, r.rulename
 """)
 

@@ -67,6 +67,11 @@ class Relation:
         """The quoted name."""
         return quoted(self.schema, self.name)
 
+    @property
+    def full_name(self) -> str:
+        """What a person is told, with the schema."""
+        return f"{self.schema}.{self.name}"
+
 
 @dataclass(frozen=True)
 class Derived(Relation):
@@ -79,6 +84,11 @@ class Derived(Relation):
         """The SELECT, as a FROM clause takes it."""
         # On a line of its own: the last one may end in a comment.
         return f"({self.query}\n)"
+
+    @property
+    def full_name(self) -> str:
+        """What a person is told: the mapping's key, since there is no schema."""
+        return self.name
 
 
 @dataclass(frozen=True)

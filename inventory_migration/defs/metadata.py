@@ -130,7 +130,7 @@ def of_table(
         notes: What the migration takes columns for, by their names.
     """
     notes = notes or {}
-    name = f"{relation.schema}.{relation.name}"
+    name = relation.full_name
     return {
         "dagster/table_name": f"{database}.{name}" if database else name,
         "dagster/column_schema": dg.TableSchema(
