@@ -251,6 +251,7 @@ def test_an_example_is_loaded_beside_others_and_into_no_table_that_is_there(
     assert "spree_products, spree_variants" in sentence(im("examples", "--load", "spree", code=2))
 
 
+@pytest.mark.slow
 def test_spree_carries_every_unit_and_flag_and_back(database: Database) -> None:
     example, asked = EXAMPLES["spree"], mapping_of("spree")
     load_example(database.engine, example, records=RECORDS)
@@ -336,6 +337,7 @@ def test_spree_with_owners_gives_each_a_location_as_the_mappings_end_says(
     assert database.psql(rules) == "1|quantity_missing\n6|company_missing\n7|company_missing"
 
 
+@pytest.mark.slow
 def test_saleor_carries_what_is_allocated_whatever_its_zone_and_back(database: Database) -> None:
     example, asked = EXAMPLES["saleor"], mapping_of("saleor")
     load_example(database.engine, example, records=RECORDS)
@@ -387,6 +389,7 @@ def test_saleor_carries_what_is_allocated_whatever_its_zone_and_back(database: D
     assert apart == APART["saleor"]
 
 
+@pytest.mark.slow
 def test_medusa_puts_what_is_open_back_on_hand_and_reserves_it_and_back(
     database: Database,
 ) -> None:

@@ -113,6 +113,7 @@ DRIFT = ITEMS.model_copy(
 )
 
 
+@pytest.mark.slow
 def test_a_clean_demo_has_no_finding_at_all_before_and_after_its_migration(
     database: Database,
 ) -> None:

@@ -326,6 +326,7 @@ def test_a_pause_is_answered_at_once_while_the_server_is_not_well(database: Data
     assert migrated(database) == 0
 
 
+@pytest.mark.slow
 def test_sessions_that_we_block_slow_us_down(database: Database) -> None:
     stage.shop(database, items=20)
     gentle = watched(blocked_sessions={"slow": 1})

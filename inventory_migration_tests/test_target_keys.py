@@ -87,6 +87,7 @@ def retry(database: Database, mapping: StockMapping) -> dict[str, int]:
     return dict(found["retried"])
 
 
+@pytest.mark.slow
 def test_of_records_that_meet_none_wins_and_mended_both_go(database: Database) -> None:
     shop(database)
     target = verbs.open_target(database.url)
