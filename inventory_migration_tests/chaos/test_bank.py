@@ -114,7 +114,7 @@ SHAPES = {
         },
     ),
     "stock_level": Shape(
-        test_sync.mapping(chunk=LIMITS["chunk"]),
+        test_sync.mapping(**LIMITS),
         LEVELS,
         {
             "levels that differ from their records": """
