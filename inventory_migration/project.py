@@ -1,4 +1,4 @@
-"""Where things lie: the project's folder, the state folder, mappings and suites, environment files.
+"""Where things lie: folders, mappings and suites, environment files, and what serves pages.
 
 Only paths and environment variables belong here. Nothing in this module knows what a mapping means
 or opens a connection.
@@ -6,14 +6,19 @@ or opens a connection.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from inventory_migration.errors import EnvFileInvalid, ProjectFileMissing, ProjectFolderMissing
 
 Kind = Literal["expectations", "mappings"]
+
+logger = logging.getLogger(__name__)
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -72,6 +77,22 @@ def dagster_home() -> Path:
     return folder
 
 
+def dashboard_url(migration_id: int | None = None) -> str | None:
+    """The page of a migration, or of all, on the dashboard at `$INVENTORY_DASHBOARD_URL`."""
+    path = "" if migration_id is None else f"migrations/{migration_id}"
+    return _page("INVENTORY_DASHBOARD_URL", path)
+
+
+def dagster_run_url(run_id: str) -> str | None:
+    """The page of a run in the Dagster UI at `$INVENTORY_DAGSTER_URL`."""
+    return _page("INVENTORY_DAGSTER_URL", f"runs/{quote(run_id, safe='')}")
+
+
+def report_url(name: str) -> str | None:
+    """The page of a report, by its file's name, where `$INVENTORY_REPORT_URL` serves them."""
+    return _page("INVENTORY_REPORT_URL", quote(name, safe=""))
+
+
 def listing(kind: Kind, suffix: str) -> dict[str, Path]:
     """Return every file of a kind by its stem; an earlier place hides the names of a later one."""
     found: dict[str, Path] = {}
@@ -127,6 +148,32 @@ def load_env_file(path: Path | str) -> dict[str, str]:
     added = {name: value for name, value in found.items() if name not in os.environ}
     os.environ.update(added)
     return added
+
+
+def _page(variable: str, path: str) -> str | None:
+    """A page below the address that a variable has; None where it has none that can be linked."""
+    base = _address(variable, os.environ.get(variable, "").strip())
+    return base and f"{base}/{path}"
+
+
+@lru_cache(maxsize=16)
+def _address(variable: str, given: str) -> str | None:
+    """An address without what must not be shown: names, passwords, tokens; told once where bad."""
+    if not given:
+        return None
+    try:
+        parts = urlsplit(given)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname)
+    except ValueError:
+        usable = False
+    if not usable:
+        # Nothing fails for the want of a link. What was given may hold a secret.
+        logger.warning(
+            "%s is no address such as http://127.0.0.1:8642, so that nothing links there", variable
+        )
+        return None
+    place = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, place, parts.path.rstrip("/"), "", ""))
 
 
 def _unquoted(value: str, path: Path, number: int) -> str:

@@ -176,3 +176,33 @@ def test_a_bad_line_is_named_by_file_and_number_and_not_repeated(
 def test_an_environment_file_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(EnvFileInvalid, match="no such file"):
         project.load_env_file(tmp_path / "none")
+
+
+def test_links_are_below_what_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (
+        project.dashboard_url(7) is project.dagster_run_url("r") is project.report_url("a") is None
+    )
+    monkeypatch.setenv("INVENTORY_DASHBOARD_URL", "https://stock.example/board/")
+    monkeypatch.setenv("INVENTORY_DAGSTER_URL", "http://127.0.0.1:3000")
+    monkeypatch.setenv("INVENTORY_REPORT_URL", "https://files.example/reports")
+    assert project.dashboard_url() == "https://stock.example/board/"
+    assert project.dashboard_url(7) == "https://stock.example/board/migrations/7"
+    assert project.dagster_run_url("a/b?") == "http://127.0.0.1:3000/runs/a%2Fb%3F"
+    assert project.report_url("a b-1.html") == "https://files.example/reports/a%20b-1.html"
+
+
+def test_a_link_shows_no_secret_of_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = "https://ann:s3cr3t@stock.example:8642/x?token=s3cr3t#s3cr3t"
+    monkeypatch.setenv("INVENTORY_DASHBOARD_URL", secret)
+    assert project.dashboard_url(7) == "https://stock.example:8642/x/migrations/7"
+
+
+@pytest.mark.parametrize("given", ["s3cr3t", "javascript:alert(1)", "http://[s3cr3t", "https:///x"])
+def test_an_address_that_cannot_be_linked_is_told_once_and_not_repeated(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, given: str
+) -> None:
+    monkeypatch.setenv("INVENTORY_DASHBOARD_URL", given)
+    assert [project.dashboard_url(number) for number in (1, 2)] == [None, None]
+    (said,) = caplog.messages
+    assert said.startswith("INVENTORY_DASHBOARD_URL is no address")
+    assert "s3cr3t" not in said
