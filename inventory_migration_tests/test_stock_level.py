@@ -46,7 +46,8 @@ LEVELS = """
 
 def mapping(**changes: Any) -> StockMapping:
     target = {**TARGET, **changes.pop("target", {})}
-    return stage.mapping(target=target, thresholds={"quarantined_percent": 100}, **changes)
+    limits = {"quarantined_percent": 100, **changes.pop("thresholds", {})}
+    return stage.mapping(target=target, thresholds=limits, **changes)
 
 
 def shop(database: Database, items: int = 6) -> None:
