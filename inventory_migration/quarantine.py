@@ -169,6 +169,7 @@ def retry(
     workers: int = 2,
     as_superuser: bool = False,
     write_stop: bool = False,
+    run_id: str | None = None,
 ) -> dict[str, Any]:
     """Try records in quarantine again, in a migration of their own with all its gates and proofs.
 
@@ -182,6 +183,7 @@ def retry(
         workers: Threads.
         as_superuser: Triggers of the application may run with a superuser's rights.
         write_stop: The application's writes rest, so that the verdict can be final.
+        run_id: The Dagster run that tries, kept with the migration.
 
     Returns:
         What `run` returns, and `retried`: how many records by outcome.
@@ -200,7 +202,13 @@ def retry(
             last = ledger.current(connection, mapping.name)
             found = summary.summarize(connection, last, mapping=mapping.name, changed=False)
         return {**found, "retried": {}}
-    start = Start(explicit=True, as_superuser=as_superuser, write_stop=write_stop, retry=wanted)
+    start = Start(
+        run_id=run_id,
+        explicit=True,
+        as_superuser=as_superuser,
+        write_stop=write_stop,
+        retry=wanted,
+    )
     found = verbs.run(target, mapping, start, workers=workers)
     with target.reader.connect() as connection:
         tried = retries.outcomes(connection, found["migration_id"])

@@ -55,9 +55,11 @@ def test_a_mapping_has_its_assets_jobs_and_schedules() -> None:
     definitions = build_definitions([ITEMS])
     assert names(definitions) == {
         "abort_stock_items",
+        "acceptance_stock_items",
         "dry_run_stock_items",
         "migrate_stock_items",
         "pause_stock_items",
+        "retry_quarantine_stock_items",
         "rollback_stock_items",
         "validate_stock_items",
         "monitor_stock_items",

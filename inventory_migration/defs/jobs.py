@@ -1,7 +1,8 @@
-"""The verbs as jobs of one mapping: dry run, migrate, pause, validate, monitor, rollback, abort.
+"""The verbs as jobs of one mapping, from a dry run to the rollback.
 
 Only what Dagster needs to call a verb and to show what it said. `migrate_` is the four assets with
-their checks; the others are single steps, of which `pause_`, `rollback_` and `abort_` write.
+their checks; the others are single steps, of which `pause_`, `retry_quarantine_`, `rollback_` and
+`abort_` write.
 """
 
 import json
@@ -13,6 +14,7 @@ import dagster as dg
 
 from inventory_migration import inquiries, steering, verbs
 from inventory_migration.defs import metadata
+from inventory_migration.defs.acceptance import build_acceptance
 from inventory_migration.defs.assets import step_key
 from inventory_migration.defs.console import KEY
 from inventory_migration.defs.failures import reported
@@ -24,6 +26,7 @@ from inventory_migration.defs.options import (
     SteerOptions,
     WorkOptions,
 )
+from inventory_migration.defs.quarantine import build_retry
 from inventory_migration.defs.resources import Database
 from inventory_migration.engine import gates
 from inventory_migration.errors import GateRefused, ValidationFailed
@@ -43,6 +46,8 @@ class Jobs:
     pause: Job
     abort: Job
     monitor: Job
+    acceptance: Job
+    retry_quarantine: Job
 
     def all(self) -> list[Any]:
         """Return them in the order in which they are used."""
@@ -50,7 +55,9 @@ class Jobs:
             self.dry_run,
             self.migrate,
             self.pause,
+            self.retry_quarantine,
             self.validate,
+            self.acceptance,
             self.monitor,
             self.rollback,
             self.abort,
@@ -67,6 +74,8 @@ def build_jobs(mapping: StockMapping) -> Jobs:
         pause=_pause(mapping),
         abort=_abort(mapping),
         monitor=build_monitor(mapping),
+        acceptance=build_acceptance(mapping),
+        retry_quarantine=build_retry(mapping),
     )
 
 

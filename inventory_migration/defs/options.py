@@ -4,6 +4,7 @@ Each step has only those that it has a use for. What an option does belongs in t
 """
 
 from dataclasses import replace
+from typing import Literal
 
 import dagster as dg
 from pydantic import Field
@@ -106,6 +107,50 @@ class MonitorOptions(dg.Config):
         default=None,
         description="Why the numbers are as they are meant to be, however far they have drifted; "
         "later looks are compared with them.",
+    )
+
+
+class AcceptanceOptions(dg.Config):
+    """What a trial of the application's operations may do, and what fails it."""
+
+    yes: bool = Field(
+        default=False,
+        description="Agree that the application's operations are executed on a record of its own, "
+        "in a transaction that is rolled back; needed everywhere but on the demo's inventory.",
+    )
+    fail_on: Literal["critical", "warning"] = Field(
+        default="critical", description="From which severity of a finding on the run fails."
+    )
+    as_superuser: bool = Field(
+        default=False,
+        description="Accept that the application's own triggers run with a superuser's rights, "
+        "where operations are executed as one.",
+    )
+
+
+class RetryOptions(dg.Config):
+    """Which records in quarantine are tried again, and how: exactly one way of saying which."""
+
+    keys: list[str] = Field(default=[], description="The records with these keys.")
+    rule: str | None = Field(
+        default=None, description="All open records of this rule, such as quantity_missing."
+    )
+    everything: bool = Field(default=False, description="All open records.")
+    workers: int = Field(
+        default=2,
+        ge=1,
+        le=64,
+        description="Threads that move chunks at the same time, each on a connection of its own.",
+    )
+    as_superuser: bool = Field(
+        default=False,
+        description="Accept that the application's own triggers run with a superuser's rights, "
+        "where the connection's role is one.",
+    )
+    write_stop: bool = Field(
+        default=False,
+        description="The application's writes are stopped: lock its tables for the last pass and "
+        "the proof, which makes the verdict final for every shape.",
     )
 
 

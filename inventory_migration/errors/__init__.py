@@ -62,6 +62,7 @@ from inventory_migration.errors.mappings import (
     TargetTaken,
 )
 from inventory_migration.errors.migrations import (
+    AcceptanceFailed,
     AcceptanceKept,
     ControlTotalsDiffer,
     GateRefused,
@@ -98,6 +99,7 @@ from inventory_migration.errors.reports import (
 )
 
 __all__ = [
+    "AcceptanceFailed",
     "AcceptanceKept",
     "ArchiveDiffers",
     "ArchiveMissing",

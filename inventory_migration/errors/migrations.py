@@ -347,6 +347,20 @@ class NothingToTry(MigrationError):
         )
 
 
+class AcceptanceFailed(MigrationError):
+    """Something of an application does not work after the move as its mapping says."""
+
+    exit_code = 3
+
+    def __init__(self, *, mapping: str, findings: Sequence[str]) -> None:
+        """List what was found."""
+        self.mapping, self.findings = mapping, tuple(findings)
+        super().__init__(
+            f"{mapping}: {'; '.join(self.findings)}; everything was rolled back; see "
+            f"'inventory-migration acceptance {mapping}', and 'rollback {mapping}' for the way back"
+        )
+
+
 class AcceptanceKept(MigrationError):
     """The transaction that tried an application's operations did not end rolled back."""
 
