@@ -18,7 +18,7 @@ DAGSTER = set -e; DAGSTER_HOME="$$($(BIN)/python -c \
 	export DAGSTER_HOME;
 
 .DEFAULT_GOAL := help
-.PHONY: help setup migrate test slow chaos impact ui docs reference lint clean
+.PHONY: help setup migrate test slow chaos impact bench ui docs reference lint clean
 .SILENT:
 
 help: ## Say what there is
@@ -67,6 +67,9 @@ chaos: setup ## Do harm on purpose: failures at every statement, crashes (DURATI
 
 impact: setup ## Measure what an application's transactions cost beside a migration: minutes
 	$(BIN)/python -m benchmarks.impact
+
+bench: setup ## Measure how fast stock moves beside the naked statement (ROWS=...): minutes
+	$(BIN)/python -m benchmarks.throughput $(if $(ROWS),--rows $(ROWS)) $(BENCH_ARGS)
 
 ui: setup ## Serve Dagster on http://127.0.0.1:3000 (PORT=...), with what `make migrate` did
 	$(DAGSTER) exec $(BIN)/dagster dev --host 127.0.0.1 --port $(PORT)
