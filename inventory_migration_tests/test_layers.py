@@ -28,6 +28,7 @@ LAYERS = [
         "acceptance",
         "monitoring",
         "audits",
+        "watching",
     },
     {"archive", "audit", "quality", "report", "proposal"},
     {"engine"},

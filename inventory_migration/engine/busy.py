@@ -13,13 +13,13 @@ import sqlalchemy as sa
 
 from inventory_migration.errors import PrivilegeMissing
 
-_MARK = 20261124
+MARK = 20261124
 """The first half of the advisory lock's key; the second is the migration's id."""
 
 MARKED = f"""
     locktype = 'advisory' AND granted AND objsubid = 2
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-    AND classid = {_MARK} AND objid::bigint = :migration_id"""
+    AND classid = {MARK} AND objid::bigint = :migration_id"""
 """The condition that a row of pg_locks is the mark of a session at work on `:migration_id`."""
 
 
@@ -78,9 +78,7 @@ def end(connection: sa.Connection, found: list[Busy], *, terminate: bool) -> Non
             ) from error
 
 
-_MARK_BUSY = sa.text(
-    f"SELECT pg_advisory_xact_lock_shared({_MARK}, CAST(:migration_id AS integer))"
-)
+_MARK_BUSY = sa.text(f"SELECT pg_advisory_xact_lock_shared({MARK}, CAST(:migration_id AS integer))")
 
 _WORKING = sa.text(f"""
     SELECT a.pid, a.usename AS role, COALESCE(a.application_name, '') AS program,

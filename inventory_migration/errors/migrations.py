@@ -317,6 +317,20 @@ class NothingMigrated(MigrationError):
         )
 
 
+class MigrationUnknown(MigrationError):
+    """A number that no migration of this database has."""
+
+    exit_code = 2
+
+    def __init__(self, *, migration_id: int) -> None:
+        """Name the number and how to see which there are."""
+        self.migration_id = migration_id
+        super().__init__(
+            f"the ledger of this database has no migration {migration_id}; "
+            "'inventory-migration status' lists those that there are"
+        )
+
+
 class NotVerified(MigrationError):
     """A question that only a verified migration answers, and the last one is none."""
 

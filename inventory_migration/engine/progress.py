@@ -1,0 +1,519 @@
+"""Where a migration stands, read from the ledger in tiers that cost more and more.
+
+The pulse says in which state it is and who works; the numbers add its chunks up by phase; the
+course puts them on a time line; the details list what was put aside, judged and done. Only the
+companies look at the snapshot, and only where somebody asks. What is foretold from all this is in
+`forecast.py`; what a migration did, for `--json`, is in `summary.py`, and says the same numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import sqlalchemy as sa
+
+from inventory_migration.engine import archived, busy, control, ledger, trail
+from inventory_migration.engine.ledger import SCHEMA
+from inventory_migration.engine.summary import OUTCOMES, exact
+
+BUCKETS = 120
+"""Into how many stretches of time the course is cut at most."""
+
+GAPS = 200
+SAMPLE = 5
+EVENTS = 100
+
+MEASURES = ("units", "reserved")
+
+
+@dataclass(frozen=True)
+class Pulse:
+    """What changes from one moment to the next, in a statement that costs next to nothing.
+
+    Attributes:
+        row: The migration's row, with what is desired of it and what health was found last.
+        at: When this was read, by the server's clock.
+        driver: Whether somebody holds the claim on its target and has something to drive.
+        workers: The server's processes in the middle of a transaction of it.
+        last_event: The id of the newest event.
+        last_sign_at: When the newest event or look at the server's health was.
+    """
+
+    row: sa.Row[Any]
+    at: datetime
+    driver: bool
+    workers: tuple[int, ...]
+    last_event: int
+    last_sign_at: datetime | None
+
+    @property
+    def working(self) -> bool:
+        """Whether anybody is at work on it."""
+        return self.driver or bool(self.workers)
+
+    @property
+    def purged(self) -> bool:
+        """Whether its records are in an archive and nowhere else."""
+        return bool(self.row.purged)
+
+
+def read_pulse(connection: sa.Connection, migration_id: int) -> Pulse | None:
+    """The state, what is desired, and who works; None where there is no such migration."""
+    row = connection.execute(_PULSE, {"migration_id": migration_id}).one_or_none()
+    if row is None:
+        return None
+    signs = [sign for sign in (row.event_at, row.health_at) if sign is not None]
+    return Pulse(
+        row=row,
+        at=row.read_at,
+        driver=bool(row.claimed) and row.state in DRIVEN,
+        workers=tuple(row.workers or ()),
+        last_event=row.last_event or 0,
+        last_sign_at=max(signs, default=None),
+    )
+
+
+DRIVEN = (*control.UNDER_WAY, "rolling_back")
+"""States in which whoever holds the claim works."""
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """The chunks of a migration added up.
+
+    Attributes:
+        at: When this was read, by the server's clock.
+        records: Records by outcome; `snapshot`, `pending` and `undone` beside them.
+        measures: Of units and of reserved what the snapshot had, what is accounted for, and by how
+            much the chunks' totals differ around what they wrote.
+        phases: What there is of each phase.
+        attempts: Failed attempts, how many chunks had any, and on what they failed last.
+        to_undo: Records that a rollback has yet to take back.
+        taken_back: Records of the chunks that it has taken back.
+        recent: Records of the chunks that ended within the last `RECENT_SECONDS`.
+        first_at: When the first chunk began.
+        last_at: When the last one ended.
+    """
+
+    at: datetime
+    records: dict[str, int]
+    measures: dict[str, dict[str, str]]
+    phases: list[dict[str, Any]]
+    attempts: dict[str, Any]
+    to_undo: int
+    taken_back: int
+    recent: int
+    first_at: datetime | None
+    last_at: datetime | None
+
+    @property
+    def done(self) -> int:
+        """Records that have an outcome."""
+        return sum(self.records[outcome] for outcome in OUTCOMES)
+
+
+RECENT_SECONDS = 15.0
+"""What counts as now, where a rate is told."""
+
+
+def read_numbers(connection: sa.Connection, pulse: Pulse) -> Numbers:
+    """The chunk table added up by phase."""
+    migration_id = pulse.row.migration_id
+    kept = archived.purged(connection, migration_id) if pulse.purged else None
+    if kept is not None:
+        return _of_purged(pulse.at, kept.summary)
+    parameters = {"migration_id": migration_id, "recent": RECENT_SECONDS}
+    rows = connection.execute(_NUMBERS, parameters).all()
+    put_aside = {row.number: {name: _count(row, name) for name in OUTCOMES[1:]} for row in rows}
+    if any(row.reopened for row in rows):
+        # What a sweep takes up again has an outcome in a chunk that counted it once before.
+        put_aside = {number: dict.fromkeys(OUTCOMES[1:], 0) for number in put_aside}
+        for phase, outcome, count in connection.execute(_PUT_ASIDE, parameters):
+            put_aside[phase][outcome] = int(count)
+    attempts = trail.attempts(connection, migration_id)
+    aside = {name: sum(found[name] for found in put_aside.values()) for name in OUTCOMES[1:]}
+    written = _total(rows, "records_done")
+    return Numbers(
+        at=pulse.at,
+        records={
+            "snapshot": pulse.row.snapshot_records,
+            "migrated": written - sum(aside.values()),
+            **aside,
+            "pending": _total(rows, "pending"),
+            "undone": _total(rows, "undone"),
+        },
+        measures={name: _measure(pulse.row, rows, name) for name in MEASURES},
+        phases=[_phase(row, put_aside[row.number]) for row in rows],
+        attempts=attempts,
+        to_undo=_total(rows, "to_undo"),
+        taken_back=_total(rows, "taken_back"),
+        recent=_total(rows, "recent"),
+        first_at=min((row.started_at for row in rows if row.started_at), default=None),
+        last_at=max((row.finished_at for row in rows if row.finished_at), default=None),
+    )
+
+
+def _total(rows: Any, name: str) -> int:
+    return sum(_count(row, name) for row in rows)
+
+
+def _count(row: sa.Row[Any], name: str) -> int:
+    """A number of a phase, which may have no chunk at all."""
+    return int(getattr(row, name) or 0)
+
+
+def _measure(migration: sa.Row[Any], rows: Any, name: str) -> dict[str, str]:
+    accounted = sum((getattr(row, f"{name}_accounted") or 0 for row in rows), Decimal(0))
+    difference = sum((getattr(row, f"{name}_difference") or 0 for row in rows), Decimal(0))
+    return {
+        "snapshot": exact(getattr(migration, f"snapshot_{name}")),
+        "accounted": exact(accounted),
+        "difference": exact(difference),
+    }
+
+
+def _phase(row: sa.Row[Any], put_aside: dict[str, int]) -> dict[str, Any]:
+    return {
+        "number": row.number,
+        "name": row.name,
+        "companies": int(row.companies),
+        "records": int(row.records),
+        "records_done": _count(row, "records_done"),
+        "records_undone": _count(row, "taken_back"),
+        "quarantined": put_aside["quarantined"],
+        "failed_attempts": _count(row, "attempts"),
+        "chunks": _count(row, "chunks"),
+        "chunks_done": _count(row, "chunks_done"),
+        "started_at": iso(row.started_at),
+        "finished_at": iso(row.finished_at),
+        "reconciled_at": iso(row.reconciled_at),
+    }
+
+
+def _of_purged(at: datetime, kept: dict[str, Any]) -> Numbers:
+    """What a purge has left of a migration's numbers."""
+    records = {name: kept["records"][name] for name in ("snapshot", *OUTCOMES, "pending")}
+    return Numbers(
+        at=at,
+        records={**records, "undone": kept["undone"]["records"]},
+        measures={
+            name: {
+                "snapshot": kept[name]["before"],
+                "accounted": kept[name]["before"],
+                "difference": "0",
+            }
+            for name in MEASURES
+        },
+        phases=[],
+        attempts={"failed": 0, "chunks": 0, "by_error": []},
+        to_undo=0,
+        taken_back=kept["undone"]["records"],
+        recent=0,
+        first_at=None,
+        last_at=None,
+    )
+
+
+@dataclass(frozen=True)
+class Course:
+    """How a migration went over time.
+
+    Attributes:
+        timeline: Stretches of time in which chunks ended, at most `BUCKETS` of them.
+        gaps: The longest stretches in which no chunk was under way, in their order.
+        marks: Events that tell since when somebody works, and since when nobody does.
+    """
+
+    timeline: list[dict[str, Any]]
+    gaps: list[tuple[datetime, datetime]]
+    marks: list[tuple[datetime, str]]
+
+
+def read_course(connection: sa.Connection, pulse: Pulse, numbers: Numbers) -> Course:
+    """The chunks on a time line, in buckets of a round number of seconds."""
+    parameters = {"migration_id": pulse.row.migration_id}
+    marks = connection.execute(_MARKS, {**parameters, "mapping": pulse.row.mapping}).all()
+    found = [(mark.at, mark.kind) for mark in marks]
+    if numbers.first_at is None or numbers.last_at is None:
+        return Course([], [], found)
+    span = (numbers.last_at - numbers.first_at).total_seconds()
+    width = bucket_seconds(span)
+    buckets = connection.execute(
+        _TIMELINE, {**parameters, "first": numbers.first_at, "width": width}
+    )
+    gaps = connection.execute(_GAPS, {**parameters, "limit": GAPS, "least": 1.0})
+    return Course(
+        timeline=[_bucket(row, width, numbers.last_at) for row in buckets],
+        gaps=[(row.since, row.until) for row in gaps],
+        marks=found,
+    )
+
+
+def bucket_seconds(span: float) -> float:
+    """The shortest round stretch of time of which `BUCKETS` cover a span."""
+    for width in _WIDTHS:
+        if span < width * BUCKETS:
+            return float(width)
+    day = _WIDTHS[-1]
+    return float(day * (int(span / (day * BUCKETS)) + 1))
+
+
+_WIDTHS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
+
+
+def _bucket(row: sa.Row[Any], width: float, last_at: datetime) -> dict[str, Any]:
+    lasted = min(width, max((last_at - row.at).total_seconds(), 0.05))
+    return {
+        "at": row.at.isoformat(),
+        "chunks": _count(row, "chunks"),
+        "records": int(row.records),
+        "seconds": round(lasted, 3),
+        "seconds_median": round(float(row.seconds_median), 4),
+        "seconds_max": round(float(row.seconds_max), 4),
+        "records_per_chunk": round(int(row.records) / int(row.chunks), 1),
+        "workers": round(float(row.busy_seconds) / lasted, 2),
+        "records_per_second": round(int(row.records) / lasted, 1),
+        "difference": exact(row.difference),
+    }
+
+
+def read_details(connection: sa.Connection, pulse: Pulse) -> dict[str, Any]:
+    """Quarantine by rule, the last look at health, the gates, and the newest events."""
+    migration_id = pulse.row.migration_id
+    quarantine = connection.execute(_QUARANTINE, {"migration_id": migration_id, "sample": SAMPLE})
+    events = connection.execute(_EVENTS, {"migration_id": migration_id, "limit": EVENTS})
+    verdicts = trail.verdicts(connection, pulse.row.mapping)
+    return {
+        "quarantine": [dict(row._mapping) for row in quarantine],
+        "gates": [
+            {
+                "suite": verdict["suite"],
+                "passed": verdict["passed"],
+                "judged_at": iso(verdict["judged_at"]),
+                "expectations": verdict["expectations"],
+                "failed": verdict["failed"],
+            }
+            for verdict in verdicts
+        ],
+        "events": [{**row._mapping, "at": row.at.isoformat()} for row in events],
+    }
+
+
+def health_of(pulse: Pulse) -> dict[str, Any] | None:
+    """The last look at the server's health; None where there was none."""
+    if pulse.row.verdict is None:
+        return None
+    return {
+        "verdict": pulse.row.verdict,
+        "reasons": pulse.row.reasons,
+        "observed": pulse.row.observed,
+        "since": iso(pulse.row.health_since),
+        "at": iso(pulse.row.health_at),
+    }
+
+
+def iso(moment: datetime | None) -> str | None:
+    """A moment as scripts read it."""
+    return moment.isoformat() if moment is not None else None
+
+
+def read_companies(
+    connection: sa.Connection, migration_id: int, *, search: str, limit: int
+) -> dict[str, Any]:
+    """Outcomes and units of the companies whose name or key has a text in it, largest first.
+
+    Looks at the snapshot of those that are shown, and at no other.
+    """
+    migration = ledger.find(connection, migration_id=migration_id)
+    if migration is None or not ledger.snapshot_exists(connection, migration):
+        return {"total": 0, "companies": []}
+    parameters = {"migration_id": migration_id, "search": search.strip(), "limit": limit}
+    rows = connection.execute(
+        sa.text(f"""
+            WITH counted AS (
+                SELECT p.company_key::text AS key,
+                       count(*) AS snapshot,
+                       count(*) FILTER (WHERE k.xid IS NULL) AS pending,
+                       count(*) FILTER (WHERE o.position IS NULL AND k.xid IS NOT NULL)
+                           AS migrated,
+                       count(*) FILTER (WHERE o.outcome = 'already') AS already,
+                       count(*) FILTER (WHERE o.outcome = 'skipped') AS skipped,
+                       count(*) FILTER (WHERE o.outcome = 'quarantined') AS quarantined,
+                       count(*) FILTER (WHERE o.outcome = 'gone') AS gone,
+                       COALESCE(sum(p.quantity), 0) AS units,
+                       COALESCE(sum(p.reserved), 0) AS reserved
+                FROM {migration.snapshot} AS p
+                JOIN {SCHEMA}.chunk AS k
+                  ON k.migration_id = :migration_id AND k.number = p.chunk
+                LEFT JOIN {SCHEMA}.outcome AS o
+                  ON o.migration_id = :migration_id AND o.position = p.position
+                GROUP BY p.company_key)
+            SELECT COALESCE(w.company_key, n.key) AS company_key, w.company_name, w.location_key,
+                   w.created, n.*, count(*) OVER () AS total
+            FROM counted AS n
+            FULL JOIN (SELECT * FROM {SCHEMA}.company_location
+                       WHERE migration_id = :migration_id) AS w ON w.company_key = n.key
+            WHERE :search = ''
+               OR position(lower(:search) IN lower(COALESCE(w.company_name, ''))) > 0
+               OR COALESCE(w.company_key, n.key) = :search
+            ORDER BY COALESCE(n.snapshot, 0) DESC, w.company_name, 1
+            LIMIT :limit
+        """),
+        parameters,
+    ).all()
+    return {
+        "total": int(rows[0].total) if rows else 0,
+        "companies": [
+            {
+                "company_key": row.company_key,
+                "company_name": row.company_name,
+                "location_key": row.location_key,
+                "location_created": row.created,
+                **{
+                    name: int(getattr(row, name) or 0)
+                    for name in ("snapshot", *OUTCOMES, "pending")
+                },
+                "units": exact(row.units),
+                "reserved": exact(row.reserved),
+            }
+            for row in rows
+        ],
+    }
+
+
+# One look at the locks for both: it holds every lock table of the server for a moment.
+_PULSE = sa.text(f"""
+    WITH held AS MATERIALIZED (
+        SELECT locktype, pid, classid::bigint AS classid, objid::bigint AS objid, objsubid
+        FROM pg_locks
+        WHERE locktype = 'advisory' AND granted
+          AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+    SELECT m.*, c.desired, c.reason AS desired_reason, c.set_by, c.set_at,
+           h.verdict, h.reasons, h.observed, h.since AS health_since, h.at AS health_at,
+           EXISTS (SELECT FROM {SCHEMA}.archive AS a
+                   WHERE a.migration_id = m.migration_id AND a.purged_at IS NOT NULL) AS purged,
+           EXISTS (SELECT FROM held AS l
+                   WHERE l.objsubid = 1
+                     AND l.classid = (hashtextextended(m.target, 20261123) >> 32) & 4294967295
+                     AND l.objid = hashtextextended(m.target, 20261123) & 4294967295) AS claimed,
+           (SELECT array_agg(DISTINCT pid) FROM held
+            WHERE objsubid = 2 AND classid = {busy.MARK} AND objid = m.migration_id) AS workers,
+           EXISTS (SELECT FROM {SCHEMA}.chunk AS k
+                   WHERE k.migration_id = m.migration_id AND k.state = 'pending') AS pending,
+           e.event_id AS last_event, e.at AS event_at, clock_timestamp() AS read_at
+    FROM {SCHEMA}.migration AS m
+    LEFT JOIN {SCHEMA}.control AS c USING (migration_id)
+    LEFT JOIN {SCHEMA}.health AS h USING (migration_id)
+    LEFT JOIN LATERAL (SELECT event_id, at FROM {SCHEMA}.event AS e
+                       WHERE e.migration_id = m.migration_id
+                       ORDER BY event_id DESC LIMIT 1) AS e ON true
+    WHERE m.migration_id = :migration_id
+""")
+
+_NUMBERS = sa.text(f"""
+    SELECT p.number, p.name, p.companies, p.records, p.reconciled_at, k.*
+    FROM {SCHEMA}.phase AS p
+    LEFT JOIN (
+        SELECT phase, count(*) AS chunks, count(*) FILTER (WHERE w) AS chunks_done,
+               sum(records - reopened) FILTER (WHERE w) AS records_done,
+               sum(records - reopened) FILTER (WHERE NOT w) AS pending,
+               sum(already) FILTER (WHERE w) AS already,
+               sum(skipped) FILTER (WHERE w) AS skipped,
+               sum(quarantined) FILTER (WHERE w) AS quarantined,
+               sum(gone) FILTER (WHERE w) AS gone,
+               sum(units_before) FILTER (WHERE w) AS units_accounted,
+               sum(units_after - units_before) FILTER (WHERE w) AS units_difference,
+               sum(reserved_before) FILTER (WHERE w) AS reserved_accounted,
+               sum(reserved_after - reserved_before) FILTER (WHERE w) AS reserved_difference,
+               sum(reopened) AS reopened, sum(attempts) AS attempts,
+               sum(undone_records) AS undone,
+               sum(records - reopened) FILTER (WHERE undoing) AS to_undo,
+               sum(records - reopened) FILTER (WHERE undo_xid IS NOT NULL) AS taken_back,
+               sum(records - reopened) FILTER (
+                   WHERE finished_at > clock_timestamp() - make_interval(secs => :recent))
+                   AS recent,
+               min(started_at) AS started_at, max(finished_at) AS finished_at
+        FROM (SELECT *, xid IS NOT NULL AS w FROM {SCHEMA}.chunk
+              WHERE migration_id = :migration_id) AS c
+        GROUP BY phase) AS k ON k.phase = p.number
+    WHERE p.migration_id = :migration_id
+    ORDER BY p.number
+""")
+
+_PUT_ASIDE = sa.text(f"""
+    SELECT k.phase, o.outcome, sum(o.records) AS records
+    FROM (SELECT chunk, outcome, count(*) AS records FROM {SCHEMA}.outcome
+          WHERE migration_id = :migration_id GROUP BY chunk, outcome) AS o
+    JOIN {SCHEMA}.chunk AS k ON k.migration_id = :migration_id AND k.number = o.chunk
+    WHERE k.xid IS NOT NULL
+    GROUP BY k.phase, o.outcome
+""")
+
+# Chunks that were written together share a transaction, and its time.
+_TRANSACTIONS = f"""
+    SELECT xid, count(*) AS chunks, sum(records - reopened) AS records,
+           min(started_at) AS started_at, max(finished_at) AS finished_at,
+           sum(units_after - units_before) AS difference
+    FROM {SCHEMA}.chunk
+    WHERE migration_id = :migration_id AND xid IS NOT NULL AND finished_at IS NOT NULL
+    GROUP BY xid"""
+
+_TIMELINE = sa.text(f"""
+    SELECT CAST(:first AS timestamptz)
+               + make_interval(secs => :width * floor(
+                   EXTRACT(EPOCH FROM t.finished_at - :first) / :width)) AS at,
+           sum(chunks) AS chunks, sum(records) AS records, sum(difference) AS difference,
+           percentile_disc(0.5) WITHIN GROUP (
+               ORDER BY EXTRACT(EPOCH FROM t.finished_at - t.started_at)) AS seconds_median,
+           max(EXTRACT(EPOCH FROM t.finished_at - t.started_at)) AS seconds_max,
+           sum(EXTRACT(EPOCH FROM t.finished_at - t.started_at)) AS busy_seconds
+    FROM ({_TRANSACTIONS}) AS t
+    GROUP BY 1 ORDER BY 1
+""")
+
+_GAPS = sa.text(f"""
+    SELECT * FROM (
+        SELECT since, until FROM (
+            SELECT max(finished_at) OVER (
+                       ORDER BY started_at
+                       ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS since,
+                   started_at AS until
+            FROM ({_TRANSACTIONS}) AS t) AS g
+        WHERE until - since > make_interval(secs => :least)
+        ORDER BY until - since DESC
+        LIMIT :limit) AS longest
+    ORDER BY since
+""")
+
+# A run looks at the inventory first, so that its gate tells when somebody came.
+_MARKS = sa.text(f"""
+    SELECT at, kind FROM {SCHEMA}.event
+    WHERE migration_id = :migration_id
+      AND (kind LIKE 'state\\_%' OR kind LIKE 'health\\_%' OR kind = 'planned')
+    UNION ALL
+    SELECT g.opened_at, CASE WHEN g.passed IS NULL THEN 'opened_' ELSE 'judged_' END || g.suite
+    FROM {SCHEMA}.gate AS g
+    JOIN {SCHEMA}.migration AS m ON m.migration_id = :migration_id
+    WHERE g.mapping = :mapping AND g.opened_at BETWEEN m.started_at - interval '1 hour'
+          AND COALESCE(m.finished_at, clock_timestamp())
+    ORDER BY at
+""")
+
+_QUARANTINE = sa.text(f"""
+    SELECT rule, reason, count(*) AS records,
+           (array_agg(key_text ORDER BY position))[1:CAST(:sample AS integer)] AS sample
+    FROM {SCHEMA}.outcome
+    WHERE migration_id = :migration_id AND outcome = 'quarantined'
+    GROUP BY rule, reason
+    ORDER BY records DESC, rule, reason
+""")
+
+_EVENTS = sa.text(f"""
+    SELECT event_id, at, who, kind,
+           CASE WHEN kind = 'acceptance' THEN detail - 'result' ELSE detail END AS detail
+    FROM {SCHEMA}.event
+    WHERE migration_id = :migration_id ORDER BY event_id DESC LIMIT :limit
+""")
