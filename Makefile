@@ -4,6 +4,7 @@
 PYTHON ?= python3
 PYTEST_ARGS ?=
 PORT ?= 3000
+DASHBOARD_PORT ?= 8642
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -18,7 +19,7 @@ DAGSTER = set -e; DAGSTER_HOME="$$($(BIN)/python -c \
 	export DAGSTER_HOME;
 
 .DEFAULT_GOAL := help
-.PHONY: help setup migrate test slow chaos impact bench ui docs reference lint clean
+.PHONY: help setup migrate test slow chaos impact bench ui dashboard docs reference lint clean
 .SILENT:
 
 help: ## Say what there is
@@ -73,6 +74,9 @@ bench: setup ## Measure how fast stock moves beside the naked statement (ROWS=..
 
 ui: setup ## Serve Dagster on http://127.0.0.1:3000 (PORT=...), with what `make migrate` did
 	$(DAGSTER) exec $(BIN)/dagster dev --host 127.0.0.1 --port $(PORT)
+
+dashboard: setup ## Watch and steer migrations on http://127.0.0.1:8642 (DASHBOARD_PORT=...)
+	exec $(BIN)/inventory-migration dashboard --port $(DASHBOARD_PORT)
 
 # Links within the site are checked, and any doubt is an error.
 docs: setup reference ## Build the documentation as a site, in build/site

@@ -240,6 +240,14 @@ def url(screen: Console, found: Mapping[str, Any]) -> None:
     say(screen, found["url"])
 
 
+def dashboard(screen: Console, found: Mapping[str, Any]) -> None:
+    """Where the dashboard is, and how it ends."""
+    say(screen, f"Dashboard: {found['url']}")
+    say(
+        screen, "Nobody can act on it. Ctrl-C ends it." if found["read_only"] else "Ctrl-C ends it."
+    )
+
+
 def _named(found: Mapping[str, Any]) -> str:
     return f"Migration {found['migration_id']} of {found['mapping']}"
 

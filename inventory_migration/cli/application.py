@@ -21,6 +21,7 @@ from inventory_migration.cli import (
     acceptance,
     archives,
     audits,
+    dashboards,
     evidence,
     examples,
     migrations,
@@ -96,6 +97,7 @@ _COMMANDS = {
     **archives.COMMANDS,
     **evidence.COMMANDS,
     **steer.COMMANDS,
+    **dashboards.COMMANDS,
     **server.COMMANDS,
 }
 for _name, (_command, _example) in _COMMANDS.items():

@@ -34,6 +34,10 @@ from inventory_migration.errors.commands import (
     ProjectFolderMissing,
     ReportNotWritten,
 )
+from inventory_migration.errors.dashboards import (
+    AddressNotServed,
+    TokenMissing,
+)
 from inventory_migration.errors.databases import (
     AuthenticationFailed,
     DatabaseMissing,
@@ -102,6 +106,7 @@ from inventory_migration.errors.reports import (
 __all__ = [
     "AcceptanceFailed",
     "AcceptanceKept",
+    "AddressNotServed",
     "ArchiveDiffers",
     "ArchiveMissing",
     "ArchiveNotWritten",
@@ -173,6 +178,7 @@ __all__ = [
     "SuperuserRefused",
     "TableUnknown",
     "TargetTaken",
+    "TokenMissing",
     "ValidationFailed",
     "VerdictNotFinal",
     "VerificationFailed",

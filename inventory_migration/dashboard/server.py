@@ -1,0 +1,168 @@
+"""Serving the dashboard: one process, one port, everything it needs from its own disk.
+
+Who may reach it is decided in `guard.py`; what is seen is drawn in `pages.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from inventory_migration import project
+from inventory_migration.dashboard.access import Access, is_loopback
+from inventory_migration.dashboard.guard import Guard
+from inventory_migration.errors import AddressNotServed, TokenMissing
+from inventory_migration.watching import Poller
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from inventory_migration.mapping import StockMapping
+    from inventory_migration.verbs import Target
+
+TITLE = "inventory-migration"
+GRACE_SECONDS = 2
+"""How long viewers' connections are waited for at the end; they connect again by themselves."""
+
+
+def serve(
+    target: Target,
+    mappings: Mapping[str, StockMapping],
+    *,
+    host: str,
+    port: int,
+    access: Access,
+    opened: Callable[[str], None],
+) -> None:
+    """Serve the dashboard until the process is told to end.
+
+    Args:
+        target: The database.
+        mappings: Those that were given by path, by name.
+        host: The address to listen at.
+        port: Its port; 0 takes one that is free.
+        access: Who may reach it, and act.
+        opened: Told the dashboard's URL as soon as it is reachable.
+
+    Raises:
+        AddressNotServed: The address is taken, or is none of this machine's.
+        TokenMissing: Others than this machine's would reach it.
+    """
+    listening = listen(host, port)
+    with listening, _storage(), closing(Poller(target)) as poller:
+        if not is_loopback(listening.getsockname()[0]):
+            raise TokenMissing(host=host)
+        port = listening.getsockname()[1]
+        application = build(target, mappings, access=access, poller=poller, port=port)
+        config = uvicorn.Config(
+            Guard(application, access),
+            ws="wsproto",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            # Who asks is what the connection says, unless the guard is told to believe a proxy.
+            proxy_headers=False,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+        # However it was told to end, that is what was wanted.
+        with suppress(KeyboardInterrupt):
+            _Server(config, lambda: opened(url(listening))).run(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    """Tells when it is reachable, and by then answers to signals."""
+
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._tell = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._tell()
+
+
+def build(
+    target: Target,
+    mappings: Mapping[str, StockMapping],
+    *,
+    access: Access,
+    poller: Poller,
+    port: int,
+) -> FastAPI:
+    """Put the application together: NiceGUI with the pages, inside of one of our own.
+
+    NiceGUI knows one application for each process, and so is there one dashboard.
+    """
+    from fastapi import FastAPI
+    from nicegui import ui
+
+    from inventory_migration.dashboard import pages
+    from inventory_migration.dashboard.context import Context
+
+    application = FastAPI(title=TITLE, docs_url=None, redoc_url=None, openapi_url=None)
+    pages.register(Context(target=target, mappings=mappings, access=access, poller=poller))
+    ui.run_with(
+        application,
+        title=TITLE,
+        dark=None,
+        storage_secret=secrets.token_urlsafe(32),
+        session_middleware_kwargs={
+            # Cookies are shared by all ports of a host.
+            "session_cookie": f"inventory_tab_{port}",
+            "same_site": "strict",
+        },
+        show_welcome_message=False,
+    )
+    return application
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Take the address, so that it is known to be ours before anything else is made.
+
+    Raises:
+        AddressNotServed: It is taken, or is none of this machine's.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, kind, protocol)
+        # Else a port stays taken for a minute after each end.
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen()
+    except OSError as error:
+        raise AddressNotServed(host=host, port=port, why=error.strerror or str(error)) from None
+    return listening
+
+
+def url(listening: socket.socket) -> str:
+    """The URL of a server's own address."""
+    host, port = listening.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+
+
+@contextmanager
+def _storage() -> Iterator[None]:
+    """What NiceGUI keeps of its viewers lies with our state, and no longer than they are served."""
+    parent = project.state_folder() / "dashboard"
+    parent.mkdir(exist_ok=True)
+    folder = tempfile.mkdtemp(prefix="viewers-", dir=parent)
+    # Read as it is imported.
+    os.environ["NICEGUI_STORAGE_PATH"] = folder
+    from nicegui.storage import Storage
+
+    Storage.path = Path(folder)
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

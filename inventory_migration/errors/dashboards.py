@@ -1,0 +1,32 @@
+"""What keeps the dashboard from being served."""
+
+from __future__ import annotations
+
+from inventory_migration.errors.base import MigrationError
+
+
+class AddressNotServed(MigrationError):
+    """The dashboard's address is taken, or is none of this machine's."""
+
+    exit_code = 2
+
+    def __init__(self, *, host: str, port: int, why: str) -> None:
+        """Name the address and what the system says of it."""
+        self.host, self.port, self.why = host, port, why
+        super().__init__(
+            f"the dashboard can not be served at {host}, port {port}: {why.lower()}; choose "
+            "another with 'inventory-migration dashboard --port N', and --host"
+        )
+
+
+class TokenMissing(MigrationError):
+    """The dashboard would be reached from other machines, and asks nobody who they are."""
+
+    exit_code = 2
+
+    def __init__(self, *, host: str) -> None:
+        """Name the address."""
+        self.host = host
+        super().__init__(
+            f"whoever reaches {host} could steer migrations; serve the dashboard at 127.0.0.1"
+        )
