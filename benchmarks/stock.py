@@ -23,7 +23,7 @@ APPLICATION = """
     CREATE INDEX ON stock_items (company_id);
     INSERT INTO companies SELECT n, 'Company ' || n FROM generate_series(1, {companies}) AS n;
     INSERT INTO stock_items (company_id, sku, name, quantity, reserved)
-    SELECT 1 + (n * 7919) % {companies}, 'SKU-' || n, 'Article number ' || n, n % 500, n % 7
+    SELECT 1 + (n::bigint * 7919) % {companies}, 'SKU-' || n, 'Article number ' || n, n % 500, n % 7
     FROM generate_series(1, {rows}) AS n;
     VACUUM (ANALYZE, FREEZE)
 """

@@ -361,7 +361,7 @@ def read_back_statement(resolved: ResolvedMapping, migration: Migration) -> str:
             GROUP BY p.chunk)
         UPDATE {SCHEMA}.chunk AS k SET
             state = 'done', units_after = back.units, reserved_after = back.reserved,
-            not_numbers_after = back.not_numbers, located = back.located, last_error = NULL,
+            not_numbers_after = back.not_numbers, located = back.located,
             xid = pg_current_xact_id()::xid::text, finished_at = clock_timestamp()
         FROM back
         WHERE k.migration_id = :im_migration_id AND k.number = back.chunk

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 Span = tuple[datetime, datetime]
 
@@ -27,6 +27,9 @@ RESTARTS = ("opened_audit_profile", "state_running", "state_rolling_back")
 
 STANDSTILLS = ("state_paused", "state_held", "state_failed", "state_aborted", "state_verified")
 """Marks of somebody who ends it."""
+
+ROLLBACK_SECONDS = 1.0
+"""What comes after the chunks of a rollback: locations that go, and the state."""
 
 PROOF_SECONDS = 4.0
 PROOF_SHARE = 0.25
@@ -51,6 +54,10 @@ class Eta:
     seconds: float
     low: float
     high: float
+
+    def later(self, seconds: float) -> Eta:
+        """The same forecast when so many seconds have passed."""
+        return Eta(*(max(0.0, left - seconds) for left in (self.seconds, self.low, self.high)))
 
 
 def idle_spans(
@@ -159,35 +166,32 @@ def estimate_rate(buckets: Sequence[Bucket]) -> tuple[float, float] | None:
     return mean, math.sqrt(spread / max(count, 1.0)) / mean
 
 
-def estimate_end(
-    buckets: Sequence[Bucket],
-    *,
-    remaining: int,
-    after: float,
-    after_passed: float = 0.0,
-) -> Eta | None:
+def profile_seconds(marks: Sequence[tuple[datetime, str]]) -> float | None:
+    """How long the first gate of the last start took, from its opening to its verdict."""
+    opened: datetime | None = None
+    found: float | None = None
+    for at, kind in marks:
+        if kind == "opened_audit_profile":
+            opened = at
+        elif kind == "judged_audit_profile" and opened is not None:
+            found = (at - opened).total_seconds()
+    return found
+
+
+def estimate_end(buckets: Sequence[Bucket], *, remaining: int, after: float) -> Eta | None:
     """When a migration that is worked on ends; None where too little is known.
 
     Args:
         buckets: How the chunks went, without the time in which nobody worked.
         remaining: Records that have no outcome yet.
         after: How long takes what comes after the chunks.
-        after_passed: How much of that has passed.
     """
+    if not remaining:
+        return Eta(after, after / 2, 2 * after)
     found = estimate_rate(buckets)
-    tail = max(after - after_passed, 0.0)
     if found is None:
-        if remaining:
-            return None
-        return Eta(tail, tail / 2, max(2 * tail, 1.0))
+        return None
     rate, error = found
     chunks = remaining / rate
     wide = FLOOR + CONFIDENCE * error
-    low = chunks / (1 + wide) + tail / 2
-    high = chunks * (1 + 2 * wide) + tail * 2
-    return Eta(chunks + tail, low, high)
-
-
-def after(moment: datetime, seconds: float) -> datetime:
-    """A moment so many seconds later."""
-    return moment + timedelta(seconds=seconds)
+    return Eta(chunks + after, chunks / (1 + wide) + after / 2, chunks * (1 + 2 * wide) + after * 2)
