@@ -59,12 +59,15 @@ def foretell(server: EmbeddedServer, records: int, shape: str, folder: Path) -> 
             found = poller.latest(1).picture
             if found is not None and (not seen or seen[-1]["at"] != found["at"]):
                 seen.append(found)
+                if found["finished_at"]:
+                    break
             time.sleep(0.05)
         poller.close()
+        _, said = run.communicate()
         if run.returncode:
-            raise AssertionError(run.stderr.read() if run.stderr else run.returncode)
+            raise AssertionError(said)
         ended = watching.picture(target, 1)
-        _keep(folder, seen, ended)
+        _keep(folder, seen, ended, _marks(url))
         return [_compared(share, seen, ended) for share in SHARES]
 
 
@@ -95,9 +98,12 @@ def _moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-def _keep(folder: Path, seen: Sequence[dict[str, Any]], ended: dict[str, Any]) -> None:
+def _keep(
+    folder: Path, seen: Sequence[dict[str, Any]], ended: dict[str, Any], marks: list[list[str]]
+) -> None:
     """Keep what was seen, for whoever wants to know why a forecast was off."""
     lines = [json.dumps({**found, "events": [], "gates": []}) for found in (*seen, ended)]
+    lines.append(json.dumps(marks))
     (folder / f"seen-{int(time.time())}.jsonl").write_text("\n".join(lines))
 
 
@@ -146,6 +152,17 @@ def _cpu_seconds(url: str) -> float:
         raise AssertionError(f"{len(rows)} sessions watch, and one is expected")
     words = Path(f"/proc/{rows[0][0]}/stat").read_text().rpartition(")")[2].split()
     return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _marks(url: str) -> list[list[str]]:
+    """When gates opened and judged, and what else was noted."""
+    with psycopg.connect(url) as connection:
+        rows = connection.execute(
+            "SELECT at, kind FROM inventory_migration.event UNION ALL SELECT opened_at, "
+            "CASE WHEN passed IS NULL THEN 'opened_' ELSE 'judged_' END || suite "
+            "FROM inventory_migration.gate ORDER BY 1"
+        ).fetchall()
+    return [[at.isoformat(), kind] for at, kind in rows]
 
 
 @contextmanager
@@ -275,9 +292,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             foretell(server, chosen.records, chosen.shape, kept) for _ in range(chosen.rounds)
         ]
         _print_forecasts(rounds)
-        print(
-            "\n| chunks | viewers | ms per s | oldest s | a whole picture ms |\n|---|---|---|---|---|"
-        )
+        print("\n| chunks | viewers | ms per s | oldest s | a whole picture ms |")
+        print("|---|---|---|---|---|")
         for chunks in chosen.chunks:
             for viewers in chosen.viewers:
                 found = cost(server, chunks, viewers, chosen.seconds)
