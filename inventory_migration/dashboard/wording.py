@@ -1,0 +1,288 @@
+"""What figures and states are called on a page: pure functions from a picture to words.
+
+How words are set belongs in `marks.py`, which of them stand together in the panels.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from inventory_migration.report.html import Tone
+from inventory_migration.report.text import grouped, printable
+
+Picture = Mapping[str, Any]
+"""A migration as the poller has seen it; see `watching.picture`."""
+
+DRIVEN = ("planned", "running", "verifying", "rolling_back")
+"""States in which somebody should be at work."""
+
+STALE_SECONDS = 5.0
+"""Figures that are older than this are shown as old."""
+
+_STATES: dict[str, tuple[str, str, Tone]] = {
+    "planned": ("planned", "◔", "plain"),
+    "running": ("running", "▶", "plain"),
+    "paused": ("paused", "‖", "warn"),
+    "held": ("held", "!", "bad"),
+    "verifying": ("verifying", "◔", "plain"),
+    "verified": ("verified", "✓", "good"),
+    "failed": ("failed", "✕", "bad"),
+    "aborted": ("aborted", "■", "warn"),
+    "rolling_back": ("rolling back", "↩", "warn"),
+    "rolled_back": ("rolled back", "↩", "warn"),
+}
+
+_STAGES = {
+    "preparing": "audit, default locations and snapshot are being made",
+    "moving": "records are moving to their locations",
+    "proving": "all records are accounted for, and the proof is under way",
+    "finished": "",
+    "rolling_back": "records are going back",
+    "standing": "nothing moves until it is resumed, rolled back or aborted",
+}
+
+OUTCOMES: dict[str, tuple[str, str]] = {
+    "migrated": ("migrated", "moved to their default location"),
+    "already": ("already", "had a location before"),
+    "skipped": ("skipped", "left alone, as the mapping says"),
+    "quarantined": ("quarantined", "put aside, with rule and reason"),
+    "gone": ("gone", "deleted by the application meanwhile"),
+    "pending": ("pending", "not looked at yet"),
+}
+"""What became of records: the name, and what it means."""
+
+
+@dataclass(frozen=True)
+class State:
+    """How a state is shown: never by its colour alone."""
+
+    word: str
+    sign: str
+    tone: Tone
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What a viewer has to know before any figure.
+
+    Attributes:
+        key: Which truth it is, for tests and styles.
+        tone: How bad it is.
+        title: The sentence in short.
+        text: What it means, and what to do.
+        command: A command that does it; empty where there is none.
+    """
+
+    key: str
+    tone: Tone
+    title: str
+    text: str
+    command: str = ""
+
+
+def state(picture: Picture) -> State:
+    """The state, and what is wanted of it where that is not so yet."""
+    name = picture["state"]
+    wanted = picture.get("desired")
+    if wanted == "pause" and name in ("planned", "running", "verifying"):
+        return State("pausing", "‖", "warn")
+    if wanted == "abort" and name != "aborted" and name not in ("verified", "rolled_back"):
+        return State("aborting", "■", "warn")
+    return state_named(name)
+
+
+def state_named(name: str) -> State:
+    """How a state of the ledger is shown."""
+    word, sign, tone = _STATES.get(name, (printable(name).replace("_", " "), "·", "plain"))
+    return State(word, sign, tone)
+
+
+def stage(picture: Picture) -> str:
+    """What is going on, as a clause."""
+    return _STAGES.get(picture.get("stage", ""), "")
+
+
+def percent(value: float | None) -> str:
+    """A share that has been reached: never rounded up to what has not."""
+    if value is None:
+        return "–"
+    reached = math.floor(value * 10 + 1e-9) / 10
+    return f"{reached:.0f} %" if reached in (0, 100) else f"{reached:.1f} %"
+
+
+def rate(value: float | None) -> str:
+    """Records per second, as exactly as anybody cares to know."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if value >= 10 or value == 0 else f"{value:.1f}"
+
+
+def lasting(seconds: float | None) -> str:
+    """How long something takes, in the two largest units, of one width while it counts."""
+    if seconds is None:
+        return "–"
+    whole = max(0, math.floor(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes:02d} min"
+    days, hours = divmod(hours, 24)
+    return f"{grouped(days)} d {hours:02d} h"
+
+
+def roughly(seconds: float) -> str:
+    """How long something may take: no more figures than a forecast has."""
+    if seconds < 10:
+        return "some seconds"
+    if seconds < 55:
+        return f"{round(seconds / 5) * 5} s"
+    if seconds < 55 * 60:
+        return f"{max(1, round(seconds / 60))} min"
+    if seconds < 36 * 3600:
+        tenths = round(seconds / 360) / 10
+        return f"{tenths:.1f} h" if tenths < 10 else f"{tenths:.0f} h"
+    return f"{round(seconds / 86400, 1):g} d"
+
+
+def eta(picture: Picture) -> str:
+    """When it ends, or why nobody knows."""
+    found = picture.get("eta")
+    name = picture["state"]
+    if name == "verified":
+        return "done"
+    if name in ("rolled_back", "aborted"):
+        return "ended"
+    if found is not None:
+        return f"about {roughly(found['seconds'])}"
+    if name in ("paused", "held", "failed"):
+        return "stands still"
+    if not working(picture):
+        return "nobody is working"
+    if picture.get("stage") == "proving":
+        return "proof under way"
+    return "not known yet"
+
+
+def eta_band(picture: Picture) -> str:
+    """Between what the forecast lies, as a clause; empty where there is none."""
+    found = picture.get("eta")
+    if not found or found.get("low") is None or found.get("high") is None:
+        return ""
+    low, high = roughly(found["low"]), roughly(found["high"])
+    if low == high:
+        return ""
+    of_work = " of work, once it goes on" if picture["state"] not in DRIVEN else ""
+    first, _, unit = low.rpartition(" ")
+    if unit == high.rpartition(" ")[2] and first:
+        low = first
+    return f"between {low} and {high}{of_work}"
+
+
+def working(picture: Picture) -> bool:
+    """Whether somebody drives the migration or moves a chunk of it."""
+    return bool(picture["working"]["driver"] or picture["working"]["workers"])
+
+
+def who_works(picture: Picture) -> str:
+    """Who works on it, as a clause."""
+    found = picture["working"]
+    workers = found["workers"]
+    if picture["stage"] == "finished":
+        return "it has ended"
+    if workers:
+        return f"at work, {workers} worker{'s' if workers > 1 else ''} in a chunk"
+    if found["driver"]:
+        return "at work, between chunks"
+    if picture["state"] in DRIVEN:
+        return "nobody is working on it"
+    return "it stands until somebody decides"
+
+
+def pages_title(picture: Picture) -> str:
+    """What a browser's tab says: how far, in which state, of which mapping."""
+    word = state(picture).word
+    if picture["state"] in DRIVEN and not working(picture):
+        word = "nobody works"
+    # Whole percents: a title that changes each second is read out or blinks somewhere.
+    reached = f"{math.floor(picture['percent'])} % " if picture["percent"] is not None else ""
+    return f"{reached}{word} · {printable(picture['mapping'])}"
+
+
+def truths(picture: Picture | None, age: float | None, error: str | None) -> list[Truth]:
+    """What has to be said at the top: old figures, lost units, nobody at work; the worst first."""
+    said = stale(picture is not None, age, error)
+    if picture is None:
+        return said
+    difference = str(picture["units"]["difference"] or 0)
+    reserved = str(picture["reserved"]["difference"] or 0)
+    if not (nothing(difference) and nothing(reserved)):
+        said.append(
+            Truth(
+                "difference",
+                "bad",
+                f"Not accounted for: {grouped(difference)} units, {grouped(reserved)} reserved",
+                "What has been written differs from what was there before. Pause, keep everything "
+                "as it is, and see what differs:",
+                f"inventory-migration validate {quoted(picture['mapping'])}",
+            )
+        )
+    if picture["state"] in DRIVEN and not working(picture):
+        said.append(_nobody(picture))
+    return said
+
+
+def stale(known: bool, age: float | None, error: str | None) -> list[Truth]:
+    """That figures are old, or that there are none, and why.
+
+    Args:
+        known: Whether there are figures at all.
+        age: How old they are.
+        error: Why they are not newer, where that is known.
+    """
+    if not error and (age is None or age <= STALE_SECONDS):
+        return []
+    title = "The database does not answer" if error else "The ledger has not been read again"
+    if known and age is not None:
+        text = f"All figures below are {lasting(age)} old. This page goes on asking."
+    else:
+        text = "Nothing is known yet. This page goes on asking."
+    why = printable(error or "").rstrip(".")
+    return [Truth("stale", "bad", title, f"{text} {why[:1].upper()}{why[1:]}." if why else text)]
+
+
+def _nobody(picture: Picture) -> Truth:
+    back = picture["state"] == "rolling_back"
+    verb = "rollback" if back else "run"
+    wanted = picture.get("desired")
+    meanwhile = (
+        f" A {wanted} has been asked for and takes effect with it."
+        if wanted in ("pause", "abort") and not back
+        else ""
+    )
+    return Truth(
+        "nobody",
+        "bad",
+        "Nobody is working on this migration",
+        f"Its state is {state_named(picture['state']).word}, and no process has it: whoever worked "
+        "on it has ended or lost the database. What is committed stays, and nothing is half done."
+        f"{meanwhile} Take it up where it stands:",
+        f"inventory-migration {verb} {quoted(picture['mapping'])}",
+    )
+
+
+def nothing(units: str) -> bool:
+    """Whether an exact decimal string is zero."""
+    return units.strip("-0.") == ""
+
+
+def quoted(mapping: str) -> str:
+    """A mapping's name as a shell takes it."""
+    return shlex.quote(printable(mapping))
