@@ -105,7 +105,7 @@ def build(
     from fastapi import FastAPI
     from nicegui import ui
 
-    from inventory_migration.dashboard import pages
+    from inventory_migration.dashboard import pages, theme
     from inventory_migration.dashboard.context import Context
 
     application = FastAPI(title=TITLE, docs_url=None, redoc_url=None, openapi_url=None)
@@ -113,7 +113,10 @@ def build(
     ui.run_with(
         application,
         title=TITLE,
-        dark=None,
+        favicon=theme.ICON,
+        language="en-US",
+        # The pages have rules of their own, and some seconds less to wait for.
+        tailwind=False,
         storage_secret=secrets.token_urlsafe(32),
         session_middleware_kwargs={
             # Cookies are shared by all ports of a host.
