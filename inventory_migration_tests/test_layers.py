@@ -155,6 +155,19 @@ print(sorted(dear & sys.modules.keys()))
     assert ended.stdout.strip() == "[]"
 
 
+def test_help_waits_for_nothing_that_only_a_command_needs() -> None:
+    script = f"""
+import contextlib, io, sys
+from inventory_migration.cli import app
+with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+    app(["--help"])
+print(sorted({{*{[*COSTLY]}, "sqlalchemy", "psycopg", "pydantic", "yaml"}} & sys.modules.keys()))
+"""
+    command = [sys.executable, "-c", script]
+    ended = subprocess.run(command, cwd=PACKAGE.parent, capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "[]"
+
+
 def test_the_public_verbs_are_there_and_a_misspelt_one_is_not() -> None:
     import inventory_migration
 

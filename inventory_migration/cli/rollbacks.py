@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from inventory_migration.cli import answers
 from inventory_migration.cli.answers import LISTED, PROGRAM
 from inventory_migration.cli.terminal import number, pairs, say, table
-from inventory_migration.engine.undo_scope import Scope
+
+if TYPE_CHECKING:
+    from inventory_migration.engine.undo_scope import Scope
 
 _WHY = {
     "moved_since": "moved since",
