@@ -38,6 +38,10 @@ _DEFAULTS = {
     "keepalives_count": "3",
     "client_encoding": "UTF8",
 }
+
+ON_BEHALF_OF = "inventory_migration.on_behalf_of"
+"""The server's variable that says for whom a session works; the ledger's trail reads it."""
+
 _VARIABLES = {"connect_timeout": "PGCONNECT_TIMEOUT"}
 
 
@@ -94,6 +98,7 @@ def create_engine(
     *,
     read_only: bool = False,
     application_name: str = "inventory-migration",
+    on_behalf_of: str | None = None,
 ) -> sa.Engine:
     """Return an engine for the database; nothing is connected yet.
 
@@ -105,8 +110,11 @@ def create_engine(
         url: As in `connection_parameters`.
         read_only: Make the server refuse every write.
         application_name: What pg_stat_activity shows, unless the URL says otherwise.
+        on_behalf_of: For whom the role works, as the trail will have it; by default
+            `$INVENTORY_ON_BEHALF_OF`, and nobody but the role.
     """
     parameters = connection_parameters(url)
+    person = on_behalf_of or os.environ.get("INVENTORY_ON_BEHALF_OF")
     where = describe(parameters)
     for name, value in _DEFAULTS.items():
         if not os.environ.get(_VARIABLES.get(name, "")):
@@ -126,6 +134,10 @@ def create_engine(
     @sa.event.listens_for(engine, "connect", insert=True)
     def spell_out_access_mode(connection: Any, _record: Any) -> None:
         connection.read_only = read_only
+        if person:
+            # No option of the connection: a pooler in between may refuse those.
+            connection.execute("SELECT set_config(%s, %s, false)", [ON_BEHALF_OF, person])
+            connection.commit()
 
     return engine
 

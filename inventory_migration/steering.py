@@ -20,6 +20,7 @@ def pause(
     target: Target,
     mapping: str,
     *,
+    migration_id: int | None = None,
     reason: str = "asked to",
     force: bool = False,
     seconds: float = control.BARRIER_SECONDS,
@@ -32,6 +33,7 @@ def pause(
     Args:
         target: The database.
         mapping: The mapping's name.
+        migration_id: Only this migration; where another one is under way by now, nothing is done.
         reason: Why, for the trail.
         force: Cancel what is under way, and end its sessions where that does not help.
         seconds: How long to wait for it.
@@ -43,7 +45,7 @@ def pause(
     """
     ledger.bring_up_to_date(target.engine)
     with target.reader.connect() as connection:
-        found = ledger.current(connection, mapping)
+        found = _meant(ledger.current(connection, mapping), migration_id)
     _refuse_rolling_back(found, "cannot be paused")
     under_way = found is not None and found.state in control.UNDER_WAY
     if found is not None and under_way:
@@ -66,6 +68,7 @@ def abort(
     target: Target,
     mapping: str,
     *,
+    migration_id: int | None = None,
     reason: str = "asked to",
     force: bool = False,
     seconds: float = control.BARRIER_SECONDS,
@@ -79,6 +82,7 @@ def abort(
     Args:
         target: The database.
         mapping: The mapping's name.
+        migration_id: Only this migration; where another one is under way by now, nothing is done.
         reason: Why, for the trail.
         force: Cancel what is under way, and end its sessions where that does not help.
         seconds: How long to wait for it.
@@ -91,13 +95,17 @@ def abort(
     """
     ledger.bring_up_to_date(target.engine)
     with target.reader.connect() as connection:
-        found = ending.abortable(connection, mapping)
+        found = _meant(ending.abortable(connection, mapping), migration_id)
     _refuse_rolling_back(found, "cannot be aborted")
     if found is not None:
         ending.abort(target.engine, found, reason=reason, force=force, seconds=seconds, tell=tell)
     with target.reader.connect() as connection:
         last = ledger.find(connection, mapping=mapping) if ledger.installed(connection) else None
         return summary.summarize(connection, last, mapping=mapping, changed=found is not None)
+
+
+def _meant(found: ledger.Migration | None, migration_id: int | None) -> ledger.Migration | None:
+    return found if found and migration_id in {None, found.migration_id} else None
 
 
 def _refuse_rolling_back(found: ledger.Migration | None, why: str) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from inventory_migration.cli import answers
+from inventory_migration.cli.migrations import AsSuperuser, Workers
 from inventory_migration.cli.session import Mappings, Session, verb
 
 PORT = 8642
@@ -25,6 +26,8 @@ def dashboard(
     read_only: Annotated[
         bool, typer.Option("--read-only", help="Show everything, and let nobody act.")
     ] = False,
+    workers: Workers = 2,
+    as_superuser: AsSuperuser = False,
     open_: Annotated[
         bool, typer.Option("--open", help="Open it in this machine's browser.")
     ] = False,
@@ -35,6 +38,7 @@ def dashboard(
     # A second of imports, which only this command pays.
     from inventory_migration.dashboard import server
     from inventory_migration.dashboard.access import Access
+    from inventory_migration.dashboard.processes import Options
 
     def opened(url: str) -> None:
         session.show({"url": url, "read_only": read_only}, answers.dashboard)
@@ -42,7 +46,16 @@ def dashboard(
             typer.launch(url)
 
     access = Access(read_only=read_only)
-    server.serve(target, given, host=host, port=port, access=access, opened=opened)
+    server.serve(
+        target,
+        given,
+        files=session.files,
+        options=Options(workers=workers, as_superuser=as_superuser),
+        host=host,
+        port=port,
+        access=access,
+        opened=opened,
+    )
 
 
 COMMANDS = {"dashboard": (dashboard, "--port 8642")}

@@ -97,6 +97,7 @@ class Session:
         json: Whether the answer is one JSON object.
         database_url: What was given on the command line.
         reached: The database, once it is reached.
+        files: The mapping files that were given, by their mappings' names.
         so_far: What is told beside a condition that stops the command, with `--json`.
     """
 
@@ -107,7 +108,7 @@ class Session:
         self.log_format = log_format
         self.so_far: dict[str, Any] = {}
         self.reached: verbs.Target | None = None
-        self._paths: dict[str, Path] = {}
+        self.files: dict[str, Path] = {}
 
     @functools.cached_property
     def screen(self) -> Console:
@@ -118,7 +119,7 @@ class Session:
 
     def spelled(self, text: str) -> str:
         """Spell the commands in a text as they must be called: a file's mapping by its path."""
-        for name, path in self._paths.items():
+        for name, path in self.files.items():
             command = rf"((?:inventory-migration |')(?:{_NAMING}) ){re.escape(name)}\b"
             given = shlex.quote(str(path)).replace("\\", r"\\")
             text = re.sub(command, rf"\1--mapping {given}", text)
@@ -160,7 +161,7 @@ class Session:
                     f"two of the mappings given are called {mapping.name}; give one of them"
                 )
             found[mapping.name] = mapping
-            self._paths[mapping.name] = path
+            self.files[mapping.name] = path
         return found
 
     def mapping(self, name: str | None, given: Mapping[str, StockMapping]) -> StockMapping:

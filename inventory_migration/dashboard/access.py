@@ -50,6 +50,10 @@ class Access:
         """
         return name in LOOPBACK_NAMES or is_loopback(name)
 
+    def may_act(self, viewer: Viewer) -> bool:
+        """Whether this viewer may change anything now."""
+        return not (self.read_only or viewer.read_only)
+
     def viewer(self, address: str) -> Viewer:
         """Whoever reaches a port of this machine's own is whoever started the dashboard."""
         return Viewer(name=operator(), address=address, read_only=self.read_only)

@@ -15,6 +15,7 @@ from inventory_migration.dashboard.access import Access, Viewer
 from inventory_migration.dashboard.guard import VIEWER
 
 if TYPE_CHECKING:
+    from inventory_migration.dashboard.actions import Actions
     from inventory_migration.mapping import StockMapping
     from inventory_migration.verbs import Target
     from inventory_migration.watching import Poller
@@ -29,12 +30,14 @@ class Context:
         mappings: Those that were given by path, by name.
         access: Who may reach it, and act.
         poller: Who asks the database on behalf of all viewers.
+        actions: What viewers may do.
     """
 
     target: Target
     mappings: Mapping[str, StockMapping]
     access: Access
     poller: Poller
+    actions: Actions
 
     def viewer(self) -> Viewer:
         """Who looks at the page that is being built, or at the one whose event is handled."""

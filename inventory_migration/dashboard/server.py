@@ -19,7 +19,9 @@ import uvicorn
 
 from inventory_migration import project
 from inventory_migration.dashboard.access import Access, is_loopback
+from inventory_migration.dashboard.actions import Actions
 from inventory_migration.dashboard.guard import Guard
+from inventory_migration.dashboard.processes import Options
 from inventory_migration.errors import AddressNotServed, TokenMissing
 from inventory_migration.watching import Poller
 
@@ -38,6 +40,8 @@ def serve(
     target: Target,
     mappings: Mapping[str, StockMapping],
     *,
+    files: Mapping[str, Path],
+    options: Options,
     host: str,
     port: int,
     access: Access,
@@ -48,6 +52,8 @@ def serve(
     Args:
         target: The database.
         mappings: Those that were given by path, by name.
+        files: Their paths.
+        options: What is given to a process that goes on with a migration.
         host: The address to listen at.
         port: Its port; 0 takes one that is free.
         access: Who may reach it, and act.
@@ -61,8 +67,15 @@ def serve(
     with listening, _storage(), closing(Poller(target)) as poller:
         if not is_loopback(listening.getsockname()[0]):
             raise TokenMissing(host=host)
-        port = listening.getsockname()[1]
-        application = build(target, mappings, access=access, poller=poller, port=port)
+        application = build(
+            target,
+            mappings,
+            files=files,
+            options=options,
+            access=access,
+            poller=poller,
+            port=listening.getsockname()[1],
+        )
         config = uvicorn.Config(
             Guard(application, access),
             ws="wsproto",
@@ -94,6 +107,8 @@ def build(
     target: Target,
     mappings: Mapping[str, StockMapping],
     *,
+    files: Mapping[str, Path],
+    options: Options,
     access: Access,
     poller: Poller,
     port: int,
@@ -109,7 +124,14 @@ def build(
     from inventory_migration.dashboard.context import Context
 
     application = FastAPI(title=TITLE, docs_url=None, redoc_url=None, openapi_url=None)
-    pages.register(Context(target=target, mappings=mappings, access=access, poller=poller))
+    context = Context(
+        target=target,
+        mappings=mappings,
+        access=access,
+        poller=poller,
+        actions=Actions(target, files, access, options),
+    )
+    pages.register(context)
     ui.run_with(
         application,
         title=TITLE,

@@ -35,6 +35,7 @@ from inventory_migration.errors.commands import (
     ReportNotWritten,
 )
 from inventory_migration.errors.dashboards import (
+    ActionRefused,
     AddressNotServed,
     TokenMissing,
 )
@@ -106,6 +107,7 @@ from inventory_migration.errors.reports import (
 __all__ = [
     "AcceptanceFailed",
     "AcceptanceKept",
+    "ActionRefused",
     "AddressNotServed",
     "ArchiveDiffers",
     "ArchiveMissing",

@@ -30,3 +30,12 @@ class TokenMissing(MigrationError):
         super().__init__(
             f"whoever reaches {host} could steer migrations; serve the dashboard at 127.0.0.1"
         )
+
+
+class ActionRefused(MigrationError):
+    """What a viewer of the dashboard asked for is not for them, or not for this moment."""
+
+    def __init__(self, why: str) -> None:
+        """Keep why."""
+        self.why = why
+        super().__init__(why)

@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from inventory_migration.database import quoted
+from inventory_migration.database import ON_BEHALF_OF, quoted
 from inventory_migration.engine.ledger.installation import (
     VERSION,
     bring_up_to_date,
@@ -207,10 +207,11 @@ def note(
     )
 
 
-WHO = "session_user || ' by ' || current_setting('application_name')"
-"""The role and program on whose behalf a statement runs, as SQL."""
+WHO = f"""(session_user || ' by ' || current_setting('application_name')
+           || COALESCE(' for ' || NULLIF(current_setting('{ON_BEHALF_OF}', true), ''), ''))"""
+"""The role, the program and, where it was said, the person for whom a statement runs, as SQL."""
 
 
 def who(connection: sa.Connection) -> str:
-    """The role and program on whose behalf a statement runs."""
+    """The role, the program and, where it was said, the person for whom a statement runs."""
     return str(connection.execute(sa.text(f"SELECT {WHO}")).scalar_one())
