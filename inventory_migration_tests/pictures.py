@@ -37,7 +37,8 @@ _PICTURE: dict[str, Any] = {
     "phases": [
         {
             "number": number, "name": name, "companies": 1, "records": 100, "records_done": done,
-            "quarantined": 3, "failed_attempts": 1, "chunks": 4, "chunks_done": done // 25,
+            "records_undone": 0, "quarantined": 3, "failed_attempts": 1,
+            "chunks": 4, "chunks_done": done // 25,
             "started_at": _AT, "finished_at": _AT, "reconciled_at": reconciled,
         }
         for number, name, done, reconciled in (

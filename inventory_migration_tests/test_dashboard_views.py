@@ -38,10 +38,10 @@ _STATES = [
 _IDLE = {"driver": False, "workers": 0, "last_sign_at": None}
 
 
-def everything(seen: dict[str, Any]) -> str:
+def everything(seen: dict[str, Any], age: float = 60.0) -> str:
     """Return all that is shown of a migration, on all its tabs, as one document."""
     gallery = views.Gallery()
-    said = wording.truths(seen, 60.0, seen["mapping"])
+    said = wording.truths(seen, age, seen["mapping"] if age > 5 else None)
     parts = [standing.truths(said), *gallery.drawn(7, seen, "head").values()]
     for tab in views.TABS:
         parts += gallery.drawn(7, seen, tab).values()
@@ -77,7 +77,6 @@ def test_nothing_out_of_the_database_becomes_markup() -> None:
     assert "img" not in hostile.tags
     assert "alert(1)" in hostile.text
     assert not {"\x1b", "\u202e"} & set(hostile.text)
-    assert max(map(len, hostile.text.split("\n"))) < 2000
     others: list[Callable[[str], Markup]] = [
         lambda text: front.runs([replaced(listed(), text, FIXED)]),
         lambda text: front.runs([replaced(listed(state="paused", working=False), text, FIXED)]),
@@ -96,7 +95,8 @@ def test_figures_can_be_found_by_the_ids_that_the_pages_promise() -> None:
         picture(
             state="rolling_back", stage="rolling_back", reason="asked to", desired="rollback",
             working=_IDLE, units={"snapshot": "5", "accounted": "5", "difference": "1"},
-        )
+        ),
+        age=1.0,
     )  # fmt: skip
     shown += str(front.runs([listed()])) + str(front.runs([])) + str(front.waiting(["a"], []))
     shown += str(companies.said(COMPANIES, ""))
@@ -158,6 +158,10 @@ def test_that_nobody_works_is_said_with_what_to_do() -> None:
     back = picture(working=_IDLE, state="rolling_back", stage="rolling_back")
     assert wording.truths(back, 1.0, None)[0].command == "inventory-migration rollback stock_items"
     assert wording.truths(picture(working=_IDLE, state="paused"), 1.0, None) == []
+    assert "Nothing moves" in wording.stage(picture(working=_IDLE))
+    # Nobody knows whether that is still so.
+    old = wording.truths(picture(working=_IDLE), 60.0, "silent")
+    assert [truth.key for truth in old] == ["stale"]
     assert wording.truths(picture(working=_IDLE | {"workers": 1}), 1.0, None) == []
     assert "nobody works" in wording.pages_title(picture(working=_IDLE))
     assert "nobody is working" in Document(front.runs([listed(working=False)])).text

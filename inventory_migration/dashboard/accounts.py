@@ -14,20 +14,24 @@ from inventory_migration.report.text import printable
 def phases(picture: Picture) -> Markup:
     """How far each phase is, in the order in which they go."""
     rows = []
+    back = picture["stage"] == "rolling_back" or picture["state"] == "rolled_back"
     for phase in picture["phases"]:
-        whole, done = phase["records"], phase["records_done"]
+        whole = phase["records"]
+        done = phase["records_undone"] if back else phase["records_done"]
         share = done / whole if whole else 1.0 if phase["reconciled_at"] else 0.0
-        word, tone = _phase_state(phase)
+        word, tone = _phase_back(phase) if back else _phase_state(phase)
         rows.append(
             {
                 "phase": printable(phase["name"]),
                 "progress": marks.bar(
-                    [("done", share, "done")],
+                    [("undone" if back else "done", share, "done")],
                     label=f"Phase {phase['name']}",
                     value=100 * share,
                     words=f"{done:,} of {whole:,} records",
                 ),
-                "done": marks.number(f"phase-{phase['number']}-done", done),
+                ("put back" if back else "done"): marks.number(
+                    f"phase-{phase['number']}-done", done
+                ),
                 "records": phase["records"],
                 "companies": phase["companies"],
                 "chunks": f"{phase['chunks_done']:,} / {phase['chunks']:,}",
@@ -40,7 +44,15 @@ def phases(picture: Picture) -> Markup:
         "Phases",
         html.table(
             rows,
-            numbers={"done", "records", "companies", "chunks", "quarantined", "failed attempts"},
+            numbers={
+                "done",
+                "put back",
+                "records",
+                "companies",
+                "chunks",
+                "quarantined",
+                "failed attempts",
+            },
             cards=True,
             caption=None,
             key="phases",
@@ -59,6 +71,12 @@ def _phase_state(phase: wording.Picture) -> tuple[str, Tone]:
     if phase["chunks_done"]:
         return "under way", "plain"
     return "to come", "plain"
+
+
+def _phase_back(phase: wording.Picture) -> tuple[str, Tone]:
+    if phase["records_undone"] >= phase["records"]:
+        return "back", "good"
+    return ("going back", "plain") if phase["records_undone"] else ("to come", "plain")
 
 
 def outcomes(picture: Picture) -> Markup:
@@ -82,11 +100,18 @@ def outcomes(picture: Picture) -> Markup:
             "share": "",
         }
     )
-    undone = records["undone"]
+    if records["undone"]:
+        rows.insert(
+            1,
+            {
+                "outcome": _named(html.strong("put back"), "of those that were migrated"),
+                "records": marks.number("records-put-back", records["undone"]),
+                "share": f"{100 * records['undone'] / whole:.2f} %" if whole else "–",
+            },
+        )
     return marks.panel(
         "Records by outcome",
         html.table(rows, numbers={"records", "share"}, key="outcomes", caption=None),
-        html.paragraph(f"{undone:,} records have been put back.", soft=True) if undone else None,
         testid="outcomes",
     )
 

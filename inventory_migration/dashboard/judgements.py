@@ -18,6 +18,9 @@ _LEVELS: dict[str, tuple[str, Tone]] = {
     "slow": ("slows down", "warn"),
     "hold": ("waits", "bad"),
 }
+_SUFFIXES = {"s": "_seconds", "MB": "_megabytes", "MB/s": "_megabytes_per_second"}
+"""What a measure's name says of its unit, which stands beside each value."""
+
 _EXPECTED = 3
 
 
@@ -63,27 +66,28 @@ def health(picture: Picture) -> Markup:
 
 def _measure(measure: Mapping[str, Any]) -> dict[str, Any]:
     word, tone = _LEVELS.get(measure["level"], (printable(measure["level"]), "plain"))
-    unknown = measure.get("unknown")
+    unknown, unit = measure.get("unknown"), printable(measure["unit"])
     value = measure["value"]
     if value is None:
         observed = "unknown" if unknown else "none"
     else:
-        observed = ("at least " if unknown else "") + _spelled(value)
+        observed = ("at least " if unknown else "") + _spelled(value, unit)
     if value is None and unknown:
         word, tone = "not known", "plain"
     return {
-        "measure": printable(measure["measure"]).replace("_", " "),
+        "measure": printable(measure["measure"])
+        .removesuffix(_SUFFIXES.get(unit, ""))
+        .replace("_", " "),
         "observed": observed,
-        "slows down at": _spelled(measure["slow"]),
-        "waits at": _spelled(measure["hold"]),
-        "unit": measure["unit"],
+        "slows down at": _spelled(measure["slow"], unit),
+        "waits at": _spelled(measure["hold"], unit),
         "verdict": marks.badge(word, tone),
         "what": printable(measure.get("what") or unknown or ""),
     }
 
 
-def _spelled(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.1f}".removesuffix(".0")
+def _spelled(value: float | None, unit: str) -> str:
+    return "–" if value is None else f"{value:,.1f}".removesuffix(".0") + f" {unit}"
 
 
 def gates(picture: Picture) -> Markup:
@@ -102,7 +106,7 @@ def gates(picture: Picture) -> Markup:
                 "expectations": gate["expectations"],
                 "not met": len(gate["failed"]),
                 "judged": marks.moment(gate["judged_at"]),
-                "which": _failed(gate["failed"]),
+                "not met, and why": _failed(gate["failed"]),
             }
         )
     return marks.panel(

@@ -15,6 +15,7 @@ from nicegui import run
 from inventory_migration import watching
 from inventory_migration.dashboard import companies, views, wording
 from inventory_migration.dashboard.context import Context
+from inventory_migration.dashboard.controls import Controls
 from inventory_migration.dashboard.elements import Live, Tag
 from inventory_migration.dashboard.frame import Frame
 from inventory_migration.database import explain
@@ -61,7 +62,10 @@ class MigrationPage:
                 with Tag("div", classes="name"):
                     self._title = Tag("h1", "", data_testid="title")
                     self._head = Live()
-                self._acts = Tag("div", classes="acts")
+                with Tag("div", classes="acts"):
+                    self._controls = Controls(app, migration_id)
+            self._news = Live("did")
+            self._news.props.update({"role": "status"})
             self._progress, self._tiles = Live(), Live()
             self._tabs = dict(self._bar())
             self._panels = {name: self._panel(name) for name in views.TABS}
@@ -105,9 +109,12 @@ class MigrationPage:
                 with Tag("label", classes="field"):
                     Tag("span", "Part of a name, or a key")
                     field = Tag(
-                        "input", "", "input", type="search", value=self._search,
-                        data_testid="companies-search", autocomplete="off",
+                        "input", "", "input", type="search", autocomplete="off",
+                        data_testid="companies-search",
                     )  # fmt: skip
+                    # As the attribute: the property would undo what is typed, each time that
+                    # anything on the page changes.
+                    field.attribute("^value", self._search)
                 field.on(
                     "input",
                     self._look_for,
@@ -176,6 +183,8 @@ class MigrationPage:
             return
         self._whole.set_visibility(True)
         self._title.text = f"{picture['mapping']}, migration {self._migration_id}"
+        self._controls.tick(picture)
+        self._news.show(self._controls.news(picture))
         drawn = self._drawn(picture, "head")
         self._head.show(drawn["head"])
         self._progress.show(drawn["progress"])

@@ -18,7 +18,7 @@ What tests and scripts find by `data-testid`, each holding its figure alone:
   `truth-nobody`, `truth-difference` where they are true;
 - its tabs: `tab-overview`, `tab-problems`, `tab-companies`, `tab-server`, `tab-trail`;
 - overview: `phases`, `phase-<number>-done`, `phase-<number>-state`, `records-<outcome>`,
-  `records-pending`, `records-total`, `units-snapshot`, `units-accounted`, `units-off`,
+  `records-total`, `units-snapshot`, `units-accounted`, `units-off`,
   `reserved-snapshot`, `reserved-accounted`, `reserved-off`, `plot-difference`, `plot-rate`,
   `plot-chunk-seconds`, `plot-chunk-records`, `plot-timeline-workers`, `latest-events`, `about`;
 - the others: `quarantine`, `attempts`, `companies`, `companies-search`, `companies-total`,

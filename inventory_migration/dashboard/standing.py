@@ -38,8 +38,12 @@ def head(picture: Picture) -> Markup:
     ).format(
         chip=marks.chip(wording.state(picture), "state"),
         who=wording.who_works(picture),
-        stage=(wording.stage(picture)[:1].upper() + wording.stage(picture)[1:]),
-        reason=Markup('<span data-testid="reason">{}</span>').format(reason) if reason else "",
+        stage=wording.stage(picture),
+        reason=Markup(
+            '<span class="reason">Reason: <span data-testid="reason">{}</span></span>'
+        ).format(reason)
+        if reason
+        else "",
         wanted=wanted,
     )
 
@@ -53,7 +57,8 @@ def progress(picture: Picture) -> Markup:
     if back:
         done = records["undone"]
         said = Markup("{} of {} records are back where they were").format(
-            marks.number("records-undone", done), marks.number("records-written", _written(picture))
+            marks.number("records-undone", done),
+            marks.number("records-written", records["migrated"]),
         )
         shares = [("undone", (picture["percent"] or 0) / 100, "undone")]
     else:
@@ -82,17 +87,16 @@ def progress(picture: Picture) -> Markup:
     )
 
 
-def _written(picture: Picture) -> int:
-    records = picture["records"]
-    return int(records["undone"] + records["migrated"])
-
-
 def _ends(picture: Picture) -> Markup:
     found = picture.get("eta")
     at = found.get("at") if found else None
-    if picture.get("finished_at"):
+    ended = picture.get("finished_at")
+    if picture["state"] == "rolled_back":
+        # It had been finished before that.
+        ended = picture["working"]["last_sign_at"]
+    if ended and picture["stage"] == "finished":
         return Markup('<span data-testid="eta">{}</span> at {}').format(
-            wording.eta(picture), marks.moment(picture["finished_at"])
+            wording.eta(picture), marks.moment(ended)
         )
     left = Markup('<span data-testid="eta">{}</span>').format(wording.eta(picture))
     if found is None:
@@ -130,7 +134,7 @@ def tiles(picture: Picture) -> Markup:
             marks.tile(
                 "At work",
                 marks.figure("active", wording.lasting(picture["active_seconds"])),
-                Markup("of {} since it began").format(
+                Markup("of {} in all").format(
                     marks.figure("elapsed", wording.lasting(picture["elapsed_seconds"]))
                 ),
             ),

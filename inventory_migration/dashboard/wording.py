@@ -9,6 +9,7 @@ import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from inventory_migration.report.html import Tone
@@ -37,12 +38,17 @@ _STATES: dict[str, tuple[str, str, Tone]] = {
 }
 
 _STAGES = {
-    "preparing": "audit, default locations and snapshot are being made",
-    "moving": "records are moving to their locations",
-    "proving": "all records are accounted for, and the proof is under way",
-    "finished": "",
-    "rolling_back": "records are going back",
-    "standing": "nothing moves until it is resumed, rolled back or aborted",
+    "preparing": "Audit, default locations and snapshot are being made.",
+    "moving": "Records are moving to their locations.",
+    "proving": "All records are accounted for, and the proof is under way.",
+    "rolling_back": "Records are going back to where they were.",
+    "standing": "Nothing moves until it is resumed, rolled back or aborted.",
+}
+
+_ENDS = {
+    "verified": "Every record is accounted for, and the proof has passed.",
+    "aborted": "It has ended for good. What it moved stays, until it is rolled back.",
+    "rolled_back": "What it had written has been taken back.",
 }
 
 OUTCOMES: dict[str, tuple[str, str]] = {
@@ -102,8 +108,12 @@ def state_named(name: str) -> State:
 
 
 def stage(picture: Picture) -> str:
-    """What is going on, as a clause."""
-    return _STAGES.get(picture.get("stage", ""), "")
+    """What is going on, as a sentence."""
+    if picture["stage"] == "finished":
+        return _ENDS.get(picture["state"], "")
+    if picture["state"] in DRIVEN and not working(picture):
+        return "Nothing moves until somebody takes it up."
+    return _STAGES.get(picture["stage"], "")
 
 
 def percent(value: float | None) -> str:
@@ -163,7 +173,7 @@ def eta(picture: Picture) -> str:
     if found is not None:
         return f"about {roughly(found['seconds'])}"
     if name in ("paused", "held", "failed"):
-        return "stands still"
+        return "not counted while it stands"
     if not working(picture):
         return "nobody is working"
     if picture.get("stage") == "proving":
@@ -203,7 +213,7 @@ def who_works(picture: Picture) -> str:
         return "at work, between chunks"
     if picture["state"] in DRIVEN:
         return "nobody is working on it"
-    return "it stands until somebody decides"
+    return "nobody is at work, as it should be"
 
 
 def pages_title(picture: Picture) -> str:
@@ -218,7 +228,8 @@ def pages_title(picture: Picture) -> str:
 
 def truths(picture: Picture | None, age: float | None, error: str | None) -> list[Truth]:
     """What has to be said at the top: old figures, lost units, nobody at work; the worst first."""
-    said = stale(picture is not None, age, error)
+    old = stale(picture is not None, age, error)
+    said = [*old]
     if picture is None:
         return said
     difference = str(picture["units"]["difference"] or 0)
@@ -234,7 +245,8 @@ def truths(picture: Picture | None, age: float | None, error: str | None) -> lis
                 f"inventory-migration validate {quoted(picture['mapping'])}",
             )
         )
-    if picture["state"] in DRIVEN and not working(picture):
+    # Of old figures nobody knows whether it is so still.
+    if picture["state"] in DRIVEN and not working(picture) and not old:
         said.append(_nobody(picture))
     return said
 
@@ -272,10 +284,19 @@ def _nobody(picture: Picture) -> Truth:
         "bad",
         "Nobody is working on this migration",
         f"Its state is {state_named(picture['state']).word}, and no process has it: whoever worked "
-        "on it has ended or lost the database. What is committed stays, and nothing is half done."
-        f"{meanwhile} Take it up where it stands:",
+        f"on it has ended or lost the database{_since(picture)}. What is committed stays, and "
+        f"nothing is half done.{meanwhile} Take it up where it stands:",
         f"inventory-migration {verb} {quoted(picture['mapping'])}",
     )
+
+
+def _since(picture: Picture) -> str:
+    """How long ago somebody was seen at work."""
+    last = picture["working"]["last_sign_at"]
+    if last is None:
+        return ""
+    silent = datetime.fromisoformat(picture["at"]) - datetime.fromisoformat(last)
+    return f", with a last sign of work {lasting(silent.total_seconds())} ago"
 
 
 def nothing(units: str) -> bool:
