@@ -277,7 +277,7 @@ class Poller:
         connection.execute(
             sa.text(
                 f"SELECT set_config('statement_timeout', '{STATEMENT_SECONDS:.0f}s', false), "
-                "set_config('lock_timeout', '1s', false), set_config('jit', 'off', false), "
+                "set_config('lock_timeout', '200ms', false), set_config('jit', 'off', false), "
                 "set_config('max_parallel_workers_per_gather', '0', false)"
             )
         )
@@ -311,6 +311,7 @@ class _Tier:
         share: The share.
         due: When it is to be read again.
         free: When that is allowed at the earliest.
+        late: Whether the last time took too long, so that what is known is old.
     """
 
     ask: Callable[[sa.Connection], Any]
@@ -318,12 +319,16 @@ class _Tier:
     share: float
     due: float = 0.0
     free: float = 0.0
+    late: bool = False
 
     def read(self, connection: sa.Connection, duty: float) -> Any:
         """Read it, and let as much time pass before the next time as the cost of it asks for."""
         began = time.monotonic()
+        self.late = True
         try:
-            return self.ask(connection)
+            found = self.ask(connection)
+            self.late = False
+            return found
         finally:
             ended = time.monotonic()
             self.free = ended + (ended - began) / (duty * self.share)
@@ -371,18 +376,22 @@ class _Watched:
         if not (known and self.first.read(connection, duty)):
             raise MigrationUnknown(migration_id=self._reading.migration_id)
         self._plan()
-        self.error = None
-        for what, tier in self._others.items():
+        for tier in self._others.values():
             if tier.due > time.monotonic():
                 continue
             try:
                 tier.read(connection, duty)
             except sa.exc.DBAPIError as error:
-                if sqlstate(error) != _CANCELLED:
+                state = sqlstate(error)
+                if state not in {_CANCELLED, _LOCKED}:
                     raise
-                self.error = f"the database took longer than {STATEMENT_SECONDS:.0f} s to {what}"
+                if state == _LOCKED:
+                    # To wait costs nothing.
+                    tier.due = tier.free = time.monotonic() + tier.least
                 break
         connection.rollback()
+        late = [what for what, tier in self._others.items() if tier.late]
+        self.error = f"the database took too long to {' and to '.join(late)}" if late else None
         return self._reading.picture() if self._reading.numbers is not None else None
 
     def _plan(self) -> None:
@@ -396,7 +405,7 @@ class _Watched:
                 tier.due = now
             elif pulse.last_event != self._last_event:
                 tier.due = min(tier.due, tier.free)
-            elif not pulse.working:
+            elif not pulse.working and not tier.late:
                 tier.due = max(tier.due, tier.free + REST_SECONDS)
         self._state, self._last_event = state, pulse.last_event
         self._workers.update(dict.fromkeys(pulse.workers, now))
@@ -404,4 +413,5 @@ class _Watched:
         self._reading.workers = len(self._workers)
 
 
-_CANCELLED = "57014"
+_CANCELLED, _LOCKED = "57014", "55P03"
+"""What a statement ends with that took too long, or waited too long for somebody's lock."""
