@@ -25,6 +25,7 @@ from inventory_migration.engine import measures
 from inventory_migration.engine.ledger import tables
 from inventory_migration.mapping import StockMapping
 from inventory_migration.mapping.parts import Action
+from inventory_migration.metrics import catalogue
 
 FOLDER = Path(__file__).resolve().parent / "reference"
 PROJECT = FOLDER.parent.parent
@@ -192,6 +193,20 @@ def metrics() -> Iterator[str]:
     yield from _table(
         ["measure", "unit", "what is said when it is too much"],
         [[_code(m.name), m.unit, m.text] for m in measures.MEASURES],
+    )
+    yield from ("## In Prometheus", "")
+    yield (
+        "What `inventory-migration metrics` prints and serves, and what is pushed; how to, in "
+        "[Metrics and alerts](../metrics.md). All are gauges but those that end in `_total`. Those "
+        "of a migration are there for the last one of each mapping and for each that is active."
+    )
+    yield ""
+    yield from _table(
+        ["metric", "labels", "what it says"],
+        [
+            [_code(m.full_name), ", ".join(map(_code, m.labels)), m.meaning]
+            for m in catalogue.METRICS.values()
+        ],
     )
     yield from ("## In Dagster", "")
     yield (

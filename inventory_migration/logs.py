@@ -53,6 +53,10 @@ def plain(text: object) -> str:
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in str(text))
 
 
+_WITH_PASSWORDS = ("INVENTORY_DATABASE_URL", "INVENTORY_PUSHGATEWAY_URL")
+"""The variables of the environment whose URLs may hold passwords."""
+
+
 def hide_passwords(text: str, *, secrets: tuple[str, ...] | None = None) -> str:
     """Return a text without the passwords of connection URLs and settings, however they got in.
 
@@ -78,7 +82,8 @@ def known_secrets(*urls: str) -> tuple[str, ...]:
     Very short ones are left out: hiding every "a" would hide the message.
     """
     found = {os.environ.get("PGPASSWORD", "")}
-    for url in (*urls, os.environ.get("INVENTORY_DATABASE_URL", "")):
+    of_environment = (os.environ.get(name, "") for name in _WITH_PASSWORDS)
+    for url in (*urls, *of_environment):
         found |= set(_passwords(url))
     spelled = {spelling for secret in found for spelling in _spellings(secret)}
     return tuple(sorted((s for s in spelled if len(s) >= 6), key=len, reverse=True))

@@ -73,6 +73,7 @@ STORY = [
     Step("validate", reads=True),
     Step("acceptance"),
     Step("monitor"),
+    Step("metrics", reads=True, whole=True),
     Step("grants", reads=True),
     Step("test", reads=True),
     Step("report"),

@@ -27,6 +27,7 @@ LAYERS = [
         "clearing",
         "acceptance",
         "monitoring",
+        "metrics",
         "audits",
         "watching",
     },
@@ -45,6 +46,7 @@ COSTLY = {
     "great_expectations": ({"quality"}, set()),
     "pandas": ({"audit", "quality", "report"}, set()),
     "pyarrow": ({"archive"}, set()),
+    "prometheus_client": ({"metrics"}, set()),
     "plotly": ({"report", "dashboard"}, set()),
     "nicegui": ({"dashboard"}, {"dashboard"}),
 }

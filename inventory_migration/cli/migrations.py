@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from inventory_migration.cli import answers, outlook, rollbacks
+from inventory_migration.cli.metrics import pushed
 from inventory_migration.cli.session import Mappings, Name, Session, verb
 from inventory_migration.errors import (
     CommandUnclear,
@@ -297,7 +298,7 @@ def rollback(
     wanted = inquiries.undoable(target, chosen.name, migration_id=migration_id)
     if wanted and not session.confirm(rollbacks.undoing(chosen.name, wanted, scope), yes=yes):
         return 1
-    with session.watched(), told_beside(session, target, chosen):
+    with pushed(session, chosen), session.watched(), told_beside(session, target, chosen):
         found = verbs.roll_back(target, chosen, migration_id=migration_id, scope=scope)
     finish(session, target, chosen, found, rollbacks.undone)
     return 0
@@ -325,27 +326,30 @@ def _migrate(
     given = session.mappings(paths)
     chosen = session.mapping(name, given)
     target = session.target(writes=True)
-    resume = bool(options.get("resume"))
-    if not inquiries.is_startable(
-        target,
-        chosen,
-        resume=resume,
-        stop_after=options["stop_after"],
-        write_stop=options["write_stop"],
-        as_superuser=options["as_superuser"],
-    ):
-        finish(session, target, chosen, inquiries.last_summary(target, chosen.name))
-        return
-    with session.watched(), told_beside(session, target, chosen):
-        # Seconds of imports, which only the commands that need them pay.
-        from inventory_migration.defs.launch import migrate
+    with pushed(session, chosen):
+        resume = bool(options.get("resume"))
+        if not inquiries.is_startable(
+            target,
+            chosen,
+            resume=resume,
+            stop_after=options["stop_after"],
+            write_stop=options["write_stop"],
+            as_superuser=options["as_superuser"],
+        ):
+            finish(session, target, chosen, inquiries.last_summary(target, chosen.name))
+            return
+        with session.watched(), told_beside(session, target, chosen):
+            # Seconds of imports, which only the commands that need them pay.
+            from inventory_migration.defs.launch import migrate
 
-        launched = migrate(
-            chosen, database_url=session.database_url, options=options, known=[*given.values()]
+            launched = migrate(
+                chosen, database_url=session.database_url, options=options, known=[*given.values()]
+            )
+            if launched.error is not None:
+                raise launched.error
+        finish(
+            session, target, chosen, launched.summary or inquiries.last_summary(target, chosen.name)
         )
-        if launched.error is not None:
-            raise launched.error
-    finish(session, target, chosen, launched.summary or inquiries.last_summary(target, chosen.name))
 
 
 def name_and_key(

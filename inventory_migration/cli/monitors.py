@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from inventory_migration.cli.metrics import pushed
 from inventory_migration.cli.session import Mappings, Name, Session, verb
 from inventory_migration.cli.terminal import moment, number, say, table
 from inventory_migration.errors import CommandUnclear
@@ -42,7 +43,7 @@ def monitor(
         )
     chosen = session.mapping(name, session.mappings(mapping))
     target = session.target()
-    with session.watched():
+    with pushed(session, chosen), session.watched():
         found = monitoring.monitor(target, chosen, accept=accept)
     session.show(found, render)
     return REFUSED if found["passed"] is False else 0

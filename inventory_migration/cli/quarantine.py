@@ -10,6 +10,7 @@ import typer
 
 from inventory_migration.cli import quarantine_answers
 from inventory_migration.cli.answers import PROGRAM
+from inventory_migration.cli.metrics import pushed
 from inventory_migration.cli.migrations import (
     AsSuperuser,
     Record,
@@ -118,7 +119,7 @@ def retry(
         question = quarantine_answers.retrying(chosen.name, records)
         if not session.confirm(question, yes=yes):
             return 1
-    with session.watched(), told_beside(session, target, chosen):
+    with pushed(session, chosen), session.watched(), told_beside(session, target, chosen):
         found = quarantine.retry(
             target,
             chosen,

@@ -24,6 +24,7 @@ def reported(database: Database, mapping: StockMapping) -> Iterator[None]:
     Raises:
         dagster.Failure: The step met a condition; it is never retried by itself.
     """
+    database.mapping = mapping.name
     try:
         yield
     except MigrationError as error:

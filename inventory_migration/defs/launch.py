@@ -72,7 +72,7 @@ def migrate(
     mappings = [mapping, *(other for other in known if other.name != mapping.name)]
     definitions = build_definitions(
         mappings,
-        resource_overrides={"database": given(lambda: database)},
+        resource_overrides={"database": given(lambda: database, pushes=False)},
         log_level=log_level,
     )
     job = definitions.resolve_job_def(f"migrate_{mapping.name}")

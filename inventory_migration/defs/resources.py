@@ -20,6 +20,7 @@ from inventory_migration import verbs
 from inventory_migration.engine import control, ledger
 from inventory_migration.errors import MigrationError
 from inventory_migration.mapping import StockMapping
+from inventory_migration.metrics import pushing
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ class Database:
     """One run's database, connected to when a step first asks for it.
 
     Attributes:
+        mapping: What the run is about, once a step has begun.
         error: The condition that stopped a step of the run, if one did.
         interrupted: Whether Ctrl-C or a termination reached a step.
         summary: What the migration did, once the last step has come to its end.
@@ -36,6 +38,7 @@ class Database:
     def __init__(self, url: str | None = None) -> None:
         """Keep the URL; None stands for `$INVENTORY_DATABASE_URL` or the embedded server."""
         self._url = url
+        self.mapping: str | None = None
         self.error: MigrationError | None = None
         self.interrupted = False
         self.summary: dict[str, Any] | None = None
@@ -67,6 +70,11 @@ class Database:
             # The interrupt matters more; the next run finds what a crash would have left.
             logger.warning("%s could not be paused: %s", mapping.name, error)
 
+    def push(self) -> None:
+        """Push the figures of what the run was about, where a gateway is set."""
+        if self.mapping is not None:
+            pushing.push(self.mapping, self._url)
+
     def release(self) -> None:
         """Give the claim up."""
         if "claim" in self.__dict__:
@@ -87,25 +95,31 @@ class DatabaseResource(dg.ConfigurableResource[Database]):
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Database]:  # noqa: ARG002
         """Give a run its database, and its claim back when the run ends, however it ends."""
-        database = Database(self.url)
-        try:
+        with _lent(Database(self.url)) as database:
             yield database
-        finally:
-            database.release()
 
 
-def given(make: Callable[[], Database]) -> dg.ResourceDefinition:
+def given(make: Callable[[], Database], *, pushes: bool = True) -> dg.ResourceDefinition:
     """A resource whose URL is no part of the configuration, which is stored.
 
     Args:
         make: Makes the database of a run.
+        pushes: Whether the figures are pushed at the end, or the caller does that.
     """
 
     def give(_context: dg.InitResourceContext) -> Iterator[Database]:
-        database = make()
-        try:
+        with _lent(make(), pushes=pushes) as database:
             yield database
-        finally:
-            database.release()
 
     return dg.ResourceDefinition(give, description=DatabaseResource.__doc__)
+
+
+@contextmanager
+def _lent(database: Database, *, pushes: bool = True) -> Iterator[Database]:
+    """A database for a run: at its end the claim is given up, and what came of it is pushed."""
+    try:
+        yield database
+    finally:
+        database.release()
+        if pushes:
+            database.push()

@@ -1,4 +1,4 @@
-"""What keeps the dashboard from being served."""
+"""What keeps the dashboard, or figures, from being served."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ from inventory_migration.errors.base import MigrationError
 
 
 class AddressNotServed(MigrationError):
-    """The dashboard's address is taken, or is none of this machine's."""
+    """An address of pages or figures is taken, or is none of this machine's."""
 
     exit_code = 2
 
-    def __init__(self, *, host: str, port: int, why: str) -> None:
+    def __init__(self, *, host: str, port: int, why: str, command: str = "dashboard") -> None:
         """Name the address and what the system says of it."""
+        what = {"dashboard": "the dashboard", "metrics": "metrics"}[command]
         self.host, self.port, self.why = host, port, why
         super().__init__(
-            f"the dashboard can not be served at {host}, port {port}: {why.lower()}; choose "
-            "another with 'inventory-migration dashboard --port N', and --host"
+            f"{what} can not be served at {host}, port {port}: {why.lower()}; choose "
+            f"another with 'inventory-migration {command} --port N', and --host"
         )
 
 
