@@ -7,6 +7,7 @@ that neither a large migration nor many viewers burden the database. What a pict
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import threading
@@ -33,6 +34,9 @@ DUTY = 0.02
 """The share of one core of the database that watching may take."""
 
 PULSE_SECONDS = 1.0
+PULSE_LONGEST_SECONDS = 3.0
+"""Whatever the pulse costs: who looks must know within seconds that nobody works."""
+
 REST_SECONDS = 30.0
 """How often is asked again what cannot have changed: nobody works, and nothing has happened."""
 
@@ -277,7 +281,7 @@ class Poller:
         connection.execute(
             sa.text(
                 f"SELECT set_config('statement_timeout', '{STATEMENT_SECONDS:.0f}s', false), "
-                "set_config('lock_timeout', '200ms', false), set_config('jit', 'off', false), "
+                "set_config('lock_timeout', '1s', false), set_config('jit', 'off', false), "
                 "set_config('max_parallel_workers_per_gather', '0', false)"
             )
         )
@@ -302,37 +306,47 @@ class Poller:
 
 
 @dataclass
-class _Tier:
+class Tier:
     """A part of what is read: how often at most, with which share of what watching may cost.
 
     Attributes:
         ask: Reads it.
         least: Seconds from one time to the next, at least.
         share: The share.
+        longest: How long it rests at most, where it is always a matter of a few rows.
         due: When it is to be read again.
         free: When that is allowed at the earliest.
-        late: Whether the last time took too long, so that what is known is old.
     """
 
     ask: Callable[[sa.Connection], Any]
     least: float
     share: float
+    longest: float = math.inf
     due: float = 0.0
     free: float = 0.0
-    late: bool = False
+    _took: float = 0.0
 
     def read(self, connection: sa.Connection, duty: float) -> Any:
-        """Read it, and let as much time pass before the next time as the cost of it asks for."""
+        """Read it, and let as much time pass before the next time as the cost of it asks for.
+
+        One slow answer has been waited for, by a stalled server or behind a lock: only what is slow
+        twice running costs that much.
+        """
         began = time.monotonic()
-        self.late = True
         try:
             found = self.ask(connection)
-            self.late = False
-            return found
-        finally:
-            ended = time.monotonic()
-            self.free = ended + (ended - began) / (duty * self.share)
-            self.due = max(began + self.least, self.free)
+        except sa.exc.DBAPIError as error:
+            if sqlstate(error) == _CANCELLED:
+                self._rest(began, duty)
+            raise
+        self._rest(began, duty)
+        return found
+
+    def _rest(self, began: float, duty: float) -> None:
+        ended = time.monotonic()
+        cost, self._took = min(self._took, ended - began), ended - began
+        self.free = ended + min(self.longest, cost / (duty * self.share))
+        self.due = max(began + self.least, self.free)
 
 
 class _Watched:
@@ -356,14 +370,14 @@ class _Watched:
         self._workers: dict[int, float] = {}
         reading = self._reading
         if migration_id is None:
-            self.first = _Tier(_glance, PULSE_SECONDS, 1.0)
-            self._others: dict[str, _Tier] = {}
+            self.first = Tier(_glance, PULSE_SECONDS, 1.0)
+            self._others: dict[str, Tier] = {}
         else:
-            self.first = _Tier(reading.read_pulse, PULSE_SECONDS, 0.2)
+            self.first = Tier(reading.read_pulse, PULSE_SECONDS, 0.2, PULSE_LONGEST_SECONDS)
             self._others = {
-                "add the chunks up": _Tier(reading.read_numbers, PULSE_SECONDS, 0.35),
-                "put the chunks on a time line": _Tier(reading.read_course, 2.0, 0.25),
-                "list what was put aside": _Tier(reading.read_details, 3.0, 0.2),
+                "add the chunks up": Tier(reading.read_numbers, PULSE_SECONDS, 0.35),
+                "put the chunks on a time line": Tier(reading.read_course, 2.0, 0.25),
+                "list what was put aside": Tier(reading.read_details, 3.0, 0.2),
             }
 
     def ask(self, connection: sa.Connection, duty: float) -> Any:
@@ -376,22 +390,18 @@ class _Watched:
         if not (known and self.first.read(connection, duty)):
             raise MigrationUnknown(migration_id=self._reading.migration_id)
         self._plan()
-        for tier in self._others.values():
+        self.error = None
+        for what, tier in self._others.items():
             if tier.due > time.monotonic():
                 continue
             try:
                 tier.read(connection, duty)
             except sa.exc.DBAPIError as error:
-                state = sqlstate(error)
-                if state not in {_CANCELLED, _LOCKED}:
+                if sqlstate(error) != _CANCELLED:
                     raise
-                if state == _LOCKED:
-                    # To wait costs nothing.
-                    tier.due = tier.free = time.monotonic() + tier.least
+                self.error = f"the database took longer than {STATEMENT_SECONDS:.0f} s to {what}"
                 break
         connection.rollback()
-        late = [what for what, tier in self._others.items() if tier.late]
-        self.error = f"the database took too long to {' and to '.join(late)}" if late else None
         return self._reading.picture() if self._reading.numbers is not None else None
 
     def _plan(self) -> None:
@@ -405,7 +415,7 @@ class _Watched:
                 tier.due = now
             elif pulse.last_event != self._last_event:
                 tier.due = min(tier.due, tier.free)
-            elif not pulse.working and not tier.late:
+            elif not pulse.working:
                 tier.due = max(tier.due, tier.free + REST_SECONDS)
         self._state, self._last_event = state, pulse.last_event
         self._workers.update(dict.fromkeys(pulse.workers, now))
@@ -413,5 +423,4 @@ class _Watched:
         self._reading.workers = len(self._workers)
 
 
-_CANCELLED, _LOCKED = "57014", "55P03"
-"""What a statement ends with that took too long, or waited too long for somebody's lock."""
+_CANCELLED = "57014"
