@@ -2,25 +2,35 @@
 
 Against other sites in the same browser: the name that it was reached by must be the dashboard's own
 (a name pointed at this address is not), and whatever changes anything or opens a socket must come
-from one of its own pages. Who may do what is in `access.py`.
+from one of its own pages. Who somebody is and may do is in `access.py`, how they say so in
+`login.py`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
+from http.cookies import CookieError, SimpleCookie
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
-from inventory_migration.dashboard.access import Access
+from inventory_migration.dashboard.access import Access, Viewer
 
+Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 VIEWER = "inventory_viewer"
-"""Where a request's scope holds who it comes from."""
+"""Where a request's scope holds who it comes from; nobody yet on the way to logging in."""
 
+ADDRESS = "inventory_address"
+"""Where it holds the address that it comes from."""
+
+LOGIN = "/login"
+
+POLICY = "content-security-policy"
 HEADERS = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
@@ -29,7 +39,7 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
     # The pages compile their templates in the browser, which is eval by another name.
-    "content-security-policy": "; ".join(
+    POLICY: "; ".join(
         (
             "default-src 'none'",
             "script-src 'self' 'unsafe-inline' 'unsafe-eval'",
@@ -45,6 +55,10 @@ HEADERS = {
 }
 _ASSETS = "/_nicegui/"
 _READING = ("GET", "HEAD")
+_PROXIED = (b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip", b"forwarded", b"via")
+
+# What NiceGUI would write into its pages as it stands.
+_DROPPED = (b"x-forwarded-prefix",)
 
 
 class Guard:
@@ -54,45 +68,103 @@ class Guard:
         app: What is guarded.
     """
 
-    def __init__(self, app: Application, access: Access) -> None:
-        """Guard an application."""
-        self.app, self._access = app, access
+    def __init__(self, app: Application, access: Access, *, port: int) -> None:
+        """Guard an application that is served at a port."""
+        self.app, self._access, self._cookie = app, access, cookie_name(port)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse, or hand on with the viewer in the scope and the headers on the answer."""
         if scope["type"] not in {"http", "websocket"}:
             await self.app(scope, receive, send)
             return
+        sending = _with_headers(scope, send)
+        if self._access.behind_proxy:
+            _believe_proxy(scope)
         refused = self._refusal(scope)
         if refused is not None:
-            await _refuse(scope, send, *refused)
+            await _refuse(scope, sending, *refused)
             return
-        client = scope.get("client") or ("?", 0)
-        scope[VIEWER] = self._access.viewer(client[0])
-        await self.app(scope, receive, _with_headers(scope, send))
+        scope[ADDRESS] = (scope.get("client") or ("?", 0))[0]
+        viewer = self._access.viewer(scope[ADDRESS], _cookie(scope, self._cookie))
+        scope["headers"] = [(k, v) for k, v in scope["headers"] if k.lower() not in _DROPPED]
+        scope[VIEWER] = viewer
+        if viewer is None and not (scope["type"] == "http" and scope["path"] == LOGIN):
+            await _ask_who(scope, sending)
+        elif viewer is not None and scope["type"] == "websocket":
+            await self.app(scope, receive, self._while_here(viewer, sending))
+        else:
+            await self.app(scope, receive, sending)
 
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
         host = _only(scope, b"host")
         name = _host_name(host)
         if name is None or not self._access.is_own_host(name):
-            return 421, "This dashboard is not known by that name."
+            return 421, "This dashboard is not known by that name; see its --allow-host."
+        if not self._access.asks and any(_all(scope, header) for header in _PROXIED):
+            return 403, "A proxy is in front, and nobody is asked for a token; see --token-file."
         reads = scope["type"] == "http" and scope["method"] in _READING
         if scope["type"] == "http" and not reads and scope["method"] != "POST":
             return 405, "Only GET and POST are understood."
         origins = _all(scope, b"origin")
         if not reads and not origins:
             return 403, "A request that may change something must say which page it comes from."
-        if any(urlsplit(origin).netloc.lower() != host for origin in origins):
+        if not all(_is_own(origin, host, scope) for origin in origins):
             return 403, "That page is not one of this dashboard's."
         if not _from_own_page(scope, reads):
             return 403, "Another site's page has asked for this."
         return None
 
+    def _while_here(self, viewer: Viewer, send: Send) -> Send:
+        """A socket to somebody who has left ends with the next thing that it would have told."""
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "websocket.send" and not self._access.is_here(viewer):
+                message = {"type": "websocket.close", "code": 1008}
+            await send(message)
+
+        return sending
+
+
+def cookie_name(port: int) -> str:
+    """The session's cookie; browsers share cookies among all ports of a host."""
+    return f"inventory_dashboard_{port}"
+
+
+def is_own_path(path: str) -> bool:
+    """Whether it is a path of the dashboard's: one slash, and nothing that is read as two."""
+    return re.fullmatch(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]*", path) is not None
+
+
+def is_encrypted(scope: Scope) -> bool:
+    """Whether a request came by TLS, to us or to the proxy that is believed."""
+    return scope["scheme"] in {"https", "wss"}
+
+
+def _believe_proxy(scope: Scope) -> None:
+    """Take who asks, and how, from the proxy in front; what lies behind it is anybody's word."""
+    forwarded = ",".join(_all(scope, b"x-forwarded-for")).split(",")[-1].strip()
+    if forwarded:
+        scope["client"] = (forwarded, 0)
+    proto = ",".join(_all(scope, b"x-forwarded-proto")).split(",")[-1].strip().lower()
+    if proto in {"http", "https"}:
+        secure = proto == "https"
+        plain = "ws" if scope["type"] == "websocket" else "http"
+        scope["scheme"] = plain + "s" * secure
+
+
+def _is_own(origin: str, host: str | None, scope: Scope) -> bool:
+    """Whether a page of this origin is one of ours: of the very name and port that was asked."""
+    try:
+        parts = urlsplit(origin)
+    except ValueError:
+        return False
+    schemes = {"https"} if is_encrypted(scope) else {"http", "https"}
+    return parts.scheme in schemes and parts.netloc.lower() == host
+
 
 def _from_own_page(scope: Scope, reads: bool) -> bool:
     """Whether a browser that says where a request comes from names us, or the user's own doing."""
-    site = _only(scope, b"sec-fetch-site")
-    if site in {None, "same-origin", "none"}:
+    if _only(scope, b"sec-fetch-site") in {None, "same-origin", "none"}:
         return True
     # A link on another page, that is followed.
     return reads and _only(scope, b"sec-fetch-dest") == "document"
@@ -100,12 +172,20 @@ def _from_own_page(scope: Scope, reads: bool) -> bool:
 
 def _host_name(host: str | None) -> str | None:
     """The name in a Host header, without its port; None where it is none."""
-    if not host or any(character in host for character in "/@?#\\, "):
+    if not host or re.fullmatch(r"[\w.\-]+(:\d+)?|\[[\da-f:.]+\](:\d+)?", host) is None:
         return None
     try:
         return urlsplit(f"//{host}").hostname
     except ValueError:
         return None
+
+
+def _cookie(scope: Scope, wanted: str) -> str | None:
+    try:
+        found = SimpleCookie("; ".join(_all(scope, b"cookie"))).get(wanted)
+    except CookieError:
+        return None
+    return found.value if found else None
 
 
 def _all(scope: Scope, wanted: bytes) -> list[str]:
@@ -123,16 +203,44 @@ def _with_headers(scope: Scope, send: Send) -> Send:
     if not scope["path"].startswith(_ASSETS):
         headers["cache-control"] = "no-store"
 
-    async def sending(message: MutableMapping[str, Any]) -> None:
+    async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
-            said = message.get("headers", ())
+            said = [(name.lower(), value) for name, value in message.get("headers", ())]
+            # A page that needs less may allow less.
+            own = {POLICY} & {name.decode() for name, _ in said}
             message["headers"] = [
-                *((name, value) for name, value in said if name.decode().lower() not in headers),
-                *((name.encode(), value.encode()) for name, value in headers.items()),
+                *((k, v) for k, v in said if k.decode() in own or k.decode() not in headers),
+                *((k.encode(), v.encode()) for k, v in headers.items() if k not in own),
             ]
         await send(message)
 
     return sending
+
+
+async def _ask_who(scope: Scope, send: Send) -> None:
+    """Send somebody whom nobody knows to where they can say who they are."""
+    asks_for_page = scope["type"] == "http" and scope["method"] in _READING
+    dest = _only(scope, b"sec-fetch-dest")
+    if not asks_for_page or dest not in {None, "document"}:
+        await _refuse(scope, send, 401, "Log in first.")
+        return
+    query = scope.get("query_string", b"").decode("latin-1")
+    path = quote(scope["path"]) + (f"?{query}" if query else "")
+    path = path if is_own_path(path) else "/"
+    if _only(scope, b"sec-fetch-site") == "cross-site":
+        # A strict cookie is not sent along a link on another site's page, but on from ours it is.
+        body = f'<!doctype html><meta http-equiv="refresh" content="0; url={quote(path, "/%?=&")}">'
+        headers = [(b"content-type", b"text/html; charset=utf-8"), (POLICY.encode(), _BARE)]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body.replace("&", "&amp;").encode()})
+        return
+    where = LOGIN if path == "/" else f"{LOGIN}?next={quote(path, safe='')}"
+    headers = [(b"location", where.encode("latin-1"))]
+    await send({"type": "http.response.start", "status": 303, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
+
+
+_BARE = b"default-src 'none'; frame-ancestors 'none'"
 
 
 async def _refuse(scope: Scope, send: Send, status: int, sentence: str) -> None:
@@ -140,7 +248,6 @@ async def _refuse(scope: Scope, send: Send, status: int, sentence: str) -> None:
         # Before it is accepted, so that the browser sees a refused handshake.
         await send({"type": "websocket.close", "code": 1008})
         return
-    sending = _with_headers(scope, send)
     headers = [(b"content-type", b"text/plain; charset=utf-8")]
-    await sending({"type": "http.response.start", "status": status, "headers": headers})
-    await sending({"type": "http.response.body", "body": f"{sentence}\n".encode()})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": f"{sentence}\n".encode()})

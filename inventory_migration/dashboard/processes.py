@@ -21,6 +21,7 @@ from psycopg.conninfo import make_conninfo
 from pydantic import ValidationError
 
 from inventory_migration import logs, project
+from inventory_migration.dashboard import tokens
 from inventory_migration.engine import ledger
 from inventory_migration.errors import MappingInvalid, MigrationError
 from inventory_migration.mapping import StockMapping, load_mapping
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from inventory_migration.engine.ledger import Migration
     from inventory_migration.verbs import Target
 
-TOKEN_VARIABLE = "INVENTORY_DASHBOARD_TOKEN"  # noqa: S105 - its name
 _PACKAGES = Path(__file__).resolve().parent.parent.parent
 _KEPT = 200
 """How many logs are kept."""
@@ -124,7 +124,7 @@ def start(target: Target, words: list[str], *, action: str, migration_id: int, b
             filter(None, (str(_PACKAGES), os.environ.get("PYTHONPATH", "")))
         ),
     }
-    environment.pop(TOKEN_VARIABLE, None)
+    environment.pop(tokens.VARIABLE, None)
     with answer.open("wb") as out, log.open("wb") as err:
         process = subprocess.Popen(  # noqa: S603 - our own program, its words as a list
             [sys.executable, "-P", "-c", _PROGRAM, *words, "--json", "--log-format", "text"],

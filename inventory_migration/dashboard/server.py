@@ -5,13 +5,16 @@ Who may reach it is decided in `guard.py`; what is seen is drawn in `pages.py`.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import secrets
 import shutil
 import socket
+import ssl
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +25,7 @@ from inventory_migration.dashboard.access import Access, is_loopback
 from inventory_migration.dashboard.actions import Actions
 from inventory_migration.dashboard.guard import Guard
 from inventory_migration.dashboard.processes import Options
-from inventory_migration.errors import AddressNotServed, TokenMissing
+from inventory_migration.errors import AddressNotServed, CertificateInvalid, TokenMissing
 from inventory_migration.watching import Poller
 
 if TYPE_CHECKING:
@@ -36,6 +39,30 @@ GRACE_SECONDS = 2
 """How long viewers' connections are waited for at the end; they connect again by themselves."""
 
 
+@dataclass(frozen=True)
+class Tls:
+    """Files of a certificate and its key, in PEM form."""
+
+    certificate: Path
+    key: Path
+
+    def check(self) -> None:
+        """See that they serve, before anything else is made.
+
+        Raises:
+            CertificateInvalid: They do not.
+        """
+        try:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            # Asked for a passphrase, nobody would answer.
+            context.load_cert_chain(self.certificate, self.key, password=lambda: b"")
+        except ssl.SSLError as error:
+            raise CertificateInvalid(why=(error.reason or str(error)).lower()) from None
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or str(error)
+            raise CertificateInvalid(why=why.lower()) from None
+
+
 def serve(
     target: Target,
     mappings: Mapping[str, StockMapping],
@@ -45,6 +72,7 @@ def serve(
     host: str,
     port: int,
     access: Access,
+    tls: Tls | None,
     opened: Callable[[str], None],
 ) -> None:
     """Serve the dashboard until the process is told to end.
@@ -57,16 +85,22 @@ def serve(
         host: The address to listen at.
         port: Its port; 0 takes one that is free.
         access: Who may reach it, and act.
+        tls: By which certificate; None serves it unencrypted.
         opened: Told the dashboard's URL as soon as it is reachable.
 
     Raises:
         AddressNotServed: The address is taken, or is none of this machine's.
-        TokenMissing: Others than this machine's would reach it.
+        CertificateInvalid: Certificate and key do not serve.
+        TokenMissing: Others than this machine's would reach it, and nobody would be asked.
     """
+    if tls is not None:
+        tls.check()
     listening = listen(host, port)
     with listening, _storage(), closing(Poller(target)) as poller:
-        if not is_loopback(listening.getsockname()[0]):
-            raise TokenMissing(host=host)
+        port = listening.getsockname()[1]
+        alone = is_loopback(listening.getsockname()[0])
+        if not access.asks and (not alone or access.is_told_of_others):
+            raise TokenMissing(host=host if not alone else "a proxy in front")
         application = build(
             target,
             mappings,
@@ -74,12 +108,16 @@ def serve(
             options=options,
             access=access,
             poller=poller,
-            port=listening.getsockname()[1],
+            port=port,
         )
         config = uvicorn.Config(
-            Guard(application, access),
+            Guard(application, access, port=port),
             ws="wsproto",
+            # What it has to say goes where everything does, and without passwords.
+            log_config=None,
             log_level="warning",
+            ssl_certfile=tls.certificate if tls else None,
+            ssl_keyfile=tls.key if tls else None,
             access_log=False,
             server_header=False,
             # Who asks is what the connection says, unless the guard is told to believe a proxy.
@@ -88,7 +126,7 @@ def serve(
         )
         # However it was told to end, that is what was wanted.
         with suppress(KeyboardInterrupt):
-            _Server(config, lambda: opened(url(listening))).run(sockets=[listening])
+            _Server(config, lambda: opened(url(listening, tls))).run(sockets=[listening])
 
 
 class _Server(uvicorn.Server):
@@ -120,7 +158,7 @@ def build(
     from fastapi import FastAPI
     from nicegui import ui
 
-    from inventory_migration.dashboard import pages, theme
+    from inventory_migration.dashboard import login, pages, sockets, theme
     from inventory_migration.dashboard.context import Context
 
     application = FastAPI(title=TITLE, docs_url=None, redoc_url=None, openapi_url=None)
@@ -131,7 +169,9 @@ def build(
         poller=poller,
         actions=Actions(target, files, access, options),
     )
+    login.register(application, access, port=port)
     pages.register(context)
+    sockets.keep_apart(access)
     ui.run_with(
         application,
         title=TITLE,
@@ -170,10 +210,13 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def url(listening: socket.socket) -> str:
-    """The URL of a server's own address."""
+def url(listening: socket.socket, tls: Tls | None = None) -> str:
+    """The URL of a server's own address; of all addresses, this machine's name."""
     host, port = listening.getsockname()[:2]
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+    if ipaddress.ip_address(host).is_unspecified:
+        host = socket.gethostname()
+    scheme = "https" if tls else "http"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}/"
 
 
 @contextmanager

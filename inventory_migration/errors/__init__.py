@@ -37,7 +37,9 @@ from inventory_migration.errors.commands import (
 from inventory_migration.errors.dashboards import (
     ActionRefused,
     AddressNotServed,
+    CertificateInvalid,
     TokenMissing,
+    TokensInvalid,
 )
 from inventory_migration.errors.databases import (
     AuthenticationFailed,
@@ -113,6 +115,7 @@ __all__ = [
     "ArchiveMissing",
     "ArchiveNotWritten",
     "AuthenticationFailed",
+    "CertificateInvalid",
     "CommandUnclear",
     "ControlTotalsDiffer",
     "DatabaseMissing",
@@ -181,6 +184,7 @@ __all__ = [
     "TableUnknown",
     "TargetTaken",
     "TokenMissing",
+    "TokensInvalid",
     "ValidationFailed",
     "VerdictNotFinal",
     "VerificationFailed",

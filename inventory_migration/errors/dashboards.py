@@ -29,7 +29,33 @@ class TokenMissing(MigrationError):
         """Name the address."""
         self.host = host
         super().__init__(
-            f"whoever reaches {host} could steer migrations; serve the dashboard at 127.0.0.1"
+            f"whoever reaches {host} could steer migrations: say who may, with --token-file PATH "
+            "or in INVENTORY_DASHBOARD_TOKEN, or serve the dashboard at 127.0.0.1 alone"
+        )
+
+
+class TokensInvalid(MigrationError):
+    """The dashboard's tokens can not be read, or are none that could be relied on."""
+
+    exit_code = 2
+
+    def __init__(self, *, problems: list[str]) -> None:
+        """List what is wrong, by line and without the lines: they may hold a token."""
+        self.problems = problems
+        super().__init__("; ".join(problems))
+
+
+class CertificateInvalid(MigrationError):
+    """The dashboard's certificate and key can not be used."""
+
+    exit_code = 2
+
+    def __init__(self, *, why: str) -> None:
+        """Keep why."""
+        self.why = why
+        super().__init__(
+            f"the dashboard can not be served by TLS: {why}; --tls-cert and --tls-key name files "
+            "in PEM form that belong together"
         )
 
 
