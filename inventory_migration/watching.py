@@ -281,7 +281,7 @@ class Poller:
         connection.execute(
             sa.text(
                 f"SELECT set_config('statement_timeout', '{STATEMENT_SECONDS:.0f}s', false), "
-                "set_config('lock_timeout', '1s', false), set_config('jit', 'off', false), "
+                "set_config('lock_timeout', '200ms', false), set_config('jit', 'off', false), "
                 "set_config('max_parallel_workers_per_gather', '0', false)"
             )
         )
@@ -306,7 +306,7 @@ class Poller:
 
 
 @dataclass
-class Tier:
+class _Tier:
     """A part of what is read: how often at most, with which share of what watching may cost.
 
     Attributes:
@@ -316,6 +316,7 @@ class Tier:
         longest: How long it rests at most, where it is always a matter of a few rows.
         due: When it is to be read again.
         free: When that is allowed at the earliest.
+        late: Whether the last time took too long, so that what is known is old.
     """
 
     ask: Callable[[sa.Connection], Any]
@@ -324,6 +325,7 @@ class Tier:
     longest: float = math.inf
     due: float = 0.0
     free: float = 0.0
+    late: bool = False
     _took: float = 0.0
 
     def read(self, connection: sa.Connection, duty: float) -> Any:
@@ -333,20 +335,16 @@ class Tier:
         twice running costs that much.
         """
         began = time.monotonic()
+        self.late = True
         try:
             found = self.ask(connection)
-        except sa.exc.DBAPIError as error:
-            if sqlstate(error) == _CANCELLED:
-                self._rest(began, duty)
-            raise
-        self._rest(began, duty)
-        return found
-
-    def _rest(self, began: float, duty: float) -> None:
-        ended = time.monotonic()
-        cost, self._took = min(self._took, ended - began), ended - began
-        self.free = ended + min(self.longest, cost / (duty * self.share))
-        self.due = max(began + self.least, self.free)
+            self.late = False
+            return found
+        finally:
+            ended = time.monotonic()
+            cost, self._took = min(self._took, ended - began), ended - began
+            self.free = ended + min(self.longest, cost / (duty * self.share))
+            self.due = max(began + self.least, self.free)
 
 
 class _Watched:
@@ -370,14 +368,14 @@ class _Watched:
         self._workers: dict[int, float] = {}
         reading = self._reading
         if migration_id is None:
-            self.first = Tier(_glance, PULSE_SECONDS, 1.0)
-            self._others: dict[str, Tier] = {}
+            self.first = _Tier(_glance, PULSE_SECONDS, 1.0)
+            self._others: dict[str, _Tier] = {}
         else:
-            self.first = Tier(reading.read_pulse, PULSE_SECONDS, 0.2, PULSE_LONGEST_SECONDS)
+            self.first = _Tier(reading.read_pulse, PULSE_SECONDS, 0.2, PULSE_LONGEST_SECONDS)
             self._others = {
-                "add the chunks up": Tier(reading.read_numbers, PULSE_SECONDS, 0.35),
-                "put the chunks on a time line": Tier(reading.read_course, 2.0, 0.25),
-                "list what was put aside": Tier(reading.read_details, 3.0, 0.2),
+                "add the chunks up": _Tier(reading.read_numbers, PULSE_SECONDS, 0.35),
+                "put the chunks on a time line": _Tier(reading.read_course, 2.0, 0.25),
+                "list what was put aside": _Tier(reading.read_details, 3.0, 0.2),
             }
 
     def ask(self, connection: sa.Connection, duty: float) -> Any:
@@ -390,18 +388,22 @@ class _Watched:
         if not (known and self.first.read(connection, duty)):
             raise MigrationUnknown(migration_id=self._reading.migration_id)
         self._plan()
-        self.error = None
-        for what, tier in self._others.items():
+        for tier in self._others.values():
             if tier.due > time.monotonic():
                 continue
             try:
                 tier.read(connection, duty)
             except sa.exc.DBAPIError as error:
-                if sqlstate(error) != _CANCELLED:
+                state = sqlstate(error)
+                if state not in {_CANCELLED, _LOCKED}:
                     raise
-                self.error = f"the database took longer than {STATEMENT_SECONDS:.0f} s to {what}"
+                if state == _LOCKED:
+                    # To wait costs nothing.
+                    tier.due = tier.free = time.monotonic() + tier.least
                 break
         connection.rollback()
+        late = [what for what, tier in self._others.items() if tier.late]
+        self.error = f"the database took too long to {' and to '.join(late)}" if late else None
         return self._reading.picture() if self._reading.numbers is not None else None
 
     def _plan(self) -> None:
@@ -415,7 +417,7 @@ class _Watched:
                 tier.due = now
             elif pulse.last_event != self._last_event:
                 tier.due = min(tier.due, tier.free)
-            elif not pulse.working:
+            elif not pulse.working and not tier.late:
                 tier.due = max(tier.due, tier.free + REST_SECONDS)
         self._state, self._last_event = state, pulse.last_event
         self._workers.update(dict.fromkeys(pulse.workers, now))
@@ -423,4 +425,5 @@ class _Watched:
         self._reading.workers = len(self._workers)
 
 
-_CANCELLED = "57014"
+_CANCELLED, _LOCKED = "57014", "55P03"
+"""What a statement ends with that took too long, or waited too long for somebody's lock."""
