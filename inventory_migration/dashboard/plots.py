@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 from markupsafe import Markup
@@ -37,7 +38,6 @@ def over_time(
     unit: str,
     testid: str,
     most: Sequence[float | None] = (),
-    steps: bool = False,
 ) -> Markup:
     """A line over time with what lies below it, and a second line above where there is a most.
 
@@ -48,7 +48,6 @@ def over_time(
         unit: What the values are in.
         testid: How tests find the plot.
         most: The largest value at each moment, where the others are the middle ones.
-        steps: Whether values hold until the next one, such as a number of workers.
     """
     known = [value for value in [*values, *most] if value is not None]
     top = _round_up(max(known, default=0))
@@ -56,13 +55,13 @@ def over_time(
     latest = next((value for value in reversed(values) if value is not None), None)
     drawn = NOTHING
     if known:
-        line = _path(places, values, top, steps=steps)
+        line = _path(places, values, top)
         drawn = Markup('<path class="area" d="{}"/>').format(
             "".join(f"{part}V{_HIGH:g}H{start:g}Z" for part, start in line)
         )
         if most:
             drawn += Markup('<path class="most" d="{}"/>').format(
-                "".join(part for part, _ in _path(places, most, top, steps=steps))
+                "".join(part for part, _ in _path(places, most, top))
             )
         drawn += Markup('<path class="trace" d="{}"/>').format("".join(part for part, _ in line))
     said = (
@@ -87,7 +86,7 @@ def conservation(timeline: Sequence[Mapping[str, Any]], difference: str) -> Mark
     places = _places(timeline)
     middle = _HIGH / 2
     drawn = Markup('<path class="zero" d="M0 {0:g}H1000"/>').format(middle)
-    line = _path(places, [None if v is None else v + top for v in values], 2 * top, steps=True)
+    line = _path(places, [None if v is None else v + top for v in values], 2 * top)
     flat = nothing(difference) and not far
     drawn += Markup('<path class="trace {}" d="{}"/>').format(
         "good" if flat else "bad", "".join(part for part, _ in line)
@@ -153,8 +152,8 @@ def _framed(
         testid,
         title,
         shown,
-        _short(top),
-        _short(least),
+        _axis(top),
+        _axis(least),
         printable(said),
         _HIGH,
         _HIGH / 2,
@@ -173,36 +172,45 @@ def _time(at: str | None) -> Markup:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a moment stands from left to right, and whether nothing moved before it."""
+    """A stretch of time from left to right, and whether nothing moved before it."""
 
-    x: float
+    begin: float
+    end: float
     after_gap: bool
 
 
 def _places(timeline: Sequence[Mapping[str, Any]]) -> list[_Place]:
-    """Where the moments stand; those in which nothing moved are not among them."""
+    """Where the stretches lie; those in which nothing moved are not among them."""
     if not timeline:
         return []
     began = [datetime.fromisoformat(point["at"]).timestamp() for point in timeline]
-    longest = max(float(point["seconds"]) for point in timeline)
-    span = max(began[-1] - began[0], 1e-3)
+    lasted = [float(point["seconds"]) for point in timeline]
+    longest, first = max(lasted), began[0]
+    span = max(began[-1] + lasted[-1] - first, 1e-3)
+
+    def place(moment: float) -> float:
+        return round(1000 * (moment - first) / span, 1)
+
+    ends = [at + seconds for at, seconds in zip(began, lasted, strict=True)]
+    gaps = [later - at > _GAP * longest for at, later in pairwise(began)]
     return [
         _Place(
-            x=round(1000 * (at - began[0]) / span, 1),
-            after_gap=number > 0 and at - began[number - 1] > _GAP * longest,
+            begin=place(at),
+            # Up to the next one, so that no rounding shows between two neighbours.
+            end=place(ends[n] if n + 1 == len(began) or gaps[n] else began[n + 1]),
+            after_gap=n > 0 and gaps[n - 1],
         )
-        for number, at in enumerate(began)
+        for n, at in enumerate(began)
     ]
 
 
 def _path(
-    places: Sequence[_Place], values: Sequence[float | None], top: float, *, steps: bool
+    places: Sequence[_Place], values: Sequence[float | None], top: float
 ) -> list[tuple[str, float]]:
-    """A line for each stretch of known values, with where it begins."""
+    """A line for each run of known values, with where it begins; a value holds for its stretch."""
     found: list[tuple[str, float]] = []
     part, start = "", 0.0
     for place, value in zip(places, values, strict=True):
-        x = place.x
         if part and (value is None or place.after_gap):
             found.append((part, start))
             part = ""
@@ -210,15 +218,13 @@ def _path(
             continue
         y = round(_HIGH - _HIGH * max(0.0, min(value, top)) / top, 1)
         if not part:
-            part, start = f"M{x:g} {y:g}", x
-        elif steps:
-            part += f"H{x:g}V{y:g}"
+            part, start = f"M{place.begin:g} {y:g}", place.begin
         else:
-            part += f"L{x:g} {y:g}"
+            part += f"V{y:g}"
+        part += f"H{place.end:g}"
     if part:
         found.append((part, start))
-    # A single moment is a line, too.
-    return [(line if "L" in line or "H" in line else f"{line}h6", begun) for line, begun in found]
+    return found
 
 
 def _round_up(value: float) -> float:
@@ -237,6 +243,14 @@ def _least(values: Sequence[float | None]) -> float:
 
 def _number(spelled: object) -> float | None:
     return None if spelled is None else float(Decimal(str(spelled)))
+
+
+def _axis(value: float) -> str:
+    """A round number in the little room beside a plot."""
+    for size, sign in ((1e6, "M"), (1e3, "k")):
+        if abs(value) >= 10 * size or (size > 1e3 and abs(value) >= size):
+            return f"{value / size:,g}{sign}"
+    return _short(value)
 
 
 def _short(value: float | None) -> str:

@@ -90,11 +90,8 @@ def progress(picture: Picture) -> Markup:
 def _ends(picture: Picture) -> Markup:
     found = picture.get("eta")
     at = found.get("at") if found else None
-    ended = picture.get("finished_at")
-    if picture["state"] == "rolled_back":
-        # It had been finished before that.
-        ended = picture["working"]["last_sign_at"]
-    if ended and picture["stage"] == "finished":
+    ended = wording.ended_at(picture)
+    if ended:
         return Markup('<span data-testid="eta">{}</span> at {}').format(
             wording.eta(picture), marks.moment(ended)
         )

@@ -20,10 +20,15 @@ from inventory_migration.dashboard import (
     problems,
     standing,
     trail,
+    wording,
 )
 from inventory_migration.dashboard.wording import Picture
 from inventory_migration.report import html
+from inventory_migration.report.plots import together
 from inventory_migration.report.text import printable
+
+_RATES = 40
+"""At most so many different rates are in their plot."""
 
 View = Callable[[Picture], Markup]
 
@@ -43,9 +48,13 @@ def plotted(picture: Picture) -> Markup:
     def values(name: str) -> list[float | None]:
         return [point[name] for point in timeline]
 
-    def paces(name: str) -> list[float | None]:
-        # The first and last stretch of time may be a short one, which says little of a pace.
-        return [point[name] if point["seconds"] >= whole else None for point in timeline]
+    # The last stretch of time may be a short one, which says little of a pace.
+    paced = [point for point in timeline if point["seconds"] >= whole]
+    rates: list[float | None] = []
+    for group in together(paced, _RATES):
+        # A chunk ends in one stretch or the next: over several of them the rate is the rate.
+        seconds = sum(point["seconds"] for point in group)
+        rates += [sum(point["records"] for point in group) / seconds] * len(group)
 
     return marks.panel(
         "Over time",
@@ -54,7 +63,7 @@ def plotted(picture: Picture) -> Markup:
                 [
                     plots.conservation(timeline, str(picture["units"]["difference"] or "0")),
                     plots.over_time(
-                        "Rate", timeline, paces("records_per_second"),
+                        "Rate", paced, rates,
                         unit="records per second", testid="rate",
                     ),
                     plots.over_time(
@@ -63,11 +72,11 @@ def plotted(picture: Picture) -> Markup:
                     ),
                     plots.over_time(
                         "Chunk size", timeline, values("records_per_chunk"),
-                        unit="records", testid="chunk-records", steps=True,
+                        unit="records", testid="chunk-records",
                     ),
                     plots.over_time(
-                        "Workers", timeline, paces("workers"),
-                        unit="at work", testid="timeline-workers", steps=True,
+                        "Workers", paced, [point["workers"] for point in paced],
+                        unit="at work", testid="timeline-workers",
                     ),
                 ]
             )
@@ -84,7 +93,7 @@ def about(picture: Picture) -> Markup:
         "began": Markup("{} by {}").format(
             marks.moment(picture["started_at"]), printable(picture["started_by"])
         ),
-        "ended": marks.moment(picture["finished_at"]) if picture["finished_at"] else "not yet",
+        "ended": marks.moment(wording.ended_at(picture), empty="not yet"),
         "last sign of work": marks.moment(picture["working"]["last_sign_at"], empty="none"),
         "Dagster runs": _runs(picture["run_ids"]),
     }

@@ -201,6 +201,16 @@ def working(picture: Picture) -> bool:
     return bool(picture["working"]["driver"] or picture["working"]["workers"])
 
 
+def ended_at(picture: Picture) -> str | None:
+    """When it ended; None while it has not."""
+    if picture["stage"] != "finished":
+        return None
+    # What has been rolled back had been finished before.
+    last = picture["working"]["last_sign_at"]
+    found: str | None = last if picture["state"] == "rolled_back" else picture["finished_at"]
+    return found
+
+
 def who_works(picture: Picture) -> str:
     """Who works on it, as a clause."""
     found = picture["working"]
