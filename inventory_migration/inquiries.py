@@ -15,6 +15,7 @@ from inventory_migration.catalog import resolve
 from inventory_migration.engine import (
     control,
     ledger,
+    notifications,
     phases,
     plan,
     rivals,
@@ -41,6 +42,14 @@ def list_migrations(target: Target, mapping: str | None = None) -> list[dict[str
     """Every migration of the database, or of one mapping, newest first."""
     with target.reader.connect() as connection:
         return summary.list_migrations(connection, mapping=mapping)
+
+
+def list_notifications(
+    target: Target, mapping: str | None = None, *, limit: int
+) -> list[dict[str, Any]]:
+    """The messages about events of all mappings, or of one, newest first."""
+    with target.reader.connect() as connection:
+        return notifications.listing(connection, mapping=mapping, limit=limit)
 
 
 def is_known(target: Target, mapping: str) -> bool:

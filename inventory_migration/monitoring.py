@@ -16,10 +16,11 @@ import sqlalchemy as sa
 from inventory_migration import verbs
 from inventory_migration.catalog import ResolvedMapping, resolve
 from inventory_migration.database import escaped
-from inventory_migration.engine import ledger, observations, steady
+from inventory_migration.engine import ledger, notifications, observations, steady
 from inventory_migration.engine.observations import MEASURES, Earlier, Totals
 from inventory_migration.engine.summary import exact
 from inventory_migration.mapping import StockMapping
+from inventory_migration.notifications import delivering
 
 if TYPE_CHECKING:
     from inventory_migration.quality.verdict import Verdict
@@ -51,6 +52,13 @@ def monitor(
     Raises:
         MappingInvalid: The mapping does not fit the database, so that nothing can be said by it.
     """
+    with delivering(target.engine, mapping):
+        return _monitor(target, mapping, run_id=run_id, accept=accept)
+
+
+def _monitor(
+    target: Target, mapping: StockMapping, *, run_id: str | None, accept: str | None
+) -> dict[str, Any]:
     ledger.bring_up_to_date(target.engine)
     with verbs.one_moment(target) as (connection, _):
         resolved = resolve(connection, mapping)
@@ -60,6 +68,7 @@ def monitor(
     number, compared = None, None
     if kept:
         with target.engine.begin() as connection:
+            notifications.subscribe(connection, mapping)
             number = observations.keep(
                 connection, mapping.name, totals, kind="monitored", run_id=run_id
             )
@@ -84,6 +93,14 @@ def monitor(
                 found={name: found[name] for name in ("failed", "warnings", "drift", "not_judged")},
                 accepted=accept,
             )
+            if found["passed"] is False:
+                ledger.note(
+                    connection,
+                    "monitoring_failed",
+                    mapping=mapping.name,
+                    observation_id=number,
+                    reason="; ".join(clauses(found["failed"])),
+                )
     logger.info("monitored %s: %d findings", mapping.name, found["findings"])
     return {**found, "accepted": accept, "kept": number is not None}
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from inventory_migration.engine import control, ending, ledger, summary
 from inventory_migration.errors import StartRefused
+from inventory_migration.notifications import delivering
 
 if TYPE_CHECKING:
     from inventory_migration.verbs import Target
@@ -49,14 +50,15 @@ def pause(
     _refuse_rolling_back(found, "cannot be paused")
     under_way = found is not None and found.state in control.UNDER_WAY
     if found is not None and under_way:
-        control.pause(
-            target.engine,
-            found.migration_id,
-            reason=reason,
-            force=force,
-            seconds=seconds,
-            tell=tell,
-        )
+        with delivering(target.engine):
+            control.pause(
+                target.engine,
+                found.migration_id,
+                reason=reason,
+                force=force,
+                seconds=seconds,
+                tell=tell,
+            )
     with target.reader.connect() as connection:
         now = ledger.current(connection, mapping)
         # It may have ended meanwhile.
@@ -98,7 +100,10 @@ def abort(
         found = _meant(ending.abortable(connection, mapping), migration_id)
     _refuse_rolling_back(found, "cannot be aborted")
     if found is not None:
-        ending.abort(target.engine, found, reason=reason, force=force, seconds=seconds, tell=tell)
+        with delivering(target.engine):
+            ending.abort(
+                target.engine, found, reason=reason, force=force, seconds=seconds, tell=tell
+            )
     with target.reader.connect() as connection:
         last = ledger.find(connection, mapping=mapping) if ledger.installed(connection) else None
         return summary.summarize(connection, last, mapping=mapping, changed=found is not None)

@@ -31,6 +31,7 @@ from inventory_migration.engine import (
     gates,
     joins,
     ledger,
+    notifications,
     observations,
     phases,
     plan,
@@ -50,6 +51,7 @@ from inventory_migration.engine.plan import Start
 from inventory_migration.engine.undo_scope import WHOLE, Scope
 from inventory_migration.errors import GateRefused, MigrationFailed
 from inventory_migration.mapping import StockMapping, named_mapping
+from inventory_migration.notifications import delivering
 
 if TYPE_CHECKING:
     from inventory_migration.audit.profile import Profile
@@ -105,6 +107,7 @@ def audit_profile(
         _refuse(connection, resolved)
     with target.engine.begin() as connection:
         ledger.install(connection)
+        notifications.subscribe(connection, mapping)
         gates.open_gate(connection, resolved, "audit_profile", run_id=run_id)
     logger.info("profiling %s", resolved.source.name)
     with one_moment(target) as (connection, _):
@@ -144,6 +147,8 @@ def judge(
                 verdict=found.to_json(),
                 run_id=run_id,
             )
+            if not found.passed:
+                gates.note_refusal(connection, resolved, suite, found.summary())
     return found
 
 
@@ -241,7 +246,7 @@ def run(
     """
     start = start or Start(explicit=True)
     phases.require_phase(mapping, stop_after)
-    with control.Claim(target.engine) as claim:
+    with delivering(target.engine, mapping), control.Claim(target.engine) as claim:
         audit_profile(target, mapping, claim, run_id=start.run_id)
         _pass(target, mapping, "audit_profile", start)
         default_locations(target, mapping, claim, start)
@@ -347,7 +352,7 @@ def roll_back(
     Returns:
         The summary, and what was listed on the way; see `trail.undone`.
     """
-    with control.Claim(target.engine) as claim:
+    with delivering(target.engine, mapping), control.Claim(target.engine) as claim:
         undone = rollback.roll_back(
             target.engine, mapping, claim, migration_id=migration_id, scope=scope, reason=reason
         )

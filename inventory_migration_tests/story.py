@@ -70,6 +70,8 @@ STORY = [
     Step("quarantine retry", ("PUT_ASIDE", "--yes"), closes=True),
     Step("quarantine waive", ("PUT_ASIDE", "--reason", 'it\'s "lost"; %s {0}')),
     Step("quarantine list", ("--state", "waived"), reads=True),
+    Step("notifications test", code=2),
+    Step("notifications list", reads=True),
     Step("validate", reads=True),
     Step("acceptance"),
     Step("monitor"),

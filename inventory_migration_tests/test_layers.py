@@ -31,7 +31,7 @@ LAYERS = [
         "audits",
         "watching",
     },
-    {"archive", "audit", "quality", "report", "proposal"},
+    {"archive", "audit", "notifications", "quality", "report", "proposal"},
     {"engine"},
     {"mapping", "catalog", "demo", "examples"},
     {"database", "embedded", "binaries", "accounts"},

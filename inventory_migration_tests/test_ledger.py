@@ -154,7 +154,8 @@ def test_an_older_ledger_is_given_what_it_lacks_and_keeps_what_it_has(
     migration_id = add_migration(connection)
     for statement in (
         "DROP TABLE inventory_migration.health, inventory_migration.level_image, "
-        "inventory_migration.retry",
+        "inventory_migration.retry, inventory_migration.notification, "
+        "inventory_migration.notification_channel",
         "ALTER TABLE inventory_migration.outcome DROP COLUMN constraint_name, DROP COLUMN decision",
         "ALTER TABLE inventory_migration.migration DROP COLUMN failed_verification",
         "ALTER TABLE inventory_migration.chunk DROP COLUMN undoing",
@@ -171,6 +172,8 @@ def test_an_older_ledger_is_given_what_it_lacks_and_keeps_what_it_has(
     assert connection.execute(sa.select(ledger.chunk.c.undoing)).all() == []
     assert connection.execute(sa.select(ledger.health)).all() == []
     assert connection.execute(sa.select(ledger.retry)).all() == []
+    assert connection.execute(sa.select(ledger.notification)).all() == []
+    assert connection.execute(sa.select(ledger.notification_channel)).all() == []
     assert connection.execute(sa.select(ledger.outcome.c.constraint_name)).all() == []
     assert connection.execute(sa.select(ledger.conflict)).all() == []
     ledger.set_state(connection, migration_id, "paused")

@@ -89,7 +89,7 @@ def test_a_wheel_has_every_module_and_example_and_says_that_it_is_typed(installe
         return {path.relative_to(folder).as_posix() for path in folder.rglob(pattern)}
 
     package = installed / "inventory_migration"
-    for pattern in ("*.py", "*.sql", "examples/*/*.yaml", "report/*.json"):
+    for pattern in ("*.py", "*.sql", "examples/*/*.yaml", "*/schema.json"):
         there = files(PROJECT / "inventory_migration", pattern)
         assert files(package, pattern) == there
         assert there

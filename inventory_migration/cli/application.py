@@ -27,6 +27,7 @@ from inventory_migration.cli import (
     metrics,
     migrations,
     monitors,
+    notify,
     proposals,
     quarantine,
     server,
@@ -86,6 +87,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(quarantine.app, name="quarantine")
+app.add_typer(notify.app, name="notifications")
 app.add_typer(server.app, name="db")
 app.add_typer(archives.ledger, name="ledger")
 _COMMANDS = {

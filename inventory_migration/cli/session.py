@@ -39,7 +39,7 @@ INTERRUPTED = 130
 _NAMING = (
     "audit|test|grants|run|resume|pause|abort|status|validate|acceptance|monitor|report|rollback|show"
     "|archive"
-    "|quarantine (?:list|show|retry|waive)"
+    "|quarantine (?:list|show|retry|waive)|notifications (?:test|list)"
 )
 """The commands that are told a mapping's name."""
 

@@ -99,6 +99,7 @@ written. Its checks decide whether a migration may begin at all.""",
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]
     ) -> dg.MaterializeResult[None]:
         with reported(database, mapping):
+            database.tell(mapping)
             found = verbs.audit_profile(
                 database.target, mapping, database.claim, run_id=context.run.run_id
             )
@@ -148,6 +149,7 @@ locations that it created and nobody uses.""",
         database: dg.ResourceParam[Database],
     ) -> dg.MaterializeResult[None]:
         with reported(database, mapping):
+            database.tell(mapping)
             done = verbs.default_locations(
                 database.target, mapping, database.claim, config.start(context.run.run_id)
             )
@@ -200,6 +202,7 @@ every column back.""",
     ) -> dg.MaterializeResult[None]:
         with reported(database, mapping):
             before, began = _processed(database, mapping), time.monotonic()
+            database.tell(mapping)
             done = verbs.transformed_stock(
                 database.target,
                 mapping,
@@ -250,6 +253,7 @@ writes the report. It holds as of its moment.""",
         from inventory_migration.report.documents import write_report
 
         with reported(database, mapping):
+            database.tell(mapping)
             done, proved = verbs.reconciliation_report(
                 database.target,
                 mapping,

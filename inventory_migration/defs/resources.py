@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -21,6 +21,7 @@ from inventory_migration.engine import control, ledger
 from inventory_migration.errors import MigrationError
 from inventory_migration.mapping import StockMapping
 from inventory_migration.metrics import pushing
+from inventory_migration.notifications import delivering, together
 
 logger = logging.getLogger(__name__)
 
@@ -42,11 +43,18 @@ class Database:
         self.error: MigrationError | None = None
         self.interrupted = False
         self.summary: dict[str, Any] | None = None
+        self._open = ExitStack()
 
     @cached_property
     def target(self) -> verbs.Target:
         """The database, reached."""
-        return verbs.open_target(self._url)
+        found = verbs.open_target(self._url)
+        self._open.enter_context(together(found.engine))
+        return found
+
+    def tell(self, mapping: StockMapping) -> None:
+        """Tell people of what happens to a mapping's stock until the end of the run."""
+        self._open.enter_context(delivering(self.target.engine, mapping))
 
     @cached_property
     def claim(self) -> control.Claim:
@@ -76,9 +84,10 @@ class Database:
             pushing.push(self.mapping, self._url)
 
     def release(self) -> None:
-        """Give the claim up."""
-        if "claim" in self.__dict__:
-            self.claim.release()
+        """Give the claim up, and have told what is to be told."""
+        with self._open:
+            if "claim" in self.__dict__:
+                self.claim.release()
 
 
 class DatabaseResource(dg.ConfigurableResource[Database]):

@@ -33,13 +33,21 @@ def reconcile_phase(
             if resolved.mapping.thresholds.action_on("reconciliation") != "continue":
                 verification.fail(connection, migration, reason)
             return reason
-        connection.execute(
+        name = connection.execute(
             sa.update(ledger.phase)
             .where(
                 ledger.phase.c.migration_id == migration.migration_id,
                 ledger.phase.c.number == number,
             )
             .values(reconciled_at=sa.func.clock_timestamp())
+            .returning(ledger.phase.c.name)
+        ).scalar_one()
+        ledger.note(
+            connection,
+            "phase_done",
+            migration_id=migration.migration_id,
+            number=number,
+            phase=name,
         )
     return None
 

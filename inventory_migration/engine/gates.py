@@ -105,6 +105,21 @@ def record(
     )
 
 
+def note_refusal(
+    connection: sa.Connection, resolved: ResolvedMapping, suite: str, reason: str
+) -> None:
+    """Put into the trail that a gate lets nothing through."""
+    active = ledger.find(connection, target=resolved.target, states=ledger.ACTIVE)
+    ledger.note(
+        connection,
+        "gate_refused",
+        migration_id=active.migration_id if active else None,
+        mapping=resolved.mapping.name,
+        suite=suite,
+        reason=reason,
+    )
+
+
 def require(connection: sa.Connection, resolved: ResolvedMapping, suite: str) -> None:
     """Refuse unless the newest verdict of this suite lets the next step write.
 

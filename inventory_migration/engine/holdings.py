@@ -25,7 +25,8 @@ RECORDS = frozenset(
 )
 """What holds a row for each record or chunk, and is removed by a purge."""
 
-_NEVER_ARCHIVED = {"archive", "transition", "version"}
+# Neither what is about all migrations, nor what may still change when one has ended.
+_NEVER_ARCHIVED = {"archive", "notification", "notification_channel", "transition", "version"}
 
 
 @dataclass(frozen=True)

@@ -1,26 +1,22 @@
-"""Telling somebody outside that a migration met a threshold: by a command, or by a webhook.
+"""What has to be called at once where a migration met a threshold: a command, or a webhook.
 
-Whatever becomes of it is noted in the trail and stops nothing. Neither a command's output nor a
-URL is kept or logged: both may hold secrets.
+The migration waits for it, for a few seconds; whatever becomes of it is noted in the trail and
+stops nothing. Neither a command's output nor a URL is kept or logged: both may hold secrets. Who is
+merely told of events, and never waited for, is in `notifications/`.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import subprocess
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
 
-from inventory_migration import logs
 from inventory_migration.database import describe
-from inventory_migration.engine import ledger
+from inventory_migration.engine import ledger, posting
 from inventory_migration.engine.ledger import Migration
 from inventory_migration.mapping import StockMapping
 from inventory_migration.mapping.limits import Hook, Occasion
@@ -92,17 +88,7 @@ def _run(command: list[str], body: bytes) -> str | None:
 
 
 def _post(variable: str, body: bytes) -> str | None:
-    url = os.environ.get(variable, "")
-    if urllib.parse.urlsplit(url).scheme not in {"http", "https"}:
-        return f"the environment variable {variable} holds no http:// or https:// URL"
-    try:
-        request = urllib.request.Request(  # noqa: S310 - the scheme is looked at above
-            url, data=body, headers={"Content-Type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=SECONDS):  # noqa: S310
-            return None
-    except urllib.error.HTTPError as error:
-        return f"it answered {error.code}"
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", None) or type(error).__name__
-        return f"it does not answer: {logs.hide_secrets(str(reason), (url,))}"
+    url = posting.url_of(variable)
+    if url is None:
+        return posting.no_url(variable)
+    return posting.Posting(url, body, seconds=SECONDS).wait().failure

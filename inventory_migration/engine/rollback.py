@@ -22,6 +22,7 @@ from inventory_migration.engine import (
     created_locations,
     guard,
     ledger,
+    notifications,
     plan,
     retries,
     schema_change,
@@ -73,6 +74,9 @@ def roll_back(
     ledger.bring_up_to_date(engine)
     with engine.connect() as connection:
         wanted = _wanted(connection, resolved, migration_id, scope)
+    if wanted:
+        with engine.begin() as connection:
+            notifications.subscribe(connection, mapping)
     for migration in wanted:
         if migration.state in ledger.ACTIVE:
             with engine.begin() as connection:

@@ -100,6 +100,7 @@ from inventory_migration.errors.migrations import (
     VerificationFailed,
     WritersActive,
 )
+from inventory_migration.errors.notifications import MessageNotDelivered, NobodyNotified
 from inventory_migration.errors.reports import (
     ReportNotReadable,
     ReportNotSealed,
@@ -141,6 +142,7 @@ __all__ = [
     "MappingInvalid",
     "MappingNotFound",
     "MappingUndecided",
+    "MessageNotDelivered",
     "MigrationAborted",
     "MigrationBusy",
     "MigrationError",
@@ -152,6 +154,7 @@ __all__ = [
     "MigrationUnknown",
     "MonitoringFailed",
     "NoStockFound",
+    "NobodyNotified",
     "NotInQuarantine",
     "NotVerified",
     "NothingMigrated",

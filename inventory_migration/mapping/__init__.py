@@ -11,6 +11,7 @@ from inventory_migration.mapping.health import Health, Window
 from inventory_migration.mapping.limits import Gates, Thresholds
 from inventory_migration.mapping.model import Phase, StockMapping
 from inventory_migration.mapping.monitor import Monitor
+from inventory_migration.mapping.notifications import Channel
 from inventory_migration.mapping.owners import Company, CompanyQuery, LinkTable, Through
 from inventory_migration.mapping.parts import (
     MARKER,
@@ -41,6 +42,7 @@ __all__ = [
     "Acceptance",
     "AllocationJson",
     "Canonical",
+    "Channel",
     "ColumnOrExpression",
     "Company",
     "CompanyQuery",

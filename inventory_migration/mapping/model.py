@@ -24,6 +24,7 @@ from inventory_migration.mapping.expectations import Expectations
 from inventory_migration.mapping.health import Health
 from inventory_migration.mapping.limits import Gates, Thresholds
 from inventory_migration.mapping.monitor import Monitor
+from inventory_migration.mapping.notifications import Channel
 from inventory_migration.mapping.owners import Companies, Through
 from inventory_migration.mapping.parts import (
     Part,
@@ -75,6 +76,12 @@ class Chunk(Part):
     target_ms: int = Field(default=500, ge=10, le=60_000)
 
 
+_NO_PART_OF_WHAT_MOVES = (
+    *("thresholds", "expectations", "health", "monitor", "notifications"),
+    *("retention", "acceptance"),
+)
+
+
 def _unnamed(target: StockLevel, source: Source) -> list[str]:
     """Why a level would not say whose it is, or nothing could keep it in step or be its key."""
     if target.keyed_by(source.key):
@@ -115,6 +122,7 @@ class StockMapping(Part):
         gates: How long a gate's verdict may be relied on.
         health: When a migration works, how fast, and what the server is spared.
         monitor: How far numbers may drift after the move, and how many looks are kept.
+        notifications: Who hears of what happens.
         guard: Whether a trigger gives new records their location.
         touch: Columns of the record that are set beside the target.
         retention: How long the ledger and its archives are kept.
@@ -135,6 +143,7 @@ class StockMapping(Part):
     gates: Gates = Field(default_factory=Gates)
     health: Health = Field(default_factory=Health)
     monitor: Monitor = Field(default_factory=Monitor)
+    notifications: list[Channel] = Field(default_factory=list)
     retention: Retention = Field(default_factory=Retention)
     expectations: Expectations = Field(default_factory=Expectations)
     guard: bool = False
@@ -159,6 +168,15 @@ class StockMapping(Part):
         twice = sorted({key for key in listed if listed.count(key) > 1})
         if twice:
             raise ValueError(f"two phases name company {', '.join(twice)}")
+        return value
+
+    @field_validator("notifications")
+    @classmethod
+    def _each_url_is_named_once(cls, value: list[Channel]) -> list[Channel]:
+        names = [channel.url_variable for channel in value]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two entries name {', '.join(twice)}: put their events into one")
         return value
 
     @model_validator(mode="after")
@@ -252,7 +270,7 @@ class StockMapping(Part):
         # How much is tolerated, expected, who is told, when, how fast, kept how long, tried and
         # watched afterwards: no part of what moves, and an operator may change it while a migration
         # stands still.
-        for name in ("thresholds", "expectations", "health", "monitor", "retention", "acceptance"):
+        for name in _NO_PART_OF_WHAT_MOVES:
             del said[name]
         # What is usual is what was meant before there was anything else to say.
         if isinstance(self.target, AllocationJson):

@@ -21,7 +21,7 @@ from inventory_migration.engine.ledger.tables import (
 )
 from inventory_migration.errors import LedgerTooNew, LedgerTooOld
 
-VERSION = 6
+VERSION = 7
 
 TRANSITIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "migration": {

@@ -402,3 +402,48 @@ sa.Index(
     unique=True,
     postgresql_where=sealed_rows.c.kind == "snapshot",
 )
+
+# A mapping's own name for a channel goes before the same variable of the whole installation, whose
+# mapping is ''. The URL itself is nowhere in the ledger.
+notification_channel = sa.Table(
+    "notification_channel",
+    metadata,
+    sa.Column("mapping", sa.Text, primary_key=True),
+    sa.Column("url_variable", sa.Text, primary_key=True),
+    sa.Column("format", sa.Text, nullable=False),
+    sa.Column("events", ARRAY(sa.Text)),
+    sa.Column("since", _when, nullable=False, server_default=NOW),
+    sa.CheckConstraint("format IN ('json', 'slack')", name="format_known"),
+    comment="Who is told of events: by the environment variable with the URL, and since when.",
+)
+
+notification = sa.Table(
+    "notification",
+    metadata,
+    sa.Column(
+        "notification_id",
+        sa.Uuid,
+        primary_key=True,
+        server_default=sa.text("pg_catalog.gen_random_uuid()"),
+    ),
+    sa.Column("event_id", sa.BigInteger, nullable=False),
+    sa.Column("url_variable", sa.Text, nullable=False),
+    sa.Column("format", sa.Text, nullable=False),
+    sa.Column("migration_id", sa.BigInteger),
+    sa.Column("mapping", sa.Text, nullable=False),
+    sa.Column("event", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False, server_default="pending"),
+    _number("attempts"),
+    sa.Column("due_at", _when, nullable=False, server_default=NOW),
+    sa.Column("failure", sa.Text),
+    sa.Column("ended_at", _when),
+    sa.UniqueConstraint("event_id", "url_variable", name="notification_once"),
+    sa.CheckConstraint("state IN ('pending', 'delivered', 'given_up')", name="state_known"),
+    comment="Each message about an event to somebody: whether it has arrived, or why not.",
+)
+sa.Index(
+    "notification_pending",
+    notification.c.url_variable,
+    notification.c.event_id,
+    postgresql_where=notification.c.state == "pending",
+)
