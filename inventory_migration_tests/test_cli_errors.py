@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from inventory_migration import inquiries
+from inventory_migration import watching
 from inventory_migration.embedded import EmbeddedServer
 from inventory_migration_tests import stage
 from inventory_migration_tests.commands import (
@@ -151,11 +151,11 @@ class TestOfADatabase:
     def test_a_statement_that_the_server_refuses_halfway(
         self, shop: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def refused(target: Any, _mapping: str | None) -> None:
+        def refused(target: Any) -> None:
             with target.reader.connect() as connection:
                 connection.exec_driver_sql("SELECT 1 / 0")
 
-        monkeypatch.setattr(inquiries, "list_migrations", refused)
+        monkeypatch.setattr(watching, "glance", refused)
         told = im("status", "--database-url", shop.url, code=1)
         assert "refused a statement: division by zero (22012)" in sentence(told)
 
@@ -210,10 +210,10 @@ class TestOfTheCall:
     def test_a_mistake_of_the_program_is_logged_and_told(
         self, shop: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def broken(_target: Any, _mapping: str | None) -> None:
+        def broken(_target: Any) -> None:
             raise KeyError("surprise")
 
-        monkeypatch.setattr(inquiries, "list_migrations", broken)
+        monkeypatch.setattr(watching, "glance", broken)
         told = im("status", "--json", code=1)
         assert 'raise KeyError("surprise")' in told.stderr
         assert told.stderr.splitlines()[-1] == (

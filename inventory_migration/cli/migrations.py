@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inventory_migration.cli import answers, outlook, rollbacks
+from inventory_migration.cli import answers, outlook, rollbacks, statuses
 from inventory_migration.cli.metrics import pushed
 from inventory_migration.cli.session import Mappings, Name, Session, verb
 from inventory_migration.errors import (
@@ -185,16 +185,6 @@ def resume(
 
 
 @verb
-def status(session: Session, name: Name = None, mapping: Mappings = None) -> None:
-    """List the migrations of this database, newest first, and how far each is."""
-    from inventory_migration import inquiries
-
-    target = session.target()
-    chosen = session.name(name, mapping, target) if name or mapping else None
-    session.show(inquiries.list_migrations(target, chosen), answers.status)
-
-
-@verb
 def show(
     session: Session,
     words: Record,
@@ -234,7 +224,6 @@ def report(
 ) -> None:
     """Write the report of the last migration, as HTML, Markdown and JSON."""
     from inventory_migration import inquiries
-    from inventory_migration.report.documents import write_sealed
 
     chosen = session.mapping(name, session.mappings(mapping))
     target = session.target()
@@ -250,7 +239,11 @@ def report(
             when=kept["purged_at"][:10],
             what="no report is written of it any more, and the archive has the one that was",
         )
-    found["report"], found["seal"] = write_sealed(target, chosen, out)
+    with session.watched("writing the report"):
+        # Seconds of imports, for the plots.
+        from inventory_migration.report.documents import write_sealed
+
+        found["report"], found["seal"] = write_sealed(target, chosen, out)
     session.show(found, answers.last_summary if summary else answers.report)
 
 
@@ -298,7 +291,7 @@ def rollback(
     wanted = inquiries.undoable(target, chosen.name, migration_id=migration_id)
     if wanted and not session.confirm(rollbacks.undoing(chosen.name, wanted, scope), yes=yes):
         return 1
-    with pushed(session, chosen), session.watched(), told_beside(session, target, chosen):
+    with pushed(session, chosen), told_beside(session, target, chosen), session.watched():
         found = verbs.roll_back(target, chosen, migration_id=migration_id, scope=scope)
     finish(session, target, chosen, found, rollbacks.undone)
     return 0
@@ -309,7 +302,7 @@ COMMANDS = {
     "grants": (grants, "stock_items --role stock_mover"),
     "run": (run, "stock_items --stop-after pilot"),
     "resume": (resume, "stock_items"),
-    "status": (status, "--json"),
+    "status": (statuses.status, "--watch"),
     "show": (show, "stock_items 4711"),
     "validate": (validate, "--mapping shop.yaml"),
     "report": (report, "stock_items --out reports"),
@@ -338,7 +331,7 @@ def _migrate(
         ):
             finish(session, target, chosen, inquiries.last_summary(target, chosen.name))
             return
-        with session.watched(), told_beside(session, target, chosen):
+        with told_beside(session, target, chosen), session.watched():
             # Seconds of imports, which only the commands that need them pay.
             from inventory_migration.defs.launch import migrate
 
@@ -390,7 +383,9 @@ def finish(
     render: Callable[[Console, Any], None] = answers.summary,
 ) -> None:
     """Write the report of a mapping's last migration, and say what it did and where that is."""
-    from inventory_migration.report.documents import write_sealed
+    with session.watched("writing the report"):
+        # Seconds of imports, for the plots.
+        from inventory_migration.report.documents import write_sealed
 
-    found["report"], found["seal"] = write_sealed(target, mapping)
+        found["report"], found["seal"] = write_sealed(target, mapping)
     session.show(found, render)

@@ -1,44 +1,48 @@
-"""What a person at a terminal sees while a command works: one live line, and warnings above it.
+"""What a person at a terminal sees while a command works: what it does, and the picture of it.
 
-It is drawn from log records, so nothing below knows that anybody watches. Where nobody does, the
-same records go out as plain lines; see `inventory_migration.logs`.
+It follows the command's log records, so nothing below knows that anybody watches; the numbers are
+asked of the database, on a connection of its own. Warnings and errors stay above it. Where nobody
+watches, the same records go out as plain lines; see `inventory_migration.logs`.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+if TYPE_CHECKING:
+    from inventory_migration import verbs
+    from inventory_migration.cli.picture import Drawing
+    from inventory_migration.cli.region import Region
+    from inventory_migration.cli.wording import Look
 
-from inventory_migration.cli.terminal import console
-from inventory_migration.logs import plain
+logger = logging.getLogger(__name__)
 
-LONGEST = 60
+PAINT_SECONDS = 0.5
+GOODBYE_SECONDS = 5.0
+"""How long the command's end waits for the painter, which may be asking a database that is away."""
 
 
 class ProgressHandler(logging.Handler):
-    """Turns records into the live line, and prints warnings."""
+    """Shows records to a person: what is merely of interest only while there is a display."""
 
-    live: Progress | None = None
+    display: Display | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Show a record; what is merely of interest only while the live line stands."""
+        """Show a record."""
         try:
             if record.levelno >= logging.WARNING:
-                self._print(self.format(record))
-            elif ProgressHandler.live is not None:
-                _show(ProgressHandler.live, record)
+                # Above a display, since that has the terminal's streams.
+                print(self.format(record), file=sys.stderr, flush=True)
+            elif ProgressHandler.display is not None:
+                ProgressHandler.display.follow(record)
         except Exception:
             self.handleError(record)
-
-    def _print(self, line: str) -> None:
-        if ProgressHandler.live is not None:
-            ProgressHandler.live.console.print(line, soft_wrap=True)
-        else:
-            print(line, file=sys.stderr, flush=True)
 
 
 def handler() -> logging.Handler:
@@ -46,42 +50,98 @@ def handler() -> logging.Handler:
     return ProgressHandler()
 
 
+class Display:
+    """Paints what is under way until it is told to stop, in a thread that keeps nobody waiting.
+
+    Args:
+        region: Where to.
+        drawing: How.
+        target: The database that is asked about the migration; None where none is reached.
+        doing: What the command does, until its records say more.
+    """
+
+    def __init__(
+        self, region: Region, drawing: Drawing, target: verbs.Target | None, doing: str
+    ) -> None:
+        """Know nothing yet."""
+        self._region, self._drawing, self._target = region, drawing, target
+        self._message: str | None = doing
+        self._migration_id: int | None = None
+        self._began = time.monotonic()
+        self._over = threading.Event()
+        self._painter = threading.Thread(target=self._paint, name="display", daemon=True)
+
+    def start(self) -> None:
+        """Begin to paint."""
+        self._painter.start()
+
+    def stop(self) -> None:
+        """Paint no more."""
+        self._over.set()
+        self._painter.join(GOODBYE_SECONDS)
+
+    def follow(self, record: logging.LogRecord) -> None:
+        """Take from a record what the command does, and which migration is at work."""
+        self._migration_id = getattr(record, "migration_id", self._migration_id)
+        counted = hasattr(record, "chunk") or hasattr(record, "rows_done")
+        # There are hundreds of these, and the picture has their figures.
+        self._message = None if counted else record.getMessage()
+
+    def _paint(self) -> None:
+        try:
+            with _pictures(self._target) as look_at:
+                while not self._over.wait(PAINT_SECONDS):
+                    self._show(look_at(self._migration_id))
+        except Exception as error:
+            # The work goes on, whatever becomes of its display.
+            ProgressHandler.display = None
+            logger.warning("progress is no longer shown: %s: %s", type(error).__name__, error)
+
+    def _show(self, look: Look) -> None:
+        from dataclasses import replace
+
+        message = self._message
+        if look.picture is None:
+            message = f"{message or 'at work'} ({time.monotonic() - self._began:.0f} s)"
+        width, height = self._region.size
+        look = replace(look, message=message)
+        self._region.paint(self._drawing.lines(look, width=width, height=height))
+
+
 @contextmanager
-def shown() -> Iterator[None]:
-    """Keep a live line on stderr."""
-    progress = Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        TextColumn("{task.fields[figures]}"),
-        TimeElapsedColumn(),
-        console=console(sys.stderr),
-        transient=True,
-    )
-    progress.add_task("starting", total=None, figures="")
-    with progress:
-        ProgressHandler.live = progress
+def shown(target: verbs.Target | None, spelled: Callable[[str], str], doing: str) -> Iterator[None]:
+    """Keep a display on stderr.
+
+    Args:
+        target: The database that is worked on, once it is reached.
+        doing: What the command does, until its records say more.
+        spelled: Spells the commands in a text as they must be called.
+    """
+    from inventory_migration.cli.picture import Drawing
+    from inventory_migration.cli.region import below
+    from inventory_migration.cli.terminal import console
+
+    screen = console(sys.stderr)
+    with below(sys.stderr, screen) as region:
+        display = Display(region, Drawing(screen, spelled), target, doing)
+        ProgressHandler.display = display
+        display.start()
         try:
             yield
         finally:
-            ProgressHandler.live = None
+            ProgressHandler.display = None
+            display.stop()
 
 
-def _show(live: Progress, record: logging.LogRecord) -> None:
-    task = live.task_ids[0]
-    done = getattr(record, "rows_done", None)
-    if done is not None:
-        records = getattr(record, "rows_total", 0)
-        live.update(
-            task,
-            description=f"phase {plain(getattr(record, 'phase', ''))}",
-            total=records,
-            completed=done,
-            figures=f"{done:,} of {records:,} records",
-        )
-    elif hasattr(record, "chunk"):
-        # There are hundreds, and the figures come every few seconds.
-        live.update(task, description="moving stock")
-    else:
-        live.remove_task(task)
-        live.add_task(plain(record.getMessage())[:LONGEST], total=None, figures="")
+@contextmanager
+def _pictures(target: verbs.Target | None) -> Iterator[Callable[[int | None], Look]]:
+    """Look at one migration after the other, as a command comes to them."""
+    from inventory_migration.cli.wording import Look
+
+    if target is None:
+        yield lambda _: Look()
+        return
+    from inventory_migration.cli.watch import Watching
+
+    with Watching(target) as watching:
+        yield lambda migration_id: Look() if migration_id is None else watching.look(migration_id)

@@ -119,7 +119,7 @@ def retry(
         question = quarantine_answers.retrying(chosen.name, records)
         if not session.confirm(question, yes=yes):
             return 1
-    with pushed(session, chosen), session.watched(), told_beside(session, target, chosen):
+    with pushed(session, chosen), told_beside(session, target, chosen), session.watched():
         found = quarantine.retry(
             target,
             chosen,

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -213,15 +213,20 @@ class Session:
         return wanted
 
     @contextmanager
-    def watched(self) -> Iterator[None]:
+    def watched(self, doing: str = "starting") -> Iterator[None]:
         """Show a person what is going on meanwhile; a log file and CI get plain lines instead."""
-        from inventory_migration.cli.progress import shown
-
-        if self.log_format is not None or not sys.stderr.isatty():
+        if self.log_format is not None or not is_screen(sys.stderr):
             yield
             return
-        with shown():
+        from inventory_migration.cli.progress import shown
+
+        with shown(self.reached, self.spelled, doing):
             yield
+
+
+def is_screen(stream: IO[str]) -> bool:
+    """Whether a person sees what is written, on a terminal where one can write over it."""
+    return stream.isatty() and os.environ.get("TERM", "").lower() not in {"dumb", "unknown"}
 
 
 def verb(function: Callable[..., int | None]) -> Callable[..., None]:
@@ -367,14 +372,17 @@ def _explained(error: Exception, session: Session) -> MigrationError | None:
 
 @contextmanager
 def _logging(said: Mapping[str, Any]) -> Iterator[None]:
-    from inventory_migration.cli.progress import handler
+    interactive = None
+    if is_screen(sys.stderr):
+        from inventory_migration.cli.progress import handler
 
+        interactive = handler()
     url = said["database_url"]
     try:
         opened = logs.Logging(
             form=said["log_format"],
             file=said["log_file"],
-            interactive=handler() if sys.stderr.isatty() else None,
+            interactive=interactive,
             secrets=logs.known_secrets(*([url] if url else [])),
         )
     except OSError as error:
