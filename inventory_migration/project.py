@@ -55,6 +55,11 @@ def state_folder() -> Path:
     return folder
 
 
+def report_file(mapping: str, migration_id: int, ending: str = "html") -> Path:
+    """Return where the report of a migration is written, whether it has been or not."""
+    return state_folder() / "reports" / f"{mapping}-{migration_id}.{ending}"
+
+
 def dagster_home() -> Path:
     """Return Dagster's instance folder, `$DAGSTER_HOME` or one in the state folder, and make it.
 

@@ -13,17 +13,15 @@ import dagster as dg
 import sqlalchemy as sa
 
 from inventory_migration import verbs
-from inventory_migration.defs import metadata
+from inventory_migration.defs import metadata, pictures
 from inventory_migration.defs.failures import reported
 from inventory_migration.defs.metadata import Metadata
+from inventory_migration.defs.observing import observed, tell_where_to_watch
 from inventory_migration.defs.options import RunOptions, StartOptions, WorkOptions
 from inventory_migration.defs.resources import Database
-from inventory_migration.engine import ledger, phases, plan, summary
+from inventory_migration.engine import ledger, plan, summary
 from inventory_migration.engine.proof import Proof
 from inventory_migration.mapping import Company, StockLevel, StockMapping, TableName
-
-OBSERVATION_SECONDS = 3.0
-"""An observation costs some 50 ms, so they go by time and never by chunk."""
 
 OWNERS = ["team:inventory"]
 LISTED = 50
@@ -98,7 +96,18 @@ written. Its checks decide whether a migration may begin at all.""",
     def audit_profile(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]
     ) -> dg.MaterializeResult[None]:
-        with reported(database, mapping):
+        tell_where_to_watch(context)
+        profiling = f"Profiling {mapping.source.table}"
+        with (
+            reported(database, mapping),
+            observed(
+                context.op_execution_context,
+                database,
+                mapping,
+                step_key(mapping, "audit_profile"),
+                profiling,
+            ),
+        ):
             database.tell(mapping)
             found = verbs.audit_profile(
                 database.target, mapping, database.claim, run_id=context.run.run_id
@@ -148,7 +157,11 @@ locations that it created and nobody uses.""",
         config: StartOptions,
         database: dg.ResourceParam[Database],
     ) -> dg.MaterializeResult[None]:
-        with reported(database, mapping):
+        key, giving = step_key(mapping, "default_locations"), "Giving companies their locations"
+        with (
+            reported(database, mapping),
+            observed(context.op_execution_context, database, mapping, key, giving),
+        ):
             database.tell(mapping)
             done = verbs.default_locations(
                 database.target, mapping, database.claim, config.start(context.run.run_id)
@@ -172,6 +185,7 @@ locations that it created and nobody uses.""",
                     "locations_created": done["locations_created"],
                     "locations_adopted": done["locations_adopted"],
                     "locations": metadata.table(["company", "location", "created"], rows),
+                    **pictures.links(mapping.name, done["migration_id"]),
                 }
             )
 
@@ -200,7 +214,11 @@ every column back.""",
     def transformed_stock(
         context: dg.AssetExecutionContext, config: RunOptions, database: dg.ResourceParam[Database]
     ) -> dg.MaterializeResult[None]:
-        with reported(database, mapping):
+        moving = f"Moving {mapping.source.table}"
+        with (
+            reported(database, mapping),
+            observed(context.op_execution_context, database, mapping, key, moving, at_once=True),
+        ):
             before, began = _processed(database, mapping), time.monotonic()
             database.tell(mapping)
             done = verbs.transformed_stock(
@@ -210,7 +228,6 @@ every column back.""",
                 config.start(context.run.run_id),
                 stop_after=config.stop_after,
                 workers=config.workers,
-                watcher=_observer(context, key),
             )
             seconds = time.monotonic() - began
             resolved = plan.read_mapping(database.target.reader, mapping)
@@ -224,8 +241,9 @@ every column back.""",
                         notes=metadata.stock_columns(resolved),
                     ),
                     **metadata.of_summary(done),
-                    "rows_per_second": round(rows / seconds, 1) if seconds > 0 else 0.0,
+                    "records_per_second": round(rows / seconds, 1) if seconds > 0 else 0.0,
                     "elapsed_seconds": round(seconds, 3),
+                    **pictures.links(mapping.name, done["migration_id"]),
                 }
             )
 
@@ -252,7 +270,11 @@ writes the report. It holds as of its moment.""",
     ) -> dg.MaterializeResult[None]:
         from inventory_migration.report.documents import write_report
 
-        with reported(database, mapping):
+        key = step_key(mapping, "reconciliation_report")
+        with (
+            reported(database, mapping),
+            observed(context.op_execution_context, database, mapping, key, "Proving"),
+        ):
             database.tell(mapping)
             done, proved = verbs.reconciliation_report(
                 database.target,
@@ -269,6 +291,7 @@ writes the report. It holds as of its moment.""",
                 **metadata.of_summary(done),
                 "as_of": dg.MetadataValue.timestamp(proved.as_of),
                 "differences": _differences(proved),
+                **pictures.links(mapping.name, done["migration_id"]),
             }
             for form, path in written.items():
                 if path:
@@ -295,28 +318,6 @@ def _tags(mapping: StockMapping) -> dict[str, str]:
 def _version(mapping: StockMapping) -> str:
     """What was made under another version of the mapping shows as out of sync."""
     return mapping.hash[:12]
-
-
-def _observer(context: dg.AssetExecutionContext, key: dg.AssetKey) -> phases.Watcher:
-    """Show progress on the asset while the step is under way, at most every few seconds."""
-    told = float("-inf")
-
-    def watch(progress: phases.Progress) -> None:
-        nonlocal told
-        now = time.monotonic()
-        if now - told < OBSERVATION_SECONDS:
-            return
-        told = now
-        context.log_event(
-            dg.AssetObservation(
-                key,
-                description=f"Phase {progress.phase}: {progress.records_done} of "
-                f"{progress.records} records, {progress.records_per_second:.0f} per second.",
-                metadata=metadata.of_progress(progress),
-            )
-        )
-
-    return watch
 
 
 def _processed(database: Database, mapping: StockMapping) -> dict[int | None, int]:

@@ -19,6 +19,7 @@ from inventory_migration import verbs
 from inventory_migration.defs import metadata
 from inventory_migration.defs.assets import step_key
 from inventory_migration.defs.failures import facts, reported
+from inventory_migration.defs.observing import observed
 from inventory_migration.defs.resources import Database
 from inventory_migration.engine import gates, ledger, plan
 from inventory_migration.errors import (
@@ -85,11 +86,13 @@ def _gate(mapping: StockMapping, suite: str) -> dg.AssetChecksDefinition:
     def gate(
         context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]
     ) -> Iterator[dg.AssetCheckResult]:
-        judged, verdict = _judged(database, mapping, suite, list(expected), context.run.run_id)
+        op, doing = context.op_execution_context, f"Judging {len(expected)} expectations"
+        with observed(op, database, mapping, key, doing):
+            judged, verdict = _judged(database, mapping, suite, list(expected), context.run.run_id)
         if verdict is not None and suite == "audit_profile":
             # Beside the profile that the asset shows; judged here, and once.
             told = metadata.of_findings(verdict, mapping)
-            context.op_execution_context.log_event(dg.AssetObservation(key, metadata=told))
+            op.log_event(dg.AssetObservation(key, metadata=told))
         results = {names[name]: found for name, found in judged.items()}
         if proves:
             results[VERIFIED] = _verified(database, mapping)

@@ -19,6 +19,7 @@ from inventory_migration.defs.assets import step_key
 from inventory_migration.defs.console import KEY
 from inventory_migration.defs.failures import reported
 from inventory_migration.defs.monitor import build_monitor
+from inventory_migration.defs.observing import observed
 from inventory_migration.defs.options import (
     RollbackOptions,
     RunOptions,
@@ -122,14 +123,16 @@ def _validate(mapping: StockMapping) -> Job:
         out=dg.Out(dg.Nothing),
     )
     def validate(
-        database: dg.ResourceParam[Database],
+        context: dg.OpExecutionContext, database: dg.ResourceParam[Database]
     ) -> Iterator[dg.AssetObservation | dg.Output[None]]:
         with reported(database, mapping):
-            found = verbs.validate(database.target, mapping)
+            key = step_key(mapping, "reconciliation_report")
+            with observed(context, database, mapping, key, "Validating"):
+                found = verbs.validate(database.target, mapping)
             said = _validation(found)
             # What is only logged would be lost with a step that fails.
             yield dg.AssetObservation(
-                step_key(mapping, "reconciliation_report"),
+                key,
                 description="Validated: "
                 + ("no difference." if found["passed"] else "there are differences."),
                 metadata=said,
@@ -184,14 +187,24 @@ def _rollback(mapping: StockMapping) -> Job:
                 )
                 context.add_output_metadata(_undone(found))
                 return
-            found = verbs.roll_back(
-                database.target,
-                mapping,
-                migration_id=config.migration_id,
-                scope=config.scope(),
-                reason=config.reason,
+            key = step_key(mapping, "transformed_stock")
+            with observed(context, database, mapping, key, "Rolling back"):
+                found = verbs.roll_back(
+                    database.target,
+                    mapping,
+                    migration_id=config.migration_id,
+                    scope=config.scope(),
+                    reason=config.reason,
+                )
+            said = {**metadata.of_summary(found), **_undone(found)}
+            context.log_event(
+                dg.AssetObservation(
+                    key,
+                    description=f"Rolled back: {found['undone']['records']} records are back.",
+                    metadata=said,
+                )
             )
-            context.add_output_metadata({**metadata.of_summary(found), **_undone(found)})
+            context.add_output_metadata(said)
 
     return _single(f"rollback_{mapping.name}", roll_back, description, mapping)
 

@@ -14,7 +14,6 @@ import dagster as dg
 
 from inventory_migration.audit import findings
 from inventory_migration.catalog import Relation, ResolvedMapping
-from inventory_migration.engine.phases import Progress
 from inventory_migration.engine.summary import OUTCOMES
 from inventory_migration.mapping import StockMapping, named_column
 from inventory_migration.quality.verdict import ExpectationVerdict, Verdict
@@ -29,11 +28,24 @@ _EXACT = 2**53
 """Above this, the UI's numbers would no longer be exact."""
 
 
+ROWS = {outcome: f"rows_{outcome}" for outcome in OUTCOMES} | {"quarantined": "quarantined"}
+"""What the count of an outcome is called, wherever it is plotted."""
+
 FIGURES = {
     "rows_total": "stock records of the migration",
-    "rows_done": "stock records that have an outcome",
-    **{f"rows_{outcome}": f"stock records that are {outcome}" for outcome in OUTCOMES},
-    "rows_per_second": "stock records that a worker's process moves, of late",
+    "records_done": "stock records that have an outcome",
+    **{name: f"stock records that are {outcome}" for outcome, name in ROWS.items()},
+    "records_undone": "stock records that a rollback has taken back",
+    "percent": "how much of a migration, or of its rollback, is done; 100 once it is proved",
+    "records_per_second": "stock records that are moved, of late; of a step that ended, on average",
+    "eta_seconds": "how long it may take until it is proved; `_low` and `_high` how long at least "
+    "and at most",
+    "workers": "transactions that work on the migration, wherever",
+    "failed_attempts": "attempts at chunks that failed, and were made again",
+    "units_difference": "units that chunks wrote more than they read: always 0",
+    "reserved_difference": "the same for reserved units",
+    "active_seconds": "how long somebody has worked on the migration",
+    "elapsed_seconds": "how long the step has taken so far, or took",
     **{
         f"{measure}_{moment}": f"{what}, {when}"
         for measure, what in (
@@ -69,7 +81,7 @@ def of_summary(summary: Mapping[str, Any]) -> Metadata:
         found["state"] = dg.MetadataValue.text(summary["state"])
     found["rows_total"] = dg.MetadataValue.int(summary["records"]["snapshot"])
     for outcome in OUTCOMES:
-        found[f"rows_{outcome}"] = dg.MetadataValue.int(summary["records"][outcome])
+        found[ROWS[outcome]] = dg.MetadataValue.int(summary["records"][outcome])
     for measure in ("units", "reserved", "available"):
         for moment in ("before", "after"):
             found[f"{measure}_{moment}"] = number(summary[measure][moment])
@@ -105,18 +117,6 @@ def summary_markdown(summary: Mapping[str, Any]) -> str:
         if counts:
             lines += ["", f"{title}: " + ", ".join(f"{rule} {n}" for rule, n in counts.items())]
     return "\n".join(lines)
-
-
-def of_progress(progress: Progress) -> Metadata:
-    """How far a migration is."""
-    return {
-        "phase": dg.MetadataValue.text(progress.phase),
-        "rows_done": dg.MetadataValue.int(progress.records_done),
-        "rows_total": dg.MetadataValue.int(progress.records),
-        "rows_migrated": dg.MetadataValue.int(progress.rows_migrated),
-        "rows_quarantined": dg.MetadataValue.int(progress.quarantined),
-        "rows_per_second": dg.MetadataValue.float(round(progress.records_per_second, 1)),
-    }
 
 
 def of_table(

@@ -9,6 +9,7 @@ from inventory_migration import inquiries, quarantine
 from inventory_migration.defs import metadata
 from inventory_migration.defs.assets import step_key
 from inventory_migration.defs.failures import reported
+from inventory_migration.defs.observing import observed
 from inventory_migration.defs.options import RetryOptions
 from inventory_migration.defs.resources import Database
 from inventory_migration.engine.quarantine import Filter
@@ -41,15 +42,17 @@ def build_retry(mapping: StockMapping) -> dg.JobDefinition:
                     write_stop=config.write_stop,
                     as_superuser=config.as_superuser,
                 )
-            found = quarantine.retry(
-                database.target,
-                mapping,
-                wanted,
-                workers=config.workers,
-                as_superuser=config.as_superuser,
-                write_stop=config.write_stop,
-                run_id=context.run_id,
-            )
+            key = step_key(mapping, "transformed_stock")
+            with observed(context, database, mapping, key, "Trying the quarantine again"):
+                found = quarantine.retry(
+                    database.target,
+                    mapping,
+                    wanted,
+                    workers=config.workers,
+                    as_superuser=config.as_superuser,
+                    write_stop=config.write_stop,
+                    run_id=context.run_id,
+                )
             said = {
                 **metadata.of_summary(found),
                 "retried": records,
@@ -57,7 +60,7 @@ def build_retry(mapping: StockMapping) -> dg.JobDefinition:
             }
             context.log_event(
                 dg.AssetObservation(
-                    step_key(mapping, "transformed_stock"),
+                    key,
                     description=f"{records} records of the quarantine were tried again.",
                     metadata=said,
                 )

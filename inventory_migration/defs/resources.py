@@ -52,6 +52,11 @@ class Database:
         self._open.enter_context(together(found.engine))
         return found
 
+    @property
+    def reached(self) -> bool:
+        """Whether a step has connected to it: nobody else is to do that beside it."""
+        return "target" in self.__dict__
+
     def tell(self, mapping: StockMapping) -> None:
         """Tell people of what happens to a mapping's stock until the end of the run."""
         self._open.enter_context(delivering(self.target.engine, mapping))
