@@ -106,7 +106,17 @@ def test_figures_can_be_found_by_the_ids_that_the_pages_promise() -> None:
     )
     # These are plain elements, or made by a component; browsers' tests find them.
     elsewhere = {
-        *("as-of", "read-only", "colours", "title", "truth-lost", "companies"),
+        *(
+            "as-of",
+            "database",
+            "read-only",
+            "viewer",
+            "log-out",
+            "colours",
+            "title",
+            "truth-lost",
+            "companies",
+        ),
         *("companies-search", "did", "ask"),
     }
     missing = {

@@ -54,8 +54,7 @@ def phases(picture: Picture) -> Markup:
                 "failed attempts",
             },
             cards=True,
-            caption=None,
-            key="phases",
+            key="phases-in-order",
             empty="Phases are known when the snapshot has been taken.",
         ),
         testid="phases",
@@ -111,7 +110,7 @@ def outcomes(picture: Picture) -> Markup:
         )
     return marks.panel(
         "Records by outcome",
-        html.table(rows, numbers={"records", "share"}, key="outcomes", caption=None),
+        html.table(rows, numbers={"records", "share"}, key="outcomes"),
         testid="outcomes",
     )
 
@@ -128,7 +127,7 @@ def totals(picture: Picture) -> Markup:
         flat = wording.nothing(str(found["difference"] or 0))
         rows.append(
             {
-                "": what,
+                "of": what,
                 "in the snapshot": marks.number(f"{name}-snapshot", found["snapshot"] or "0"),
                 "accounted for": marks.number(f"{name}-accounted", found["accounted"] or "0"),
                 "difference": Markup("{} {}").format(
@@ -144,7 +143,6 @@ def totals(picture: Picture) -> Markup:
             numbers={"in the snapshot", "accounted for", "difference"},
             key="totals",
             cards=True,
-            caption=None,
         ),
         testid="totals",
         remark="What chunks have read back is held against what the snapshot has of them",

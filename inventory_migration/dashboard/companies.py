@@ -43,8 +43,7 @@ def table(found: Mapping[str, Any], search: str) -> Markup:
         rows,
         numbers={"records", *_COUNTS, "units", "reserved"},
         cards=True,
-        key=None,
-        caption=None,
+        key="companies-found",
         empty=f"No company whose name has “{printable(search)}” in it, or whose key is that."
         if search
         else "No company yet: they are known when the snapshot has been taken.",

@@ -109,7 +109,7 @@ def waiting(mappings: Iterable[str], listed: Sequence[Mapping[str, Any]]) -> Mar
         return Markup("")
     return marks.panel(
         "Mappings without a migration",
-        html.table(rows, cards=True, key="mappings", caption=None),
+        html.table(rows, cards=True, key="mappings"),
         testid="waiting",
         remark="What the files at hand would move",
     )

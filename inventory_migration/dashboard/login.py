@@ -128,11 +128,11 @@ _PAGE = Markup("""<!doctype html>
 <meta name="color-scheme" content="light dark">
 <title>Log in – inventory-migration</title>
 <style>
-  :root {{ color-scheme: light dark; --ink: #1b2528; --sheet: #fff; --ground: #f2f5f5;
-           --edge: #71807f; --accent: #00695f; --on: #fff; --wrong: #a3241b }}
-  @media (prefers-color-scheme: dark) {{ :root {{ --ink: #e4ebea; --sheet: #1b2426;
-           --ground: #12191b; --edge: #84979a; --accent: #4fd1c0; --on: #06201d;
-           --wrong: #ff9f94 }} }}
+  :root {{ color-scheme: light dark; --ink: #1b1f24; --sheet: #fff; --ground: #f4f5f7;
+           --edge: #868f99; --accent: #17456f; --on: #fff; --wrong: #a51722 }}
+  @media (prefers-color-scheme: dark) {{ :root {{ --ink: #e4e7eb; --sheet: #181c21;
+           --ground: #101317; --edge: #76808c; --accent: #9cc7f5; --on: #0d1b2a;
+           --wrong: #ff9aa0 }} }}
   body {{ margin: 0; min-height: 100vh; display: grid; place-items: center; padding: 1rem;
           box-sizing: border-box; background: var(--ground); color: var(--ink);
           font: 1rem/1.5 system-ui, sans-serif }}

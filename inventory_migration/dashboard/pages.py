@@ -7,8 +7,8 @@ has seen, for the database is asked by nobody else. Who may see and act is decid
 
 What tests and scripts find by `data-testid`, each holding its figure alone:
 
-- everywhere: `truth-stale`, `truth-lost` (the page has lost the dashboard), `as-of`, `read-only`,
-  `colours`;
+- everywhere: `truth-stale`, `truth-lost` (the page has lost the dashboard), `as-of`, `database`,
+  `read-only`, `viewer`, `log-out`, `colours`;
 - the front: `runs`, `run-<id>`, `run-<id>-state`, `run-<id>-percent`, `run-<id>-done`,
   `run-<id>-working`, `no-runs`, `waiting` (mappings without a migration);
 - a migration's head: `title`, `state`, `working`, `stage`, `reason`, `desired`, `percent`,

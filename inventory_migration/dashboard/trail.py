@@ -21,7 +21,7 @@ def events(picture: Picture) -> Markup:
     found = picture["events"]
     return marks.panel(
         "Audit trail",
-        _table(found, "No event yet."),
+        _table(found, "all-events"),
         testid="events",
         remark=f"The newest {len(found)}; the ledger keeps all, and the report has them",
     )
@@ -30,11 +30,11 @@ def events(picture: Picture) -> Markup:
 def latest(picture: Picture, count: int = 6) -> Markup:
     """The few newest events."""
     return marks.panel(
-        "Latest events", _table(picture["events"][:count], "No event yet."), testid="latest-events"
+        "Latest events", _table(picture["events"][:count], "newest-events"), testid="latest-events"
     )
 
 
-def _table(found: Sequence[Mapping[str, Any]], empty: str) -> Markup:
+def _table(found: Sequence[Mapping[str, Any]], key: str) -> Markup:
     rows = [
         {
             "at": marks.moment(event["at"]),
@@ -44,7 +44,7 @@ def _table(found: Sequence[Mapping[str, Any]], empty: str) -> Markup:
         }
         for event in found
     ]
-    return html.table(rows, prose={"detail"}, cards=True, caption=None, empty=empty)
+    return html.table(rows, prose={"detail"}, cards=True, key=key, empty="No event yet.")
 
 
 def told(detail: object) -> str:
