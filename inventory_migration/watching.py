@@ -7,7 +7,6 @@ that neither a large migration nor many viewers burden the database. What a pict
 
 from __future__ import annotations
 
-import math
 import os
 import socket
 import threading
@@ -34,9 +33,6 @@ DUTY = 0.02
 """The share of one core of the database that watching may take."""
 
 PULSE_SECONDS = 1.0
-PULSE_LONGEST_SECONDS = 3.0
-"""Whatever the pulse costs: who looks must know within seconds that nobody works."""
-
 REST_SECONDS = 30.0
 """How often is asked again what cannot have changed: nobody works, and nothing has happened."""
 
@@ -312,8 +308,8 @@ class _Tier:
     Attributes:
         ask: Reads it.
         least: Seconds from one time to the next, at least.
-        share: The share.
-        longest: How long it rests at most, where it is always a matter of a few rows.
+        share: The share; None for what costs next to nothing, and must not wait: who looks has to
+            know within seconds that nobody works, on a machine that is busy too.
         due: When it is to be read again.
         free: When that is allowed at the earliest.
         late: Whether the last time took too long, so that what is known is old.
@@ -321,8 +317,7 @@ class _Tier:
 
     ask: Callable[[sa.Connection], Any]
     least: float
-    share: float
-    longest: float = math.inf
+    share: float | None
     due: float = 0.0
     free: float = 0.0
     late: bool = False
@@ -343,7 +338,7 @@ class _Tier:
         finally:
             ended = time.monotonic()
             cost, self._took = min(self._took, ended - began), ended - began
-            self.free = ended + min(self.longest, cost / (duty * self.share))
+            self.free = ended + (cost / (duty * self.share) if self.share else 0.0)
             self.due = max(began + self.least, self.free)
 
 
@@ -371,11 +366,11 @@ class _Watched:
             self.first = _Tier(_glance, PULSE_SECONDS, 1.0)
             self._others: dict[str, _Tier] = {}
         else:
-            self.first = _Tier(reading.read_pulse, PULSE_SECONDS, 0.2, PULSE_LONGEST_SECONDS)
+            self.first = _Tier(reading.read_pulse, PULSE_SECONDS, None)
             self._others = {
-                "add the chunks up": _Tier(reading.read_numbers, PULSE_SECONDS, 0.35),
+                "add the chunks up": _Tier(reading.read_numbers, PULSE_SECONDS, 0.4),
                 "put the chunks on a time line": _Tier(reading.read_course, 2.0, 0.25),
-                "list what was put aside": _Tier(reading.read_details, 3.0, 0.2),
+                "list what was put aside": _Tier(reading.read_details, 3.0, 0.15),
             }
 
     def ask(self, connection: sa.Connection, duty: float) -> Any:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 Span = tuple[datetime, datetime]
+Mark = tuple[datetime, str]
+"""When something was noted, and what: the kind of an event, or which gate was opened or judged."""
 
 MOST_PERCENT = 99.0
 """As far as a migration is before its proof has passed."""
@@ -18,33 +20,47 @@ MOST_PERCENT = 99.0
 NEEDED_CHUNK_SECONDS = 1.0
 """How long chunks must have been written for their rate to say anything."""
 
+LEAST_TRANSACTIONS = 10
+"""How many transactions count for a rate nearly alike, however short that time is."""
+
 FLOOR = 0.05
 CONFIDENCE = 1.28
 """The band holds about eight of ten."""
 
-RESTARTS = ("opened_audit_profile", "state_running", "state_rolling_back")
-"""Marks of somebody who begins to work."""
+COMES = "opened_audit_profile"
+"""The mark of a process that begins: whatever it takes up, it looks at the inventory first."""
 
-STANDSTILLS = ("state_paused", "state_held", "state_failed", "state_aborted", "state_verified")
-"""Marks of somebody who ends it."""
+STANDS = ("state_paused", "state_held", "state_failed", "state_aborted", "state_verified")
+"""Marks of somebody who ends a piece of work."""
 
 ROLLBACK_SECONDS = 1.0
 """What comes after the chunks of a rollback: locations that go, and the state."""
 
-PROOF_SECONDS = 4.0
-PROOF_SHARE = 0.25
-"""What comes after the chunks, where nothing is known of it: a start, and a share of their time."""
+PROOF_SECONDS = 1.0
+PROOF_OF_SNAPSHOT = 1.8
+PROOF_OF_CHUNKS = 1.0
+"""What comes after the chunks: a start, and so many times as long as the snapshot took to write,
+which reads the same records; where that is not known, as long as the chunks take."""
 
-PROOF_OF_PROFILE = 1.5
-"""How many times as long as the first gate everything after the chunks takes."""
+LINGERING = 0.1
+"""What takes longer than foretold goes on for so much of what it has taken."""
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """A stretch of time in which chunks ended: how long, and how many records they had."""
+    """A stretch of time in which chunks ended.
+
+    Attributes:
+        seconds: How much of it somebody worked.
+        records: How many records these chunks had.
+        transaction: How long one transaction of theirs took.
+        workers: How many were under way at a time.
+    """
 
     seconds: float
     records: int
+    transaction: float = 0.0
+    workers: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -61,11 +77,7 @@ class Eta:
 
 
 def idle_spans(
-    marks: Sequence[tuple[datetime, str]],
-    gaps: Sequence[Span],
-    *,
-    first: datetime | None,
-    last: datetime | None,
+    marks: Sequence[Mark], gaps: Sequence[Span], *, first: datetime | None, last: datetime | None
 ) -> list[Span]:
     """When nobody worked: paused, held, or dead until somebody took it up again.
 
@@ -80,22 +92,33 @@ def idle_spans(
     """
     found: list[Span] = []
     holding: datetime | None = None
-    before: datetime | None = None
+    before: Mark | None = None
     for at, kind in marks:
         if kind == "health_hold":
             holding = holding or at
-        elif holding is not None and (kind.startswith("health_") or kind in STANDSTILLS):
+        elif holding is not None and (kind.startswith("health_") or kind in STANDS):
             found.append((holding, at))
             holding = None
-        if kind in RESTARTS and before is not None:
-            sign = max(before, _last_chunk(at, gaps, first, last) or before)
-            found.append((sign, at))
-        before = at
+        if before is not None and (kind == COMES or before[1] in STANDS):
+            chunk = _last_chunk(at, gaps, first, last)
+            found.append((max(before[0], chunk) if chunk else before[0], at))
+        before = (at, kind)
     if holding is not None:
-        found.append((holding, datetime.max.replace(tzinfo=holding.tzinfo)))
-    elif marks and marks[-1][1] in STANDSTILLS:
-        found.append((marks[-1][0], datetime.max.replace(tzinfo=marks[-1][0].tzinfo)))
+        found.append((holding, _EVER))
+    if before is not None and before[1] in STANDS:
+        found.append((before[0], _EVER))
     return found
+
+
+def preparing_spans(marks: Sequence[Mark], gaps: Sequence[Span]) -> list[Span]:
+    """When a process that came amid the chunks had not written any yet: it looks around first."""
+    return [
+        (at, until)
+        for at, kind in marks
+        if kind == COMES
+        for since, until in gaps
+        if since <= at <= until
+    ]
 
 
 def _last_chunk(
@@ -107,6 +130,9 @@ def _last_chunk(
     if at >= last:
         return last
     return next((since for since, until in gaps if since <= at <= until), at)
+
+
+_EVER = datetime.max.replace(tzinfo=UTC)
 
 
 def active_seconds(since: datetime, until: datetime, idle: Sequence[Span]) -> float:
@@ -130,27 +156,40 @@ def percent_done(done: int, total: int, *, proved: bool) -> float:
     return max(0.0, min(MOST_PERCENT, math.floor(1000 * done / total) / 10))
 
 
-def proof_seconds(chunk_seconds: float, profile_seconds: float | None) -> float:
-    """How long everything takes that comes after the last chunk.
+def proof_seconds(chunk_seconds: float, snapshot_seconds: float | None) -> float:
+    """How long everything takes that comes after the last chunk: sweep, gate and proof.
 
     Args:
         chunk_seconds: How long all chunks take.
-        profile_seconds: How long the first gate took, which looks at the same records.
+        snapshot_seconds: How long the snapshot took; None where that is not known.
     """
-    if profile_seconds is None:
-        return PROOF_SECONDS + PROOF_SHARE * chunk_seconds
-    return PROOF_SECONDS + PROOF_OF_PROFILE * profile_seconds
+    if snapshot_seconds is None:
+        return PROOF_SECONDS + PROOF_OF_CHUNKS * chunk_seconds
+    return PROOF_SECONDS + PROOF_OF_SNAPSHOT * snapshot_seconds
+
+
+def snapshot_seconds(marks: Sequence[Mark]) -> float | None:
+    """How long the snapshot took to write: from the gate before it until the chunks could begin."""
+    judged: datetime | None = None
+    for at, kind in marks:
+        if kind == "judged_default_locations":
+            judged = at
+        elif kind == "state_running":
+            return (at - judged).total_seconds() if judged is not None else None
+    return None
 
 
 def estimate_rate(buckets: Sequence[Bucket]) -> tuple[float, float] | None:
     """Records per second to reckon with, and how far off that may be, as a share of it.
 
-    What is more recent counts more: half as much after a third of the time so far.
+    What is more recent counts more: half as much after half of the time so far. At the moment that
+    a transaction ends, the others are in the midst of theirs, which is work as well.
     """
     seconds = sum(bucket.seconds for bucket in buckets)
     if seconds < NEEDED_CHUNK_SECONDS or not any(bucket.records for bucket in buckets):
         return None
-    half = max(seconds / 3, 10.0)
+    transaction = sum(b.transaction * b.seconds for b in buckets) / seconds
+    half = max(seconds / 2, LEAST_TRANSACTIONS * transaction)
     age, weights = 0.0, []
     for bucket in reversed(buckets):
         weights.append(0.5 ** ((age + bucket.seconds / 2) / half) * bucket.seconds)
@@ -163,31 +202,32 @@ def estimate_rate(buckets: Sequence[Bucket]) -> tuple[float, float] | None:
         return None
     spread = sum(w * (rate - mean) ** 2 for w, rate in zip(weights, rates, strict=True)) / total
     count = total**2 / sum(w**2 for w in weights)
-    return mean, math.sqrt(spread / max(count, 1.0)) / mean
+    return mean * _under_way(buckets, seconds, transaction), (
+        math.sqrt(spread / max(count, 1.0)) / mean
+    )
 
 
-def profile_seconds(marks: Sequence[tuple[datetime, str]]) -> float | None:
-    """How long the first gate of the last start took, from its opening to its verdict."""
-    opened: datetime | None = None
-    found: float | None = None
-    for at, kind in marks:
-        if kind == "opened_audit_profile":
-            opened = at
-        elif kind == "judged_audit_profile" and opened is not None:
-            found = (at - opened).total_seconds()
-    return found
+def _under_way(buckets: Sequence[Bucket], seconds: float, transaction: float) -> float:
+    """How many times as much has been worked as has ended: of the other workers half a turn."""
+    workers = max(1.0, sum(b.workers * b.seconds for b in buckets) / seconds)
+    unseen = transaction * (workers - 1) / (2 * workers)
+    return seconds / max(seconds - unseen, seconds / 2)
 
 
-def estimate_end(buckets: Sequence[Bucket], *, remaining: int, after: float) -> Eta | None:
+def estimate_end(
+    buckets: Sequence[Bucket], *, remaining: int, after: float, passed: float = 0.0
+) -> Eta | None:
     """When a migration that is worked on ends; None where too little is known.
 
     Args:
         buckets: How the chunks went, without the time in which nobody worked.
         remaining: Records that have no outcome yet.
         after: How long takes what comes after the chunks.
+        passed: How much of that has passed, where none remain.
     """
     if not remaining:
-        return Eta(after, after / 2, 2 * after)
+        left = max(after - passed, LINGERING * passed)
+        return Eta(left, left / 2, 2 * left)
     found = estimate_rate(buckets)
     if found is None:
         return None

@@ -108,7 +108,7 @@ def _picture(
         "records": dict(numbers.records),
         **{name: dict(numbers.measures[name]) for name in progress.MEASURES},
         "percent": _percent(pulse, numbers),
-        "rate": _rate(pulse, numbers, idle),
+        "rate": _rate(pulse, numbers, course, idle),
         "eta": _eta(pulse, numbers, course, idle, stage),
         "phases": [dict(phase) for phase in numbers.phases],
         "attempts": {
@@ -159,10 +159,11 @@ def _percent(pulse: Pulse, numbers: Numbers) -> float:
     return forecast.percent_done(numbers.done, total, proved=state in PROVED_STATES)
 
 
-def _rate(pulse: Pulse, numbers: Numbers, idle: list[Span]) -> dict[str, float]:
+def _rate(pulse: Pulse, numbers: Numbers, course: Course, idle: list[Span]) -> dict[str, float]:
     """Records per second, of the time in which chunks were written and somebody worked."""
     if numbers.first_at is None or numbers.last_at is None:
         return {"now": 0.0, "average": 0.0}
+    idle = [*idle, *forecast.preparing_spans(course.marks, course.gaps)]
     whole = forecast.active_seconds(numbers.first_at, numbers.last_at, idle)
     recent = timedelta(seconds=progress.RECENT_SECONDS)
     since = max(numbers.first_at, numbers.at - recent)
@@ -212,24 +213,34 @@ def _end_of_rollback(pulse: Pulse, numbers: Numbers, course: Course) -> Eta | No
 def _end_of_run(pulse: Pulse, numbers: Numbers, course: Course, idle: list[Span]) -> Eta | None:
     if numbers.last_at is None:
         return None
-    buckets = active_buckets(course, idle)
     pending = numbers.records["pending"]
+    buckets = _buckets(numbers, course, idle)
     spent = sum(bucket.seconds for bucket in buckets)
-    whole = spent * (1 + pending / max(numbers.done, 1))
-    after = forecast.proof_seconds(whole, forecast.profile_seconds(course.marks))
-    since = numbers.at if pending else numbers.last_at
-    found = forecast.estimate_end(buckets, remaining=pending, after=after)
-    return found.later(max((pulse.at - since).total_seconds(), 0.0)) if found else None
+    chunks = spent * (1 + pending / max(numbers.done, 1))
+    after = forecast.proof_seconds(chunks, forecast.snapshot_seconds(course.marks))
+    if pending:
+        found = forecast.estimate_end(buckets, remaining=pending, after=after)
+        return found.later((pulse.at - numbers.at).total_seconds()) if found else None
+    passed = forecast.active_seconds(numbers.last_at, pulse.at, idle)
+    return forecast.estimate_end(buckets, remaining=0, after=after, passed=passed)
 
 
-def active_buckets(course: Course, idle: list[Span]) -> list[Bucket]:
-    """The course without the time in which nobody worked, the stretches without chunks included."""
+def _buckets(numbers: Numbers, course: Course, idle: list[Span]) -> list[Bucket]:
+    """The course without the time in which nobody wrote; the stretches without chunks included."""
+    idle = [*idle, *forecast.preparing_spans(course.marks, course.gaps)]
     buckets: list[Bucket] = []
-    previous: datetime | None = None
+    until = numbers.first_at
     for found in course.timeline:
         begin = datetime.fromisoformat(found["at"])
         end = begin + timedelta(seconds=found["seconds"])
-        seconds = forecast.active_seconds(previous or begin, end, idle)
-        buckets.append(Bucket(max(seconds, 1e-3), found["records"]))
-        previous = end
+        seconds = forecast.active_seconds(until or begin, end, idle)
+        buckets.append(
+            Bucket(max(seconds, 1e-3), found["records"], found["seconds_median"], found["workers"])
+        )
+        until = end
+    # The numbers are newer than the course.
+    more = numbers.done - sum(bucket.records for bucket in buckets)
+    if until is not None and numbers.last_at is not None and more > 0:
+        seconds = forecast.active_seconds(until, numbers.last_at, idle)
+        buckets.append(Bucket(max(seconds, 1e-3), more))
     return buckets
