@@ -10,6 +10,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urljoin
 
 import httpx
 import pytest
@@ -38,20 +39,21 @@ class Served:
         assert line.startswith("Dashboard: "), self.process.communicate()
         self.url = line.removeprefix("Dashboard: ").strip().rstrip("/")
         self.port = int(self.url.rpartition(":")[2])
+        # A certificate is a minute old.
+        self._client = httpx.Client(verify=False, timeout=60)  # noqa: S501
 
-    def ask(self, method: str, path: str, **headers: str) -> httpx.Response:
-        """Make one request with exactly these headers."""
-        return httpx.request(method, self.url + path, headers=headers, timeout=60)
+    def ask(self, method: str, path: str, *, body: object = None, **headers: str) -> httpx.Response:
+        """Make one request with exactly these headers, and a form or a text."""
+        form, text = (body, None) if isinstance(body, dict) else (None, body)
+        answer = self._client.request(
+            method, self.url + path, headers=headers, data=form, content=text
+        )
+        self._client.cookies.clear()
+        return answer
 
     def log_in(self, token: str, **form: str) -> httpx.Response:
         """Send the form as a browser does."""
-        return httpx.post(
-            f"{self.url}/login",
-            data={"token": token, **form},
-            headers={"origin": self.url},
-            timeout=60,
-            verify=False,  # noqa: S501 - its certificate is a minute old
-        )
+        return self.ask("POST", "/login", body={"token": token, **form}, origin=self.url)
 
     def cookie(self, token: str) -> str:
         """Log in, and return the cookie as a browser sends it back."""
@@ -60,6 +62,7 @@ class Served:
 
     def end(self) -> int:
         """Press Ctrl-C."""
+        self._client.close()
         self.process.send_signal(signal.SIGINT)
         _, err = self.process.communicate(timeout=120)
         assert "Traceback" not in err, err
@@ -109,11 +112,34 @@ def test_a_page_is_served_and_says_what_browsers_must_not_do(served: Served) -> 
     answer = served.ask("GET", "/")
     assert answer.status_code == 200
     said = answer.headers
-    assert "frame-ancestors 'none'" in said["content-security-policy"]
+    policy = said["content-security-policy"]
+    assert "frame-ancestors 'none'" in policy
+    (nonce,) = set(re.findall(r"<script nonce=\"([^\"]+)\"", answer.text))
+    assert f"script-src 'self' 'nonce-{nonce}' 'unsafe-eval';" in policy
+    assert "<script" not in answer.text.replace("<script nonce", "")
+    again = served.ask("GET", "/", **{"accept-encoding": "gzip"})
+    assert nonce not in again.text
     assert (said["x-content-type-options"], said["x-frame-options"]) == ("nosniff", "DENY")
     assert said["cache-control"] == "no-store"
     assert "HttpOnly" in said["set-cookie"].replace("httponly", "HttpOnly")
     assert "samesite=strict" in said["set-cookie"].lower()
+
+
+def test_pages_and_what_they_load_name_no_other_host(served: Served) -> None:
+    waiting, seen = ["/"], set[str]()
+    while waiting:
+        path = waiting.pop()
+        seen.add(path)
+        answer = served.ask("GET", path)
+        assert answer.status_code == 200, path
+        if not answer.headers["content-type"].startswith(("text/html", "text/css")):
+            continue
+        loaded = re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?([^"')\s>]+)""", answer.text)
+        loaded += re.findall(r"""["'](/_nicegui/[^"']+\.(?:js|css))["']""", answer.text)
+        local = [urljoin(path, found) for found in loaded if not found.startswith(("data:", "#"))]
+        assert [found for found in local if not found.startswith("/")] == []
+        waiting += {found for found in local if not found.endswith(".map")} - seen - {*waiting}
+    assert len(seen) > 10
 
 
 @pytest.mark.parametrize("path", ["/", SOCKET, "/_nicegui/3.18.0/static/nicegui.js"])
@@ -167,7 +193,9 @@ def test_without_a_token_nothing_is_seen_but_the_form(asking: Served) -> None:
     form = asking.ask("GET", "/login")
     assert form.status_code == 200
     assert "script" not in form.text
-    assert form.headers["content-security-policy"].startswith("default-src 'none'; style-src")
+    policy = form.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "script-src" not in policy
     assert "Your name" not in form.text
 
 
@@ -204,20 +232,20 @@ def test_the_proxy_that_is_believed_says_how_and_from_where(asking: Served) -> N
     through = {"host": "shop.example", "x-forwarded-proto": "https", "x-forwarded-for": "6.6.6.6"}
     origin = {"origin": "https://shop.example"}
     form = {"token": ANNA}
-    entered = httpx.post(f"{asking.url}/login", data=form, headers={**through, **origin})
+    entered = asking.ask("POST", "/login", body=form, **through, **origin)
     assert "Secure" in entered.headers["set-cookie"]
     plain = {**through, "origin": "http://shop.example"}
-    assert httpx.post(f"{asking.url}/login", data=form, headers=plain).status_code == 403
+    assert asking.ask("POST", "/login", body=form, **plain).status_code == 403
     spoofed = {**through, **origin, "x-forwarded-for": "9.9.9.9, 6.6.6.7"}
     for _ in range(5):
-        wrong = httpx.post(f"{asking.url}/login", data={"token": "no"}, headers=spoofed)
+        wrong = asking.ask("POST", "/login", body={"token": "no"}, **spoofed)
         assert wrong.status_code == 401
     spoofed["x-forwarded-for"] = "8.8.8.8, 6.6.6.7"
-    slower = httpx.post(f"{asking.url}/login", data=form, headers=spoofed)
+    slower = asking.ask("POST", "/login", body=form, **spoofed)
     assert slower.status_code == 429
     assert 0 < int(slower.headers["retry-after"]) <= 60
     # Nobody else waits for it.
-    assert httpx.post(f"{asking.url}/login", data=form, headers={**through, **origin}).is_redirect
+    assert asking.ask("POST", "/login", body=form, **through, **origin).is_redirect
     injected = asking.ask("GET", "/login", **{"x-forwarded-prefix": '"><script>'})
     assert "><script>" not in injected.text
 
@@ -237,7 +265,7 @@ def test_a_socket_is_its_viewers_alone(asking: Served) -> None:
         return where, headers
 
     def send(where: str, headers: dict[str, str], text: str) -> httpx.Response:
-        return httpx.post(asking.url + where, content=text, headers=headers, timeout=60)
+        return asking.ask("POST", where, body=text, **headers)
 
     where, headers = open_socket(guest)
     assert "that page is another viewer's" in asking.ask("GET", where, **headers).text

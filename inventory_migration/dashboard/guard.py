@@ -9,18 +9,18 @@ from one of its own pages. Who somebody is and may do is in `access.py`, how the
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
 from http.cookies import CookieError, SimpleCookie
-from typing import Any
 from urllib.parse import quote, urlsplit
 
 from inventory_migration.dashboard.access import Access, Viewer
-
-Message = MutableMapping[str, Any]
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+from inventory_migration.dashboard.policy import (
+    Application,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    with_headers,
+)
 
 VIEWER = "inventory_viewer"
 """Where a request's scope holds who it comes from; nobody yet on the way to logging in."""
@@ -30,29 +30,6 @@ ADDRESS = "inventory_address"
 
 LOGIN = "/login"
 
-POLICY = "content-security-policy"
-HEADERS = {
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-    # Not no-referrer, under which browsers call the origin of our own forms null.
-    "referrer-policy": "same-origin",
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-    # The pages compile their templates in the browser, which is eval by another name.
-    POLICY: "; ".join(
-        (
-            "default-src 'none'",
-            "script-src 'self' 'unsafe-inline' 'unsafe-eval'",
-            "style-src 'self' 'unsafe-inline'",
-            "img-src 'self' data:",
-            "font-src 'self' data:",
-            "connect-src 'self'",
-            "form-action 'self'",
-            "base-uri 'none'",
-            "frame-ancestors 'none'",
-        )
-    ),
-}
 _ASSETS = "/_nicegui/"
 _READING = ("GET", "HEAD")
 _PROXIED = (b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip", b"forwarded", b"via")
@@ -77,7 +54,7 @@ class Guard:
         if scope["type"] not in {"http", "websocket"}:
             await self.app(scope, receive, send)
             return
-        sending = _with_headers(scope, send)
+        sending = with_headers(scope, send, kept=_ASSETS)
         if self._access.behind_proxy:
             _believe_proxy(scope)
         refused = self._refusal(scope)
@@ -198,25 +175,6 @@ def _only(scope: Scope, wanted: bytes) -> str | None:
     return found[0].lower() if len(found) == 1 else None
 
 
-def _with_headers(scope: Scope, send: Send) -> Send:
-    headers = dict(HEADERS)
-    if not scope["path"].startswith(_ASSETS):
-        headers["cache-control"] = "no-store"
-
-    async def sending(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            said = [(name.lower(), value) for name, value in message.get("headers", ())]
-            # A page that needs less may allow less.
-            own = {POLICY} & {name.decode() for name, _ in said}
-            message["headers"] = [
-                *((k, v) for k, v in said if k.decode() in own or k.decode() not in headers),
-                *((k.encode(), v.encode()) for k, v in headers.items() if k not in own),
-            ]
-        await send(message)
-
-    return sending
-
-
 async def _ask_who(scope: Scope, send: Send) -> None:
     """Send somebody whom nobody knows to where they can say who they are."""
     asks_for_page = scope["type"] == "http" and scope["method"] in _READING
@@ -230,7 +188,7 @@ async def _ask_who(scope: Scope, send: Send) -> None:
     if _only(scope, b"sec-fetch-site") == "cross-site":
         # A strict cookie is not sent along a link on another site's page, but on from ours it is.
         body = f'<!doctype html><meta http-equiv="refresh" content="0; url={quote(path, "/%?=&")}">'
-        headers = [(b"content-type", b"text/html; charset=utf-8"), (POLICY.encode(), _BARE)]
+        headers = [(b"content-type", b"text/html; charset=utf-8")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body.replace("&", "&amp;").encode()})
         return
@@ -238,9 +196,6 @@ async def _ask_who(scope: Scope, send: Send) -> None:
     headers = [(b"location", where.encode("latin-1"))]
     await send({"type": "http.response.start", "status": 303, "headers": headers})
     await send({"type": "http.response.body", "body": b""})
-
-
-_BARE = b"default-src 'none'; frame-ancestors 'none'"
 
 
 async def _refuse(scope: Scope, send: Send, status: int, sentence: str) -> None:

@@ -19,12 +19,12 @@ from inventory_migration.dashboard.access import SESSION_SECONDS, Access
 from inventory_migration.dashboard.guard import (
     ADDRESS,
     LOGIN,
-    POLICY,
     VIEWER,
     cookie_name,
     is_encrypted,
     is_own_path,
 )
+from inventory_migration.dashboard.policy import FORM, POLICY
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -105,10 +105,7 @@ def _page(
         ),
         status_code=429 if wait else 401 if problem else 200,
     )
-    answer.headers[POLICY] = (
-        "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; "
-        "frame-ancestors 'none'"
-    )
+    answer.headers[POLICY] = FORM
     if wait:
         answer.headers["retry-after"] = str(wait)
     return answer
@@ -128,15 +125,16 @@ _PAGE = Markup("""<!doctype html>
 <meta name="color-scheme" content="light dark">
 <title>Log in – inventory-migration</title>
 <style>
-  :root {{ color-scheme: light dark; --ink: #1b1f24; --sheet: #fff; --ground: #f4f5f7;
-           --edge: #868f99; --accent: #17456f; --on: #fff; --wrong: #a51722 }}
-  @media (prefers-color-scheme: dark) {{ :root {{ --ink: #e4e7eb; --sheet: #181c21;
-           --ground: #101317; --edge: #76808c; --accent: #9cc7f5; --on: #0d1b2a;
-           --wrong: #ff9aa0 }} }}
+  :root {{ color-scheme: light dark; --ink: #1b1f24; --card: #fff; --paper: #f4f5f7;
+           --edge: #868f99; --link: #0a57a8; --strong: #17456f; --on-strong: #fff;
+           --bad: #a51722 }}
+  @media (prefers-color-scheme: dark) {{ :root {{ --ink: #e4e7eb; --card: #181c21;
+           --paper: #101317; --edge: #76808c; --link: #79b4f2; --strong: #9cc7f5;
+           --on-strong: #0d1b2a; --bad: #ff9aa0 }} }}
   body {{ margin: 0; min-height: 100vh; display: grid; place-items: center; padding: 1rem;
-          box-sizing: border-box; background: var(--ground); color: var(--ink);
+          box-sizing: border-box; background: var(--paper); color: var(--ink);
           font: 1rem/1.5 system-ui, sans-serif }}
-  main {{ width: min(24rem, 100%); background: var(--sheet); padding: 2rem;
+  main {{ width: min(24rem, 100%); background: var(--card); padding: 2rem;
           box-sizing: border-box; border-radius: .75rem;
           box-shadow: 0 1px 3px rgb(0 0 0 / .2) }}
   h1 {{ margin: 0 0 .25rem; font-size: 1.3rem }}
@@ -145,10 +143,10 @@ _PAGE = Markup("""<!doctype html>
   input, button {{ width: 100%; box-sizing: border-box; font: inherit; padding: .6rem .75rem;
           border-radius: .4rem; border: 1px solid var(--edge); color: inherit;
           background: transparent }}
-  button {{ margin-top: 1.5rem; background: var(--accent); color: var(--on); border: 0;
+  button {{ margin-top: 1.5rem; background: var(--strong); color: var(--on-strong); border: 0;
           font-weight: 600; cursor: pointer }}
-  :focus-visible {{ outline: 3px solid var(--accent); outline-offset: 2px }}
-  #problem {{ color: var(--wrong); font-weight: 600; margin-top: 1rem }}
+  :focus-visible {{ outline: 3px solid var(--link); outline-offset: 2px }}
+  #problem {{ color: var(--bad); font-weight: 600; margin-top: 1rem }}
 </style>
 </head>
 <body>

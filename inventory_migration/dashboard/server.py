@@ -24,6 +24,7 @@ from inventory_migration import project
 from inventory_migration.dashboard.access import Access, is_loopback
 from inventory_migration.dashboard.actions import Actions
 from inventory_migration.dashboard.guard import Guard
+from inventory_migration.dashboard.policy import Nonces
 from inventory_migration.dashboard.processes import Options
 from inventory_migration.errors import AddressNotServed, CertificateInvalid, TokenMissing
 from inventory_migration.watching import Poller
@@ -156,7 +157,7 @@ def build(
     NiceGUI knows one application for each process, and so is there one dashboard.
     """
     from fastapi import FastAPI
-    from nicegui import ui
+    from nicegui import app, ui
 
     from inventory_migration.dashboard import login, pages, sockets, theme
     from inventory_migration.dashboard.context import Context
@@ -172,6 +173,8 @@ def build(
     login.register(application, access, port=port)
     pages.register(context)
     sockets.keep_apart(access)
+    # Before NiceGUI's own, so that they are inside of what compresses.
+    app.add_middleware(Nonces)
     ui.run_with(
         application,
         title=TITLE,
