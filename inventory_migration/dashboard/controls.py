@@ -32,6 +32,9 @@ _FIELDS = """(event) => {
 
 _DID_SECONDS = 15.0
 
+_REACHES = {actions.RESUME: "verified", actions.ROLL_BACK: "rolled_back"}
+"""The state in which a process that was started has done what it was started for."""
+
 _CLOSE = '(event) => event.target.closest("dialog").close()'
 
 
@@ -193,7 +196,8 @@ class Controls:
         what = {actions.RESUME: "The resume", actions.ROLL_BACK: "The rollback"}
         name = f"{what.get(started.action, 'What')} that {started.by} asked for"
         if started.is_running:
-            if picture["working"]["driver"]:
+            # Behind its end it still writes the report.
+            if picture["working"]["driver"] or picture["state"] == _REACHES[started.action]:
                 return Markup("")
             return marks.notice("started", "plain", f"{name} is starting", "It is at work soon.")
         if started.sentence is None or picture["state"] in ("verified", "rolled_back"):
