@@ -19,7 +19,7 @@ DAGSTER = set -e; DAGSTER_HOME="$$($(BIN)/python -c \
 	export DAGSTER_HOME;
 
 .DEFAULT_GOAL := help
-.PHONY: help setup migrate test slow chaos impact bench ui dashboard docs reference lint clean
+.PHONY: help setup migrate test slow chaos impact bench watching ui dashboard docs reference lint clean
 .SILENT:
 
 help: ## Say what there is
@@ -68,6 +68,9 @@ chaos: setup ## Do harm on purpose: failures at every statement, crashes (DURATI
 
 impact: setup ## Measure what an application's transactions cost beside a migration: minutes
 	$(BIN)/python -m benchmarks.impact
+
+watching: setup ## Measure how well the end of a run is foretold, and what watching costs: minutes
+	$(BIN)/python -m benchmarks.watching $(BENCH_ARGS)
 
 bench: setup ## Measure how fast stock moves beside the naked statement (ROWS=...): minutes
 	$(BIN)/python -m benchmarks.throughput $(if $(ROWS),--rows $(ROWS)) $(BENCH_ARGS)

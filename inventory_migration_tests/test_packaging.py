@@ -154,6 +154,6 @@ def test_every_make_target_is_described_and_exists() -> None:
     ).stdout  # fmt: skip
     described = set(re.findall(r"^  make (\w+) ", listed, flags=re.MULTILINE))
     assert described == {
-        *("help", "setup", "migrate", "test", "slow", "chaos", "impact", "bench", "ui"),
+        *("help", "setup", "migrate", "test", "slow", "chaos", "impact", "bench", "watching", "ui"),
         *("dashboard", "docs", "reference", "lint", "clean"),
     }

@@ -11,8 +11,18 @@ from typing import Any
 import pytest
 
 from inventory_migration import quarantine, verbs, watching
-from inventory_migration.engine import control, ledger, phases, progress, summary
-from inventory_migration.engine.undo_scope import Scope
+from inventory_migration.engine import (
+    control,
+    ledger,
+    phases,
+    plan,
+    progress,
+    summary,
+    undo_marks,
+    undo_walk,
+)
+from inventory_migration.engine.undo_scope import WHOLE, Scope
+from inventory_migration.engine.undo_statements import UndoStatements
 from inventory_migration.errors import MigrationPaused, MigrationUnknown
 from inventory_migration_tests import stage, test_purge
 from inventory_migration_tests.conftest import Database
@@ -136,6 +146,9 @@ def test_its_numbers_are_those_of_the_summary_from_plan_to_purge(
     verified = seen(target)
     assert (verified["stage"], verified["percent"], verified["eta"]) == ("finished", 100.0, None)
     assert [phase["name"] for phase in verified["phases"]] == ["pilot", "rest", "sweep"]
+    # Of the 41 and more units that were deleted nothing is left to account for.
+    assert verified["units"]["accounted"] == verified["units"]["snapshot"]
+    assert all(phase["records"] == phase["records_done"] for phase in verified["phases"])
     _companies_are_found(target)
     shop.psql("UPDATE stock_items SET quantity = 44 WHERE id = 4")
     retry(shop, mapping=ROOMY)
@@ -174,6 +187,37 @@ def test_its_numbers_are_those_of_the_summary_where_a_part_goes_back_and_on_agai
     undone = seen(target)
     assert undone["records"]["undone"] > 10
     assert (undone["stage"], undone["percent"]) == ("finished", 100.0)
+
+
+def test_of_a_rollback_is_told_how_much_is_undone_and_when_it_ends(
+    database: Database, target: verbs.Target
+) -> None:
+    stage.shop(database, items=60)
+    migration = stage.migrate(database).migration
+    assert migration is not None
+    with control.exclusive(database.engine, 1) as connection:
+        undo_marks.begin(connection, migration, WHOLE, reason="asked to")
+        control.desire(connection, 1, "rollback")
+    resolved = plan.read_mapping(database.engine, stage.MAPPING)
+    begun = seen(target)
+    assert (begun["stage"], begun["percent"], begun["eta"]) == ("rolling_back", 0.0, None)
+    with database.engine.begin() as connection:
+        undo_walk.undo_some(connection, UndoStatements(resolved, migration), 5, apart=False)
+    database.psql("""
+        ALTER TABLE inventory_migration.event DISABLE TRIGGER append_only;
+        UPDATE inventory_migration.event SET at = at - interval '25 s'
+        WHERE kind = 'state_rolling_back';
+    """)
+    with control.Claim(database.engine) as claim:
+        claim.take(migration.target)
+        found = seen(target)
+    assert found["records"]["undone"] == 25
+    assert found["percent"] == 41.6
+    assert found["working"]["driver"]
+    assert 30 < found["eta"]["low"] < found["eta"]["seconds"] < found["eta"]["high"] < 60
+    assert sum(phase["records_undone"] for phase in found["phases"]) == 25
+    undo(database)
+    assert seen(target)["percent"] == 100.0
 
 
 @pytest.mark.parametrize("state", ["held", "failed", "aborted"])

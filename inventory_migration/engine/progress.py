@@ -166,7 +166,12 @@ def _count(row: sa.Row[Any], name: str) -> int:
 
 
 def _measure(migration: sa.Row[Any], rows: Any, name: str) -> dict[str, str]:
-    accounted = sum((getattr(row, f"{name}_accounted") or 0 for row in rows), Decimal(0))
+    after, changed = getattr(migration, f"{name}_after"), getattr(migration, f"{name}_changed")
+    if after is not None and changed is not None:
+        # The proof has looked at each record once; what a sweep took up again is in two chunks.
+        accounted = after - changed
+    else:
+        accounted = sum((getattr(row, f"{name}_accounted") or 0 for row in rows), Decimal(0))
     difference = sum((getattr(row, f"{name}_difference") or 0 for row in rows), Decimal(0))
     return {
         "snapshot": exact(getattr(migration, f"snapshot_{name}")),
@@ -180,7 +185,8 @@ def _phase(row: sa.Row[Any], put_aside: dict[str, int]) -> dict[str, Any]:
         "number": row.number,
         "name": row.name,
         "companies": int(row.companies),
-        "records": int(row.records),
+        # Without those that a sweep has taken into its own.
+        "records": _count(row, "records_done") + _count(row, "pending") or int(row.records),
         "records_done": _count(row, "records_done"),
         "records_undone": _count(row, "taken_back"),
         "quarantined": put_aside["quarantined"],
