@@ -43,11 +43,18 @@ def plain(result: dg.ExecuteInProcessResult, step: str) -> dict[str, Any]:
     return {name: found.value for name, found in events[0].metadata.items()}
 
 
-def test_each_step_says_in_numbers_what_it_did(database: Database) -> None:
+def test_each_step_says_in_numbers_what_it_did(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INVENTORY_DASHBOARD_URL", "http://stock.example:8642")
     stage.shop(database)
     database.psql("UPDATE stock_items SET quantity = NULL WHERE id = 7")
-    result = execute(database, mapping=stage.mapping(thresholds={"action": "continue"}))
+    lenient = stage.mapping(thresholds={"action": "continue"})
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = execute(database, mapping=lenient, instance=instance)
+        logged = [entry.user_message for entry in instance.all_logs(result.run_id)]
     assert result.success
+    assert "Watch it on http://stock.example:8642/" in logged
     assert materialized(result) == list(STEPS)
 
     profile = plain(result, "audit_profile")

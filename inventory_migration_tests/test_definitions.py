@@ -160,7 +160,10 @@ def test_nothing_runs_by_itself_until_somebody_says_so() -> None:
         "rerun_stock_items": "STOPPED",
         "monitor_stock_items": "STOPPED",
     }
-    assert [s.default_status.value for s in repository.sensor_defs] == ["STOPPED"]
+    assert {s.name: s.default_status.value for s in repository.sensor_defs} == {
+        "note_failed_runs": "STOPPED",
+        "watch_migrations": "STOPPED",
+    }
 
 
 def test_loading_connects_to_nothing_and_leaves_great_expectations_alone(tmp_path: Path) -> None:

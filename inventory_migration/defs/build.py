@@ -19,7 +19,7 @@ from inventory_migration.defs.console import KEY, console
 from inventory_migration.defs.jobs import build_jobs
 from inventory_migration.defs.resources import Database, DatabaseResource, given
 from inventory_migration.defs.schedules import build_schedules
-from inventory_migration.defs.sensors import note_failed_runs
+from inventory_migration.defs.sensors import note_failed_runs, watch_migrations
 from inventory_migration.errors import MigrationError
 from inventory_migration.mapping import StockMapping, load_mapping
 
@@ -60,7 +60,7 @@ def build_definitions(
         asset_checks=checks,
         jobs=jobs,
         schedules=schedules,
-        sensors=[note_failed_runs],
+        sensors=[note_failed_runs, watch_migrations],
         resources={"database": database, **(resource_overrides or {})},
         loggers={KEY: console(log_level)},
         # One process for all steps: it is what holds the claim from the first to the last.

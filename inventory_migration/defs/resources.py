@@ -7,6 +7,7 @@ process. What is done with it belongs in `assets.py`, `checks.py` and `jobs.py`.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
@@ -16,7 +17,7 @@ import dagster as dg
 import sqlalchemy as sa
 from pydantic import Field
 
-from inventory_migration import verbs
+from inventory_migration import embedded, verbs
 from inventory_migration.engine import control, ledger
 from inventory_migration.errors import MigrationError
 from inventory_migration.mapping import StockMapping
@@ -51,6 +52,12 @@ class Database:
         found = verbs.open_target(self._url)
         self._open.enter_context(together(found.engine))
         return found
+
+    @property
+    def embedded_rests(self) -> bool:
+        """Whether reaching it would start the embedded server, which looking alone should not."""
+        given = self._url or os.environ.get("INVENTORY_DATABASE_URL")
+        return not given and embedded.status() is None
 
     @property
     def reached(self) -> bool:
