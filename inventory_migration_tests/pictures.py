@@ -48,7 +48,7 @@ _PICTURE: dict[str, Any] = {
     ],
     "attempts": {
         "failed": 5, "chunks": 3, "per_minute": 1.25,
-        "by_error": [{"error": "55P03 lock not available", "attempts": 5, "chunks": 3}],
+        "by_error": [{"error": "55P03", "attempts": 5, "chunks": 3}],
     },
     "quarantine": [
         {"rule": "quantity_missing", "reason": "no quantity", "records": 30, "sample": ["11", "12"]}

@@ -16,6 +16,7 @@ from inventory_migration.dashboard import (
     marks,
     pages,
     plots,
+    problems,
     standing,
     theme,
     views,
@@ -228,6 +229,12 @@ def test_a_detail_of_an_event_is_one_line_of_bounded_length() -> None:
         {"event_id": 1, "at": "", "who": "x", "kind": "y", "detail": {"list": ["z" * 5000]}}
     ]))  # fmt: skip
     assert 250 < shown.count("z") < 700
+
+
+def test_a_condition_of_the_server_has_its_name_beside_its_code() -> None:
+    shown = Document(str(problems.attempts(picture()))).text
+    assert "55P03, lock not available" in shown
+    assert "5 failed attempts in 3 chunks" in shown
 
 
 def luminance(colour: str) -> float:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+import psycopg
 from markupsafe import Markup
 
 from inventory_migration.dashboard import marks, wording
@@ -18,7 +21,7 @@ def attempts(picture: Picture) -> Markup:
     found = picture["attempts"]
     rows = [
         {
-            "failed on": printable(row["error"] or "unknown"),
+            "failed on": _condition(row["error"]),
             "attempts": row["attempts"],
             "chunks": row["chunks"],
         }
@@ -36,11 +39,25 @@ def attempts(picture: Picture) -> Markup:
             empty="No attempt has failed.",
         ),
         testid="attempts",
-        remark=f"{grouped(found['failed'])} failed attempts in {grouped(found['chunks'])} chunks, "
-        f"{round(rate, 1) if rate else 0:g} a minute now; a chunk that fails is tried again"
+        remark=f"{_counted(found['failed'], 'failed attempt')} in {_counted(found['chunks'], 'chunk')}, "
+        f"{round(rate, 1) if rate else 0:g} for each minute of work; such a chunk is tried again"
         if found["failed"]
         else "A chunk that fails is tried again, smaller where that may help",
     )
+
+
+def _condition(error: str | None) -> str:
+    """A server's condition with its name beside its code; any other text as it is."""
+    shown = printable(error or "unknown")
+    try:
+        name = psycopg.errors.lookup(shown).__name__
+    except KeyError:
+        return shown
+    return f"{shown}, {re.sub('(?<!^)(?=[A-Z])', ' ', name).lower()}"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{grouped(number)} {what}{'' if number == 1 else 's'}"
 
 
 def quarantine(picture: Picture) -> Markup:
@@ -88,7 +105,5 @@ def quarantine(picture: Picture) -> Markup:
         ),
         ways,
         testid="quarantine",
-        remark=f"{grouped(whole)} records stay where they are until somebody decides"
-        if whole
-        else None,
+        remark=f"{_counted(whole, 'record')} put aside until somebody decides" if whole else None,
     )

@@ -136,7 +136,7 @@ def tiles(picture: Picture) -> Markup:
                 ),
             ),
             marks.tile(
-                "Workers",
+                "Workers in a chunk",
                 marks.number("workers", picture["working"]["workers"]),
                 "at this moment",
             ),
