@@ -39,8 +39,9 @@ def attempts(picture: Picture) -> Markup:
             empty="No attempt has failed.",
         ),
         testid="attempts",
-        remark=f"{_counted(found['failed'], 'failed attempt')} in {_counted(found['chunks'], 'chunk')}, "
-        f"{round(rate, 1) if rate else 0:g} for each minute of work; such a chunk is tried again"
+        remark=f"{_counted(found['failed'], 'failed attempt')} in "
+        f"{_counted(found['chunks'], 'chunk')}, {round(rate, 1) if rate else 0:g} for each minute "
+        "of work; such a chunk is tried again"
         if found["failed"]
         else "A chunk that fails is tried again, smaller where that may help",
     )
