@@ -11,7 +11,6 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -21,9 +20,9 @@ import sqlalchemy as sa
 from psycopg.conninfo import make_conninfo
 
 from inventory_migration.database import create_engine, explain
-from inventory_migration.engine import forecast, ledger, progress, summary
-from inventory_migration.engine.failures import sqlstate
-from inventory_migration.engine.picture import PROVED_STATES, Reading
+from inventory_migration.engine import ledger, particulars
+from inventory_migration.engine.picture import Reading, list_at_a_glance
+from inventory_migration.engine.watched import PULSE_SECONDS, Watched
 from inventory_migration.errors import MigrationError, MigrationUnknown
 
 if TYPE_CHECKING:
@@ -32,10 +31,6 @@ if TYPE_CHECKING:
 DUTY = 0.02
 """The share of one core of the database that watching may take."""
 
-PULSE_SECONDS = 1.0
-REST_SECONDS = 30.0
-"""How often is asked again what cannot have changed: nobody works, and nothing has happened."""
-
 STATEMENT_SECONDS = 5.0
 CONNECT_SECONDS = 3
 STALL_SECONDS = 3.0
@@ -43,9 +38,6 @@ STALL_SECONDS = 3.0
 
 ABANDON_SECONDS = 10.0
 """For how long one answer is waited for; then another connection is tried."""
-
-SEEN_SECONDS = 3.0
-"""How long a worker counts that was seen in a transaction; it has more than one."""
 
 FRONT: None = None
 """What a front page subscribes to: the list of all migrations."""
@@ -70,7 +62,7 @@ def picture(target: Target, migration_id: int) -> dict[str, Any]:
 def glance(target: Target) -> list[dict[str, Any]]:
     """Every migration, newest first, as `status` lists it, with percent, rate and ETA."""
     with _moment(target.reader) as connection:
-        return _glance(connection)
+        return list_at_a_glance(connection)
 
 
 def companies(
@@ -89,7 +81,7 @@ def companies(
     """
     with _moment(target.reader) as connection:
         _reading(connection, migration_id)
-        return progress.read_companies(connection, migration_id, search=search, limit=limit)
+        return particulars.read_companies(connection, migration_id, search=search, limit=limit)
 
 
 def _moment(engine: sa.Engine) -> sa.Connection:
@@ -102,28 +94,6 @@ def _reading(connection: sa.Connection, migration_id: int) -> Reading:
     if not (ledger.installed(connection) and reading.read_pulse(connection)):
         raise MigrationUnknown(migration_id=migration_id)
     return reading
-
-
-def _glance(connection: sa.Connection) -> list[dict[str, Any]]:
-    found = summary.list_migrations(connection)
-    for listed in found:
-        shown: dict[str, Any] = {
-            "percent": forecast.percent_done(
-                listed["records_done"],
-                listed["records"],
-                proved=listed["state"] in PROVED_STATES,
-            ),
-            "rate": {"now": 0.0, "average": 0.0},
-            "eta": None,
-        }
-        reading = Reading(listed["migration_id"])
-        if listed["working"] and reading.read_pulse(connection):
-            reading.read_numbers(connection)
-            reading.read_course(connection)
-            whole = reading.picture()
-            shown = {name: whole[name] for name in shown}
-        listed.update(shown)
-    return found
 
 
 @dataclass(frozen=True)
@@ -161,7 +131,7 @@ class Poller:
         self._engine = create_engine(make_conninfo(**parameters), read_only=True)
         self._lock = threading.Condition()
         self._viewers: dict[int | None, int] = {}
-        self._watched: dict[int | None, _Watched] = {}
+        self._watched: dict[int | None, Watched] = {}
         self._asking_since: float | None = None
         self._error: str | None = None
         self._connection: sa.Connection | None = None
@@ -173,7 +143,7 @@ class Poller:
         with self._lock:
             self._viewers[migration_id] = self._viewers.get(migration_id, 0) + 1
             if migration_id not in self._watched:
-                self._watched[migration_id] = _Watched(migration_id)
+                self._watched[migration_id] = Watched(migration_id)
             if self._thread is None and not self._closed:
                 self._thread = threading.Thread(target=self._run, name="watching", daemon=True)
                 self._thread.start()
@@ -250,7 +220,7 @@ class Poller:
                     self._look(one, DUTY / len(watched))
         self._drop()
 
-    def _look(self, watched: _Watched, duty: float) -> None:
+    def _look(self, watched: Watched, duty: float) -> None:
         self._asking_since = time.monotonic()
         try:
             if self._connection is None:
@@ -299,126 +269,3 @@ class Poller:
             with suppress(sa.exc.SQLAlchemyError, psycopg.Error):
                 connection.invalidate()
                 connection.close()
-
-
-@dataclass
-class _Tier:
-    """A part of what is read: how often at most, with which share of what watching may cost.
-
-    Attributes:
-        ask: Reads it.
-        least: Seconds from one time to the next, at least.
-        share: The share; None for what costs next to nothing, and must not wait: who looks has to
-            know within seconds that nobody works, on a machine that is busy too.
-        due: When it is to be read again.
-        free: When that is allowed at the earliest.
-        late: Whether the last time took too long, so that what is known is old.
-    """
-
-    ask: Callable[[sa.Connection], Any]
-    least: float
-    share: float | None
-    due: float = 0.0
-    free: float = 0.0
-    late: bool = False
-    _took: float = 0.0
-
-    def read(self, connection: sa.Connection, duty: float) -> Any:
-        """Read it, and let as much time pass before the next time as the cost of it asks for.
-
-        One slow answer has been waited for, by a stalled server or behind a lock: only what is slow
-        twice running costs that much.
-        """
-        began = time.monotonic()
-        self.late = True
-        try:
-            found = self.ask(connection)
-            self.late = False
-            return found
-        finally:
-            ended = time.monotonic()
-            cost, self._took = min(self._took, ended - began), ended - began
-            self.free = ended + (cost / (duty * self.share) if self.share else 0.0)
-            self.due = max(began + self.least, self.free)
-
-
-class _Watched:
-    """One thing that is looked at, a migration or the list of all: what was read of it, and when.
-
-    Attributes:
-        first: What is read each time; the rest is where the state says so, or its time has come.
-        read_at: When that was last read.
-        shown: What viewers see.
-        error: What could not be read, where the database does answer.
-    """
-
-    def __init__(self, migration_id: int | None) -> None:
-        """Know nothing yet."""
-        self.read_at: float | None = None
-        self.shown: Any = None
-        self.error: str | None = None
-        self._reading = Reading(migration_id or 0)
-        self._state: tuple[Any, ...] | None = None
-        self._last_event = 0
-        self._workers: dict[int, float] = {}
-        reading = self._reading
-        if migration_id is None:
-            self.first = _Tier(_glance, PULSE_SECONDS, 1.0)
-            self._others: dict[str, _Tier] = {}
-        else:
-            self.first = _Tier(reading.read_pulse, PULSE_SECONDS, None)
-            self._others = {
-                "add the chunks up": _Tier(reading.read_numbers, PULSE_SECONDS, 0.4),
-                "put the chunks on a time line": _Tier(reading.read_course, 2.0, 0.25),
-                "list what was put aside": _Tier(reading.read_details, 3.0, 0.15),
-            }
-
-    def ask(self, connection: sa.Connection, duty: float) -> Any:
-        """Read what is due, and make what viewers see of it."""
-        known = ledger.installed(connection)
-        if not self._others:
-            shown = self.first.read(connection, duty) if known else []
-            connection.rollback()
-            return shown
-        if not (known and self.first.read(connection, duty)):
-            raise MigrationUnknown(migration_id=self._reading.migration_id)
-        self._plan()
-        for tier in self._others.values():
-            if tier.due > time.monotonic():
-                continue
-            try:
-                tier.read(connection, duty)
-            except sa.exc.DBAPIError as error:
-                state = sqlstate(error)
-                if state not in {_CANCELLED, _LOCKED}:
-                    raise
-                if state == _LOCKED:
-                    # To wait costs nothing.
-                    tier.due = tier.free = time.monotonic() + tier.least
-                break
-        connection.rollback()
-        late = [what for what, tier in self._others.items() if tier.late]
-        self.error = f"the database took too long to {' and to '.join(late)}" if late else None
-        return self._reading.picture() if self._reading.numbers is not None else None
-
-    def _plan(self) -> None:
-        """Read the rest at once in a new state, and seldom where nobody works."""
-        pulse = self._reading.pulse
-        assert pulse is not None  # noqa: S101 - it has just been read
-        now, row = time.monotonic(), pulse.row
-        state = (row.state, row.reason, row.desired, row.set_at, pulse.working)
-        for tier in self._others.values():
-            if state != self._state:
-                tier.due = now
-            elif pulse.last_event != self._last_event:
-                tier.due = min(tier.due, tier.free)
-            elif not pulse.working and not tier.late:
-                tier.due = max(tier.due, tier.free + REST_SECONDS)
-        self._state, self._last_event = state, pulse.last_event
-        self._workers.update(dict.fromkeys(pulse.workers, now))
-        self._workers = {pid: at for pid, at in self._workers.items() if now - at < SEEN_SECONDS}
-        self._reading.workers = len(self._workers)
-
-
-_CANCELLED, _LOCKED = "57014", "55P03"
-"""What a statement ends with that took too long, or waited too long for somebody's lock."""

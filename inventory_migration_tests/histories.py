@@ -12,8 +12,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from inventory_migration.engine import progress
+from inventory_migration.engine.course import Course, bucket_seconds
 from inventory_migration.engine.picture import Reading
-from inventory_migration.engine.progress import Course, Numbers, Pulse
+from inventory_migration.engine.progress import Numbers, Pulse
 
 BEGAN = datetime(2026, 1, 1, 20, 0, tzinfo=UTC)
 PREPARING = 20.0
@@ -200,7 +201,7 @@ def _timeline(seen: list[Transaction]) -> list[dict[str, Any]]:
     if not seen:
         return []
     first, last = min(t.started for t in seen), max(t.finished for t in seen)
-    width = progress.bucket_seconds(last - first)
+    width = bucket_seconds(last - first)
     buckets: dict[int, list[Transaction]] = {}
     for transaction in seen:
         buckets.setdefault(int((transaction.finished - first) // width), []).append(transaction)

@@ -13,7 +13,9 @@ import pytest
 from inventory_migration import quarantine, verbs, watching
 from inventory_migration.engine import (
     control,
+    course,
     ledger,
+    particulars,
     phases,
     plan,
     progress,
@@ -87,7 +89,7 @@ def _by_rule(found: dict[str, Any]) -> dict[str, int]:
     rules: dict[str, int] = {}
     for listed in found["quarantine"]:
         rules[listed["rule"]] = rules.get(listed["rule"], 0) + listed["records"]
-        assert 0 < len(listed["sample"]) <= min(listed["records"], progress.SAMPLE)
+        assert 0 < len(listed["sample"]) <= min(listed["records"], particulars.SAMPLE)
     return rules
 
 
@@ -243,9 +245,9 @@ def test_what_stands_is_told_as_standing(
 
 @pytest.mark.parametrize("span", [0, 0.5, 119.9, 120, 7_300, 90_000, 40 * 86_400, 4_000 * 86_400])
 def test_any_span_of_time_fits_into_the_buckets(span: float) -> None:
-    width = progress.bucket_seconds(span)
-    assert span // width + 1 <= progress.BUCKETS
-    assert width == 1 or span // (width / 3) + 1 > progress.BUCKETS / 3
+    width = course.bucket_seconds(span)
+    assert span // width + 1 <= course.BUCKETS
+    assert width == 1 or span // (width / 3) + 1 > course.BUCKETS / 3
 
 
 def test_the_course_has_few_buckets_and_leaves_out_the_time_in_between(
@@ -268,7 +270,7 @@ def test_the_course_has_few_buckets_and_leaves_out_the_time_in_between(
     """)
     found = watching.picture(target, 1)
     timeline = found["timeline"]
-    assert 4 < len(timeline) <= progress.BUCKETS
+    assert 4 < len(timeline) <= course.BUCKETS
     assert sum(bucket["chunks"] for bucket in timeline) == 600
     assert sum(bucket["records"] for bucket in timeline) == 6000
     assert {bucket["seconds_median"] for bucket in timeline} == {15.0}

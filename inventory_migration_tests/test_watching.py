@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from inventory_migration import verbs, watching
-from inventory_migration.engine import control, ledger
+from inventory_migration.engine import control, ledger, watched
 from inventory_migration.watching import Poller, Seen
 from inventory_migration_tests import stage, test_worker
 from inventory_migration_tests.conftest import SECRET, Database
@@ -108,7 +108,7 @@ def test_it_asks_for_nothing_that_nobody_looks_at(planned: Database, poller: Pol
     shown(poller)
     poller.unsubscribe(1)
     state = planned.psql(SESSIONS.replace("pid", "query_start"))
-    time.sleep(2 * watching.PULSE_SECONDS)
+    time.sleep(2 * watched.PULSE_SECONDS)
     assert planned.psql(SESSIONS.replace("pid", "query_start")) == state
 
 
@@ -211,16 +211,16 @@ def test_what_takes_too_long_does_not_keep_the_state_from_being_shown(
 
 def test_what_it_asks_costs_its_share_whatever_it_costs() -> None:
     connection: Any = None
-    tier = watching._Tier(lambda _: time.sleep(0.05), least=0.1, share=0.5)
+    tier = watched.Tier(lambda _: time.sleep(0.05), least=0.1, share=0.5)
     tier.read(connection, 0.02)
     began = time.monotonic()
     tier.read(connection, 0.02)
     assert tier.due - began >= 0.05 + 0.05 / 0.01
-    cheap = watching._Tier(lambda _: None, least=0.1, share=0.5)
+    cheap = watched.Tier(lambda _: None, least=0.1, share=0.5)
     began = time.monotonic()
     cheap.read(connection, 0.02)
     assert 0.1 <= cheap.due - began < 0.2
-    pulse = watching._Tier(lambda _: time.sleep(0.05), least=0.1, share=None)
+    pulse = watched.Tier(lambda _: time.sleep(0.05), least=0.1, share=None)
     began = time.monotonic()
     pulse.read(connection, 0.02)
     assert pulse.due - began < 0.5
@@ -229,7 +229,7 @@ def test_what_it_asks_costs_its_share_whatever_it_costs() -> None:
 def test_one_slow_answer_was_waited_for_and_is_not_what_asking_costs() -> None:
     connection: Any = None
     seconds = iter([0.0, 0.3, 0.0, 0.3, 0.3])
-    tier = watching._Tier(lambda _: time.sleep(next(seconds)), least=0.1, share=0.5)
+    tier = watched.Tier(lambda _: time.sleep(next(seconds)), least=0.1, share=0.5)
     rests = []
     for _ in range(5):
         tier.read(connection, 0.02)

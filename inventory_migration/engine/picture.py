@@ -13,9 +13,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from inventory_migration.engine import forecast, progress
+from inventory_migration.engine import forecast, particulars, progress, summary
+from inventory_migration.engine.course import Course, read_course
 from inventory_migration.engine.forecast import Bucket, Eta, Span
-from inventory_migration.engine.progress import Course, Numbers, Pulse, iso
+from inventory_migration.engine.progress import Numbers, Pulse, iso
 
 STANDING_STATES = ("paused", "held", "failed")
 ENDED_STATES = ("verified", "aborted", "rolled_back")
@@ -57,12 +58,12 @@ class Reading:
     def read_course(self, connection: sa.Connection) -> None:
         """Put its chunks on a time line."""
         if self.pulse is not None and self.numbers is not None:
-            self.course = progress.read_course(connection, self.pulse, self.numbers)
+            self.course = read_course(connection, self.pulse, self.numbers)
 
     def read_details(self, connection: sa.Connection) -> None:
         """List what was put aside, judged and noted."""
         if self.pulse is not None:
-            self.details = progress.read_details(connection, self.pulse)
+            self.details = particulars.read_details(connection, self.pulse)
 
     def picture(self) -> dict[str, Any]:
         """All of it; what has not been read is empty."""
@@ -70,6 +71,29 @@ class Reading:
             raise ValueError("a picture needs a pulse and numbers")
         course = self.course or Course([], [], [])
         return _picture(self.pulse, self.numbers, course, self.details, self.workers)
+
+
+def list_at_a_glance(connection: sa.Connection) -> list[dict[str, Any]]:
+    """Every migration, newest first, as `status` lists it, with percent, rate and ETA."""
+    found = summary.list_migrations(connection)
+    for listed in found:
+        shown: dict[str, Any] = {
+            "percent": forecast.percent_done(
+                listed["records_done"],
+                listed["records"],
+                proved=listed["state"] in PROVED_STATES,
+            ),
+            "rate": {"now": 0.0, "average": 0.0},
+            "eta": None,
+        }
+        reading = Reading(listed["migration_id"])
+        if listed["working"] and reading.read_pulse(connection):
+            reading.read_numbers(connection)
+            reading.read_course(connection)
+            whole = reading.picture()
+            shown = {name: whole[name] for name in shown}
+        listed.update(shown)
+    return found
 
 
 def _picture(

@@ -1,9 +1,8 @@
-"""Where a migration stands, read from the ledger in tiers that cost more and more.
+"""Where a migration stands: in which state, who works, and its chunks added up by phase.
 
-The pulse says in which state it is and who works; the numbers add its chunks up by phase; the
-course puts them on a time line; the details list what was put aside, judged and done. Only the
-companies look at the snapshot, and only where somebody asks. What is foretold from all this is in
-`forecast.py`; what a migration did, for `--json`, is in `summary.py`, and says the same numbers.
+Both are read again and again while somebody looks, and cost no more than they must. Its chunks over
+time are in `course.py`, what was put aside and noted in `particulars.py`, what follows from it all
+in `picture.py`. What a migration did, for `--json`, is in `summary.py`, and says the same numbers.
 """
 
 from __future__ import annotations
@@ -15,16 +14,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from inventory_migration.engine import archived, busy, control, ledger, trail
+from inventory_migration.engine import archived, busy, control, trail
 from inventory_migration.engine.ledger import SCHEMA
 from inventory_migration.engine.summary import OUTCOMES, exact
-
-BUCKETS = 120
-"""Into how many stretches of time the course is cut at most."""
-
-GAPS = 200
-SAMPLE = 5
-EVENTS = 100
 
 MEASURES = ("units", "reserved")
 
@@ -223,91 +215,6 @@ def _of_purged(at: datetime, kept: dict[str, Any]) -> Numbers:
     )
 
 
-@dataclass(frozen=True)
-class Course:
-    """How a migration went over time.
-
-    Attributes:
-        timeline: Stretches of time in which chunks ended, at most `BUCKETS` of them.
-        gaps: The longest stretches in which no chunk was under way, in their order.
-        marks: Events that tell since when somebody works, and since when nobody does.
-    """
-
-    timeline: list[dict[str, Any]]
-    gaps: list[tuple[datetime, datetime]]
-    marks: list[tuple[datetime, str]]
-
-
-def read_course(connection: sa.Connection, pulse: Pulse, numbers: Numbers) -> Course:
-    """The chunks on a time line, in buckets of a round number of seconds."""
-    parameters = {"migration_id": pulse.row.migration_id}
-    marks = connection.execute(_MARKS, {**parameters, "mapping": pulse.row.mapping}).all()
-    found = [(mark.at, mark.kind) for mark in marks]
-    if numbers.first_at is None or numbers.last_at is None:
-        return Course([], [], found)
-    span = (numbers.last_at - numbers.first_at).total_seconds()
-    width = bucket_seconds(span)
-    buckets = connection.execute(
-        _TIMELINE, {**parameters, "first": numbers.first_at, "width": width}
-    )
-    gaps = connection.execute(_GAPS, {**parameters, "limit": GAPS, "least": 1.0})
-    return Course(
-        timeline=[_bucket(row, width, numbers.last_at) for row in buckets],
-        gaps=[(row.since, row.until) for row in gaps],
-        marks=found,
-    )
-
-
-def bucket_seconds(span: float) -> float:
-    """The shortest round stretch of time of which `BUCKETS` cover a span."""
-    for width in _WIDTHS:
-        if span < width * BUCKETS:
-            return float(width)
-    day = _WIDTHS[-1]
-    return float(day * (int(span / (day * BUCKETS)) + 1))
-
-
-_WIDTHS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
-
-
-def _bucket(row: sa.Row[Any], width: float, last_at: datetime) -> dict[str, Any]:
-    lasted = min(width, max((last_at - row.at).total_seconds(), 0.05))
-    return {
-        "at": row.at.isoformat(),
-        "chunks": _count(row, "chunks"),
-        "records": int(row.records),
-        "seconds": round(lasted, 3),
-        "seconds_median": round(float(row.seconds_median), 4),
-        "seconds_max": round(float(row.seconds_max), 4),
-        "records_per_chunk": round(int(row.records) / int(row.chunks), 1),
-        "workers": round(float(row.busy_seconds) / lasted, 2),
-        "records_per_second": round(int(row.records) / lasted, 1),
-        "difference": exact(row.difference),
-    }
-
-
-def read_details(connection: sa.Connection, pulse: Pulse) -> dict[str, Any]:
-    """Quarantine by rule, the last look at health, the gates, and the newest events."""
-    migration_id = pulse.row.migration_id
-    quarantine = connection.execute(_QUARANTINE, {"migration_id": migration_id, "sample": SAMPLE})
-    events = connection.execute(_EVENTS, {"migration_id": migration_id, "limit": EVENTS})
-    verdicts = trail.verdicts(connection, pulse.row.mapping)
-    return {
-        "quarantine": [dict(row._mapping) for row in quarantine],
-        "gates": [
-            {
-                "suite": verdict["suite"],
-                "passed": verdict["passed"],
-                "judged_at": iso(verdict["judged_at"]),
-                "expectations": verdict["expectations"],
-                "failed": verdict["failed"],
-            }
-            for verdict in verdicts
-        ],
-        "events": [{**row._mapping, "at": row.at.isoformat()} for row in events],
-    }
-
-
 def health_of(pulse: Pulse) -> dict[str, Any] | None:
     """The last look at the server's health; None where there was none."""
     if pulse.row.verdict is None:
@@ -324,70 +231,6 @@ def health_of(pulse: Pulse) -> dict[str, Any] | None:
 def iso(moment: datetime | None) -> str | None:
     """A moment as scripts read it."""
     return moment.isoformat() if moment is not None else None
-
-
-def read_companies(
-    connection: sa.Connection, migration_id: int, *, search: str, limit: int
-) -> dict[str, Any]:
-    """Outcomes and units of the companies whose name or key has a text in it, largest first.
-
-    Looks at the snapshot of those that are shown, and at no other.
-    """
-    migration = ledger.find(connection, migration_id=migration_id)
-    if migration is None or not ledger.snapshot_exists(connection, migration):
-        return {"total": 0, "companies": []}
-    parameters = {"migration_id": migration_id, "search": search.strip(), "limit": limit}
-    rows = connection.execute(
-        sa.text(f"""
-            WITH counted AS (
-                SELECT p.company_key::text AS key,
-                       count(*) AS snapshot,
-                       count(*) FILTER (WHERE k.xid IS NULL) AS pending,
-                       count(*) FILTER (WHERE o.position IS NULL AND k.xid IS NOT NULL)
-                           AS migrated,
-                       count(*) FILTER (WHERE o.outcome = 'already') AS already,
-                       count(*) FILTER (WHERE o.outcome = 'skipped') AS skipped,
-                       count(*) FILTER (WHERE o.outcome = 'quarantined') AS quarantined,
-                       count(*) FILTER (WHERE o.outcome = 'gone') AS gone,
-                       COALESCE(sum(p.quantity), 0) AS units,
-                       COALESCE(sum(p.reserved), 0) AS reserved
-                FROM {migration.snapshot} AS p
-                JOIN {SCHEMA}.chunk AS k
-                  ON k.migration_id = :migration_id AND k.number = p.chunk
-                LEFT JOIN {SCHEMA}.outcome AS o
-                  ON o.migration_id = :migration_id AND o.position = p.position
-                GROUP BY p.company_key)
-            SELECT COALESCE(w.company_key, n.key) AS company_key, w.company_name, w.location_key,
-                   w.created, n.*, count(*) OVER () AS total
-            FROM counted AS n
-            FULL JOIN (SELECT * FROM {SCHEMA}.company_location
-                       WHERE migration_id = :migration_id) AS w ON w.company_key = n.key
-            WHERE :search = ''
-               OR position(lower(:search) IN lower(COALESCE(w.company_name, ''))) > 0
-               OR COALESCE(w.company_key, n.key) = :search
-            ORDER BY COALESCE(n.snapshot, 0) DESC, w.company_name, 1
-            LIMIT :limit
-        """),
-        parameters,
-    ).all()
-    return {
-        "total": int(rows[0].total) if rows else 0,
-        "companies": [
-            {
-                "company_key": row.company_key,
-                "company_name": row.company_name,
-                "location_key": row.location_key,
-                "location_created": row.created,
-                **{
-                    name: int(getattr(row, name) or 0)
-                    for name in ("snapshot", *OUTCOMES, "pending")
-                },
-                "units": exact(row.units),
-                "reserved": exact(row.reserved),
-            }
-            for row in rows
-        ],
-    }
 
 
 # One look at the locks for both: it holds every lock table of the server for a moment.
@@ -456,70 +299,4 @@ _PUT_ASIDE = sa.text(f"""
     JOIN {SCHEMA}.chunk AS k ON k.migration_id = :migration_id AND k.number = o.chunk
     WHERE k.xid IS NOT NULL
     GROUP BY k.phase, o.outcome
-""")
-
-# Chunks that were written together share a transaction, and its time.
-_TRANSACTIONS = f"""
-    SELECT xid, count(*) AS chunks, sum(records - reopened) AS records,
-           min(started_at) AS started_at, max(finished_at) AS finished_at,
-           sum(units_after - units_before) AS difference
-    FROM {SCHEMA}.chunk
-    WHERE migration_id = :migration_id AND xid IS NOT NULL AND finished_at IS NOT NULL
-    GROUP BY xid"""
-
-_TIMELINE = sa.text(f"""
-    SELECT CAST(:first AS timestamptz)
-               + make_interval(secs => :width * floor(
-                   EXTRACT(EPOCH FROM t.finished_at - :first) / :width)) AS at,
-           sum(chunks) AS chunks, sum(records) AS records, sum(difference) AS difference,
-           percentile_disc(0.5) WITHIN GROUP (
-               ORDER BY EXTRACT(EPOCH FROM t.finished_at - t.started_at)) AS seconds_median,
-           max(EXTRACT(EPOCH FROM t.finished_at - t.started_at)) AS seconds_max,
-           sum(EXTRACT(EPOCH FROM t.finished_at - t.started_at)) AS busy_seconds
-    FROM ({_TRANSACTIONS}) AS t
-    GROUP BY 1 ORDER BY 1
-""")
-
-_GAPS = sa.text(f"""
-    SELECT * FROM (
-        SELECT since, until FROM (
-            SELECT max(finished_at) OVER (
-                       ORDER BY started_at
-                       ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS since,
-                   started_at AS until
-            FROM ({_TRANSACTIONS}) AS t) AS g
-        WHERE until - since > make_interval(secs => :least)
-        ORDER BY until - since DESC
-        LIMIT :limit) AS longest
-    ORDER BY since
-""")
-
-# A run looks at the inventory first, so that its gate tells when somebody came.
-_MARKS = sa.text(f"""
-    SELECT at, kind FROM {SCHEMA}.event
-    WHERE migration_id = :migration_id
-      AND (kind LIKE 'state\\_%' OR kind LIKE 'health\\_%' OR kind = 'planned')
-    UNION ALL
-    SELECT g.opened_at, CASE WHEN g.passed IS NULL THEN 'opened_' ELSE 'judged_' END || g.suite
-    FROM {SCHEMA}.gate AS g
-    JOIN {SCHEMA}.migration AS m ON m.migration_id = :migration_id
-    WHERE g.mapping = :mapping AND g.opened_at BETWEEN m.started_at - interval '1 hour'
-          AND COALESCE(m.finished_at, clock_timestamp())
-    ORDER BY at
-""")
-
-_QUARANTINE = sa.text(f"""
-    SELECT rule, reason, count(*) AS records,
-           (array_agg(key_text ORDER BY position))[1:CAST(:sample AS integer)] AS sample
-    FROM {SCHEMA}.outcome
-    WHERE migration_id = :migration_id AND outcome = 'quarantined'
-    GROUP BY rule, reason
-    ORDER BY records DESC, rule, reason
-""")
-
-_EVENTS = sa.text(f"""
-    SELECT event_id, at, who, kind,
-           CASE WHEN kind = 'acceptance' THEN detail - 'result' ELSE detail END AS detail
-    FROM {SCHEMA}.event
-    WHERE migration_id = :migration_id ORDER BY event_id DESC LIMIT :limit
 """)
