@@ -26,6 +26,7 @@ from inventory_migration import verbs
 from inventory_migration.database import create_engine, quoted
 from inventory_migration.embedded import EmbeddedServer
 from inventory_migration.mapping import StockMapping
+from inventory_migration_tests.receivers import Receiver, receiving
 
 # A test's data may be lost in a power cut, and its transactions are small.
 FAST = {
@@ -205,6 +206,14 @@ def database(server: EmbeddedServer) -> Iterator[Database]:
 def target(database: Database) -> verbs.Target:
     """The database of a test as the verbs take it."""
     return verbs.open_target(database.url)
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    """A server of our own machine that is told of whatever happens in a test."""
+    with receiving() as receiver:
+        monkeypatch.setenv("INVENTORY_NOTIFY_URL", receiver.url)
+        yield receiver
 
 
 @pytest.fixture

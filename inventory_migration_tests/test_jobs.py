@@ -28,6 +28,7 @@ from inventory_migration_tests.dagster_runs import (
     job_execute,
     materialized,
 )
+from inventory_migration_tests.receivers import Receiver
 
 pytestmark = [pytest.mark.slow, pytest.mark.one_server]
 
@@ -94,7 +95,7 @@ def test_a_rollback_stands_against_every_start_but_an_explicit_one(database: Dat
     assert database.psql(LOCATED) == "30"
 
 
-def test_a_migration_is_paused_and_ended_from_dagster(database: Database) -> None:
+def test_a_migration_is_paused_and_ended_from_dagster(database: Database, told: Receiver) -> None:
     stage.shop(database)
     assert not execute(database, mapping=PHASES, stop_after="pilot").success
     database.psql("""
@@ -112,9 +113,11 @@ def test_a_migration_is_paused_and_ended_from_dagster(database: Database) -> Non
     assert database.psql(STATE) == "aborted"
     assert "only an explicit run follows that" in failure(execute(database, mapping=PHASES))
     assert outputs(execute(database, "abort_shop"))["changed"] is False
+    assert told.events == ["started", "phase_done", "paused", "paused", "aborted"]
+    assert [got.said["reason"] for got in told.got[3:]] == ["lunch", "wrong mapping"]
 
 
-def test_a_rollback_by_id_undoes_that_migration_alone(database: Database) -> None:
+def test_a_rollback_by_id_undoes_that_migration_alone(database: Database, told: Receiver) -> None:
     stage.shop(database)
     assert execute(database).success
     database.psql("INSERT INTO stock_items (company_id, sku, quantity) VALUES (1, 'NEW', 5)")
@@ -123,6 +126,10 @@ def test_a_rollback_by_id_undoes_that_migration_alone(database: Database) -> Non
     assert database.psql(LOCATED) == "30"
     unknown = execute(database, "rollback_shop", **config(migration_id=7))
     assert "shop has no migration 7" in failure(unknown)
+    assert [(got.said["event"], got.said["migration_id"]) for got in told.got] == [
+        *(("started", 1), ("phase_done", 1), ("finished", 1)),
+        *(("started", 2), ("phase_done", 2), ("finished", 2), ("rolled_back", 2)),
+    ]
 
 
 def test_a_validation_writes_nothing_and_sees_a_difference(database: Database) -> None:

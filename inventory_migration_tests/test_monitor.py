@@ -20,6 +20,7 @@ from inventory_migration_tests import stage, test_target_keys
 from inventory_migration_tests.commands import answer, im, mapping_file, sentence
 from inventory_migration_tests.conftest import Database
 from inventory_migration_tests.dagster_runs import execute, failure
+from inventory_migration_tests.receivers import Receiver
 from inventory_migration_tests.test_purge import KEPT, age, purge, waive
 from inventory_migration_tests.test_stock_level import LEVELS, TARGET, put
 
@@ -349,7 +350,7 @@ def test_without_a_ledger_a_look_says_the_same_by_the_rules_and_keeps_nothing(
 @pytest.mark.slow
 @pytest.mark.one_server
 def test_the_command_says_it_at_once_and_ends_with_its_verdict(
-    database: Database, tmp_path: Path
+    database: Database, tmp_path: Path, told: Receiver
 ) -> None:
     migrated(database, COLUMN)
     named = ("monitor", "--mapping", mapping_file(tmp_path), "--database-url", database.url)
@@ -360,6 +361,8 @@ def test_the_command_says_it_at_once_and_ends_with_its_verdict(
     assert "Compared with" in said
     found = answer(*named, code=3)
     assert (found["findings"], found["failed"][0]["sample"]) == (1, ["7"])
+    assert told.events == ["monitoring_failed"] * 2
+    assert told.got[0].said["reason"] == "location-present: observed 1 of 31 rows (such as 7)"
     assert "a reason is empty" in sentence(im(*named, "--accept", " ", code=2))
     database.psql("UPDATE stock_items SET location_id = 1 WHERE id = 7")
     assert answer(*named)["passed"] is True

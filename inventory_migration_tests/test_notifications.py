@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -33,7 +34,7 @@ from inventory_migration.mapping.notifications import News
 from inventory_migration.notifications import delivering, delivery, message, schema
 from inventory_migration.notifications.slack import slack
 from inventory_migration_tests import stage
-from inventory_migration_tests.commands import answer, im, mapping_file, sentence
+from inventory_migration_tests.commands import answer, im, mapping_file, program, sentence
 from inventory_migration_tests.conftest import Database
 from inventory_migration_tests.receivers import (
     SECRET_PATH,
@@ -61,13 +62,6 @@ def receiver() -> Iterator[Receiver]:
         yield found
 
 
-@pytest.fixture
-def told(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> Receiver:
-    """A receiver that the whole installation tells."""
-    monkeypatch.setenv("INVENTORY_NOTIFY_URL", receiver.url)
-    return receiver
-
-
 def begin(database: Database, mapping: StockMapping = stage.MAPPING) -> None:
     """What the first step of a run does before anything can happen."""
     with database.engine.begin() as connection:
@@ -81,8 +75,10 @@ def undo(database: Database, mapping: StockMapping = stage.MAPPING) -> None:
 
 
 def test_a_whole_life_is_told_in_order_and_each_event_once(
-    database: Database, told: Receiver
+    database: Database, told: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for name in ("DASHBOARD", "REPORT", "DAGSTER"):
+        monkeypatch.setenv(f"INVENTORY_{name}_URL", f"https://{name.lower()}.example")
     stage.shop(database)
     mapping = stage.mapping(phases=TWO_PHASES)
     begin(database, mapping)
@@ -90,7 +86,7 @@ def test_a_whole_life_is_told_in_order_and_each_event_once(
         stage.locations(database, mapping)
         with pytest.raises(MigrationPaused):
             stage.transform(database, mapping, stop_after="pilot")
-        again = stage.Start(explicit=True, resume=True)
+        again = stage.Start(explicit=True, resume=True, run_id="r-1")
         stage.transform(database, mapping, start=again)
         stage.close(database, mapping, again)
         undo(database, mapping)
@@ -116,8 +112,14 @@ def test_a_whole_life_is_told_in_order_and_each_event_once(
     assert undone["units"] == {"before": "465", "after": "465", "difference": "0"}
     assert database.name in finished["database"]
     assert "password" not in finished["database"]
-    with delivering(database.engine, mapping):
-        pass
+    assert finished["links"] == {
+        "dashboard": "https://dashboard.example/migrations/1",
+        "report": "https://report.example/shop-1.html",
+        "dagster": "https://dagster.example/runs/r-1",
+    }
+    # No report is written of what stands still.
+    assert paused["links"]["report"] is None
+    deliver(database, mapping)
     assert len(told.got) == 7
 
 
@@ -347,10 +349,12 @@ CLAIMED = "claimed"
 
 def test_two_processes_at_once_tell_each_event_once(database: Database, told: Receiver) -> None:
     begin(database)
-    other = create_engine(database.url)
-    with delivering(database.engine, stage.MAPPING), delivering(other, stage.MAPPING):
+    others = [delivery.Deliverer(create_engine(database.url)) for _ in range(2)]
+    with delivering(database.engine, stage.MAPPING):
         for _ in range(5):
             happen(database, "state_paused", "state_held")
+    for other in others:
+        other.close()
     assert told.events == ["paused", "held"] * 5
     assert {row[2] for row in sent(database)} == {"1"}
 
@@ -401,6 +405,7 @@ def test_a_message_waits_for_a_process_that_knows_its_url_but_not_for_ever(
     assert sent(database) == []
     monkeypatch.setenv("INVENTORY_NOTIFY_URL", told.url)
     told.answer(500)
+    monkeypatch.setattr(delivery, "FLUSH_SECONDS", 0.5)
     deliver(database)
     assert set(told.events) == {"held"}
     # Meanwhile it is news no more.
@@ -454,6 +459,25 @@ def test_it_has_a_session_of_its_own_that_holds_no_transaction_and_ends_with_the
         patch.delenv("INVENTORY_NOTIFY_URL")
         until(lambda: database.psql(ours) == "idle", "a session at rest")
     told.got.clear()
+
+
+@pytest.mark.slow
+def test_a_dashboard_tells_what_is_left_over_unless_it_only_looks(
+    database: Database, told: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INVENTORY_DATABASE_URL", database.url)
+    begin(database)
+    happen(database, "state_held")
+    for words, events in ((("--read-only",), []), ((), ["held"])):
+        serving = program("dashboard", "--port", "0", *words)
+        assert serving.stdout is not None
+        try:
+            until(lambda: "http://" in serving.stdout.readline(), "the page", 60)  # noqa: B023
+            until(lambda: told.events == events, "the message", 60)  # noqa: B023
+        finally:
+            serving.send_signal(signal.SIGTERM)
+            serving.communicate(timeout=60)
+        assert told.events == events
 
 
 def test_a_json_message_is_signed_where_there_is_a_secret(
@@ -527,23 +551,6 @@ def texts_of(value: Any) -> Iterator[dict[str, Any]]:
     elif isinstance(value, list):
         for item in value:
             yield from texts_of(item)
-
-
-def test_links_lead_where_the_environment_says(
-    database: Database, told: Receiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("DASHBOARD", "REPORT", "DAGSTER"):
-        monkeypatch.setenv(f"INVENTORY_{name}_URL", f"https://{name.lower()}.example")
-    stage.shop(database)
-    begin(database)
-    with delivering(database.engine, stage.MAPPING):
-        stage.migrate(database, start=stage.Start(explicit=True, run_id="r-1"))
-    assert told.got[-1].said["links"] == {
-        "dashboard": "https://dashboard.example/migrations/1",
-        "report": "https://report.example/shop-1.html",
-        "dagster": "https://dagster.example/runs/r-1",
-    }
-    assert told.got[0].said["links"]["report"] is None
 
 
 def test_a_test_message_says_who_got_it(

@@ -22,6 +22,7 @@ from inventory_migration.errors import (
 from inventory_migration.mapping import named_mapping
 from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database
+from inventory_migration_tests.receivers import Receiver
 
 pytestmark = [pytest.mark.slow, pytest.mark.one_server]
 
@@ -155,12 +156,21 @@ def test_looking_writes_nothing_at_all(database: Database) -> None:
     assert database.psql("SELECT to_regnamespace('inventory_migration') IS NULL") == "t"
 
 
-def test_too_many_quarantined_records_refuse_the_audit_gate(database: Database) -> None:
+def test_too_many_quarantined_records_refuse_the_audit_gate(
+    database: Database, told: Receiver
+) -> None:
     stage.shop(database, items=30)
     database.psql("UPDATE stock_items SET quantity = NULL WHERE id < 4")
     mapping = stage.mapping(thresholds={"quarantined_percent": 1, "after_records": 10})
     with pytest.raises(GateRefused, match="quarantine-within-threshold"):
         verbs.run(verbs.open_target(database.url), mapping)
+    # Whoever is told hears of it, though there is no migration yet.
+    (got,) = told.got
+    assert (got.said["event"], got.said["mapping"], got.said["gate"], got.said["state"]) == (
+        *("gate_refused", "shop", "audit_profile"),
+        None,
+    )
+    assert "quarantine-within-threshold" in got.said["reason"]
 
 
 @pytest.mark.parametrize("action", ["rollback", "pause", "continue"])

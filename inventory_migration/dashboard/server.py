@@ -13,7 +13,7 @@ import socket
 import ssl
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +27,7 @@ from inventory_migration.dashboard.guard import Guard
 from inventory_migration.dashboard.policy import Nonces
 from inventory_migration.dashboard.processes import Options
 from inventory_migration.errors import AddressNotServed, CertificateInvalid, TokenMissing
+from inventory_migration.notifications import delivering
 from inventory_migration.watching import Poller
 
 if TYPE_CHECKING:
@@ -97,7 +98,9 @@ def serve(
     if tls is not None:
         tls.check()
     listening = listen(host, port)
-    with listening, _storage(), closing(Poller(target)) as poller:
+    # One that may act stays, and so tells what others had no time to tell.
+    telling = nullcontext() if access.read_only else delivering(target.engine)
+    with listening, _storage(), telling, closing(Poller(target)) as poller:
         port = listening.getsockname()[1]
         alone = is_loopback(listening.getsockname()[0])
         if not access.asks and (not alone or access.is_told_of_others):

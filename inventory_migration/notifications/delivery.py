@@ -33,10 +33,12 @@ FLUSH_SECONDS = 5.0
 KEEPING_SECONDS = 0.2
 """How much of that is left to keep what has become of messages that nobody has answered."""
 
+IDLE_SECONDS = 10.0
 LOOK_SECONDS = 1.0
 ANSWER_SECONDS = 0.2
 STEP_SECONDS = 0.02
-"""How often it is looked for news; for messages that others deliver, at the end; for an answer."""
+"""How often it is looked whether there is anybody to tell; for news; for messages that others
+deliver, at the end; for an answer."""
 
 LONGEST_WAIT = 60.0
 
@@ -51,6 +53,7 @@ class Deliverer:
         self._closing = False
         self._under_way: dict[str, tuple[Due, Posting]] = {}
         self._claimed: set[str] = set()
+        self._known: set[str] = set()
         self._oldest: int | None = None
         # A daemon: a process that ends does not wait for a database that is away.
         self._thread = threading.Thread(target=self._run, name="notifications", daemon=True)
@@ -120,7 +123,7 @@ class Deliverer:
 
     def _pause(self, waiting: dict[str, float]) -> None:
         """Wait for an answer, for a message's turn, or until somebody says that it is time."""
-        seconds = min([LOOK_SECONDS, *waiting.values()]) if waiting else LOOK_SECONDS
+        seconds = min([LOOK_SECONDS if self._known else IDLE_SECONDS, *waiting.values()])
         if self._closing or not seconds:
             # Another process, which has the claim, may be about to give it up.
             seconds = ANSWER_SECONDS
@@ -139,12 +142,12 @@ class Deliverer:
         if self._oldest is None:
             notifications.subscribe_everywhere(connection)
             self._oldest = notifications.oldest(connection)
-        known = notifications.known_variables(connection)
-        if not known:
+        self._known = notifications.known_variables(connection)
+        if not self._known:
             return {}
         self._settle(connection)
-        notifications.gather(connection, known, behind=self._oldest)
-        waiting = notifications.pending(connection, known)
+        notifications.gather(connection, self._known, behind=self._oldest)
+        waiting = notifications.pending(connection, self._known)
         for variable, seconds in waiting.items():
             # What is posted when it is over would be posted again, since nobody keeps the answer.
             if variable not in self._under_way and seconds <= 0 and not self._over():
@@ -199,28 +202,15 @@ class _Shared:
     deliverer: Deliverer | None = None
 
 
-_shared: dict[sa.Engine, _Shared] = {}
+_shared: dict[str, _Shared] = {}
 _lock = threading.Lock()
 
 
 @contextmanager
 def together(engine: sa.Engine) -> Iterator[None]:
     """Let deliveries that are begun within go on until the end, and be waited for once."""
-    with _lock:
-        shared = _shared.setdefault(engine, _Shared())
-        shared.users += 1
-    try:
+    with _sharing(engine):
         yield
-    finally:
-        with _lock:
-            shared.users -= 1
-            if shared.users == 0:
-                del _shared[engine]
-        if shared.deliverer is not None:
-            if shared.users:
-                shared.deliverer.look()
-            else:
-                shared.deliverer.close()
 
 
 @contextmanager
@@ -236,15 +226,37 @@ def delivering(engine: sa.Engine, mapping: StockMapping | None = None) -> Iterat
     if mapping is not None and not channels:
         yield
         return
-    with together(engine):
+    with _sharing(engine) as shared:
         with _lock:
-            shared = _shared[engine]
             if shared.deliverer is None:
                 for channel in channels:
                     if url_of(channel.url_variable) is None:
                         logger.warning("%s: nobody is told", no_url(channel.url_variable))
                 shared.deliverer = Deliverer(engine)
         yield
+
+
+@contextmanager
+def _sharing(engine: sa.Engine) -> Iterator[_Shared]:
+    """What is shared by all of this process that work on a database in the same role."""
+    options = engine.get_execution_options()
+    key = f"{options['role']} {options['where']}"
+    with _lock:
+        shared = _shared.setdefault(key, _Shared())
+        shared.users += 1
+    try:
+        yield shared
+    finally:
+        with _lock:
+            shared.users -= 1
+            last = shared.users == 0
+            if last:
+                del _shared[key]
+        if shared.deliverer is not None:
+            if last:
+                shared.deliverer.close()
+            else:
+                shared.deliverer.look()
 
 
 _SETTINGS = sa.text("""
