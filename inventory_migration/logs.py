@@ -11,10 +11,10 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
 Form = Literal["text", "json"]
@@ -67,6 +67,18 @@ def hide_passwords(text: str, *, secrets: tuple[str, ...] | None = None) -> str:
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
     return hide_secrets(text, known_secrets() if secrets is None else secrets)
+
+
+def hide_within(value: Any, *, secrets: tuple[str, ...] | None = None) -> Any:
+    """Return a value of JSON with no password in any of its texts; see `hide_passwords`."""
+    hidden = known_secrets() if secrets is None else secrets
+    if isinstance(value, str):
+        return hide_passwords(value, secrets=hidden)
+    if isinstance(value, Mapping):
+        return {name: hide_within(item, secrets=hidden) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [hide_within(item, secrets=hidden) for item in value]
+    return value
 
 
 def hide_secrets(text: str, secrets: tuple[str, ...]) -> str:

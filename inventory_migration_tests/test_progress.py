@@ -280,3 +280,15 @@ def test_the_course_has_few_buckets_and_leaves_out_the_time_in_between(
     times = [datetime.fromisoformat(bucket["at"]) for bucket in timeline]
     longest = max(b - a for a, b in itertools.pairwise(times)).total_seconds()
     assert 8.5 * 3600 < longest < 9.5 * 3600
+
+
+def test_what_people_write_into_a_reason_shows_no_password(
+    database: Database, target: verbs.Target
+) -> None:
+    stage.shop(database)
+    stage.locations(database)
+    secret = "postgresql://ann:s3cr3t-pa55@db.example/shop"
+    control.pause(database.engine, 1, reason=f"moved to {secret}")
+    told = json.dumps([watching.picture(target, 1), watching.glance(target)])
+    assert told.count("ann:***@db.example") >= 5
+    assert "s3cr3t" not in told

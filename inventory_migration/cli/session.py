@@ -279,19 +279,8 @@ def complain(
     shown = "\n".join(logs.plain(line) for line in said.split("\n"))
     print(f"{how}: {shown}", file=sys.stderr, flush=True)
     if as_json:
-        hidden = _hidden(facts or {}, secrets)
+        hidden = logs.hide_within(facts or {}, secrets=secrets)
         print_json({**(beside or {}), "error": {"kind": kind, "message": said, **hidden}})
-
-
-def _hidden(value: Any, secrets: tuple[str, ...]) -> Any:
-    """A condition's facts without passwords."""
-    if isinstance(value, str):
-        return logs.hide_passwords(value, secrets=secrets)
-    if isinstance(value, Mapping):
-        return {name: _hidden(item, secrets) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_hidden(item, secrets) for item in value]
-    return value
 
 
 def print_json(found: Any) -> None:

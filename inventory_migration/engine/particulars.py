@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from inventory_migration import logs
 from inventory_migration.engine import ledger, trail
 from inventory_migration.engine.ledger import SCHEMA
 from inventory_migration.engine.progress import Pulse, iso
@@ -27,7 +28,7 @@ def read_details(connection: sa.Connection, pulse: Pulse) -> dict[str, Any]:
     quarantine = connection.execute(_QUARANTINE, {"migration_id": migration_id, "sample": SAMPLE})
     events = connection.execute(_EVENTS, {"migration_id": migration_id, "limit": EVENTS})
     verdicts = trail.verdicts(connection, pulse.row.mapping)
-    return {
+    found: dict[str, Any] = {
         "quarantine": [dict(row._mapping) for row in quarantine],
         "gates": [
             {
@@ -41,6 +42,8 @@ def read_details(connection: sa.Connection, pulse: Pulse) -> dict[str, Any]:
         ],
         "events": [{**row._mapping, "at": row.at.isoformat()} for row in events],
     }
+    # People and applications write what they like into a reason.
+    return dict(logs.hide_within(found))
 
 
 def read_companies(

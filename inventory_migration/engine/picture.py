@@ -13,6 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from inventory_migration import logs
 from inventory_migration.engine import forecast, particulars, progress, summary
 from inventory_migration.engine.course import Course, read_course
 from inventory_migration.engine.forecast import Bucket, Eta, Span
@@ -92,7 +93,7 @@ def list_at_a_glance(connection: sa.Connection) -> list[dict[str, Any]]:
             reading.read_course(connection)
             whole = reading.picture()
             shown = {name: whole[name] for name in shown}
-        listed.update(shown)
+        listed.update(shown, reason=logs.hide_within(listed["reason"]))
     return found
 
 
@@ -110,9 +111,9 @@ def _picture(
         "migration_id": row.migration_id,
         "mapping": row.mapping,
         "state": row.state,
-        "reason": row.reason,
+        "reason": logs.hide_within(row.reason),
         "desired": row.desired,
-        "desired_reason": row.desired_reason,
+        "desired_reason": logs.hide_within(row.desired_reason),
         "desired_by": row.set_by,
         "desired_at": iso(row.set_at),
         "at": pulse.at.isoformat(),

@@ -14,6 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from inventory_migration import logs
 from inventory_migration.engine import archived, busy, control, trail
 from inventory_migration.engine.ledger import SCHEMA
 from inventory_migration.engine.summary import OUTCOMES, exact
@@ -125,7 +126,7 @@ def read_numbers(connection: sa.Connection, pulse: Pulse) -> Numbers:
         put_aside = {number: dict.fromkeys(OUTCOMES[1:], 0) for number in put_aside}
         for phase, outcome, count in connection.execute(_PUT_ASIDE, parameters):
             put_aside[phase][outcome] = int(count)
-    attempts = trail.attempts(connection, migration_id)
+    attempts = logs.hide_within(trail.attempts(connection, migration_id))
     aside = {name: sum(found[name] for found in put_aside.values()) for name in OUTCOMES[1:]}
     written = _total(rows, "records_done")
     return Numbers(
