@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,12 @@ ALERTS: list[dict[str, Any]] = [
     rule for group in RULES["groups"] for rule in group["rules"] if "alert" in rule
 ]
 NAMES = {metric.full_name: metric for metric in METRICS.values()}
+
+
+def asked(query: str) -> list[tuple[str, set[str]]]:
+    """The figures that a query asks for, each with the labels by which it chooses."""
+    found = re.findall(rf"\b({PREFIX}\w+)(?![:\w])(?:{{([^}}]*)}})?", query)
+    return [(name, set(re.findall(r"(\w+)\s*!?=", labels))) for name, labels in found]
 
 
 def promtool(*words: str) -> str:
@@ -59,7 +64,10 @@ def test_each_alert_is_tried_on_what_it_fires_on_and_on_what_it_does_not() -> No
 
 @pytest.mark.skipif(PROMTOOL is None, reason=WITHOUT_PROMTOOL)
 def test_a_rule_that_fires_otherwise_would_be_seen(tmp_path: Path) -> None:
-    shutil.copy(MONITORING / "alerts.test.yml", tmp_path)
+    tests = yaml.safe_load((MONITORING / "alerts.test.yml").read_text())
+    (tmp_path / "alerts.test.yml").write_text(
+        yaml.safe_dump({**tests, "tests": tests["tests"][:1]})
+    )
     changed = (MONITORING / "alerts.yml").read_text().replace("units != 0", "units > 0")
     (tmp_path / "alerts.yml").write_text(changed)
     ended = subprocess.run(
@@ -72,9 +80,9 @@ def test_a_rule_that_fires_otherwise_would_be_seen(tmp_path: Path) -> None:
 
 def test_alerts_ask_for_figures_and_labels_that_there_are() -> None:
     for rule in ALERTS:
-        for name, labels in re.findall(rf"\b({PREFIX}\w+)(?![:\w])(?:{{([^}}]*)}})?", rule["expr"]):
+        for name, labels in asked(rule["expr"]):
             assert name in NAMES, rule["alert"]
-            assert set(re.findall(r"(\w+)\s*=", labels)) <= set(NAMES[name].labels), rule["alert"]
+            assert labels - {"job"} <= set(NAMES[name].labels), rule["alert"]
 
 
 def test_each_alert_leads_to_a_section_of_a_runbook_that_there_is() -> None:

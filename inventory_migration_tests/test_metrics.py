@@ -294,10 +294,12 @@ def served(ask: Any) -> Iterator[str]:
     server = serving.exporter(ask, host="127.0.0.1", port=0)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def get(url: str, **headers: str) -> str:
