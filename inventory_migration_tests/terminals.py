@@ -1,8 +1,9 @@
-"""A terminal to run commands on: a pseudoterminal, and an emulator that shows what one sees."""
+"""Terminals for commands, and for parts of them: emulators that show what a person sees."""
 
 from __future__ import annotations
 
 import fcntl
+import io
 import os
 import pty
 import signal
@@ -14,11 +15,42 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import pyte
+from rich.console import Console
 
 from inventory_migration_tests.commands import PROGRAM, PROJECT
 from inventory_migration_tests.sessions import until
 
 CTRL_C = b"\x03"
+
+
+class Screen(io.StringIO):
+    """A terminal that shows at once what is written to it, and counts the writes."""
+
+    def __init__(self, columns: int = 40, lines: int = 10) -> None:
+        super().__init__()
+        self.screen = pyte.Screen(columns, lines)
+        self.screen.set_mode(pyte.modes.LNM)
+        self.stream = pyte.Stream(self.screen)
+        self.frames: list[str] = []
+        self.console = Console(
+            file=self, force_terminal=True, width=columns, height=lines, markup=False
+        )
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        if text:
+            self.frames.append(text)
+        self.stream.feed(text)
+        return len(text)
+
+    def resize(self, columns: int, lines: int) -> None:
+        self.screen.resize(lines, columns)
+        self.console.width, self.console.height = columns, lines
+
+    def shows(self) -> list[str]:
+        return "\n".join(line.rstrip() for line in self.screen.display).rstrip().split("\n")
 
 
 class Terminal:

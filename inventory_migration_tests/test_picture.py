@@ -19,9 +19,9 @@ MARKED_UP = "a\x1b[2Jb[red]c[/red]\x07"
 def phase(number: int, name: str, records: int, done: int, **others: Any) -> dict[str, Any]:
     """One phase of a picture."""
     return {"number": number, "name": name, "companies": 1, "records": records,
-            "records_done": done, "quarantined": 0, "failed_attempts": 0, "chunks": 1,
-            "chunks_done": 0, "started_at": None, "finished_at": None, "reconciled_at": None,
-            **others}  # fmt: skip
+            "records_done": done, "records_undone": 0, "quarantined": 0, "failed_attempts": 0,
+            "chunks": 1, "chunks_done": 0, "started_at": None, "finished_at": None,
+            "reconciled_at": None, **others}  # fmt: skip
 
 
 def picture(**others: Any) -> dict[str, Any]:
@@ -80,7 +80,7 @@ ESSENTIAL = ["Migration 3 of stock_items:", "5.4 %"]
                   "7 quarantined", "66,000 of 1,234,567.5 accounted for, difference 0",
                   "slowed down: replication lags", "3 attempts, 1.6 per minute: deadlock",
                   "quantity_missing 7 (such as 17, 99)", "2 passed", "2 in a transaction",
-                  "last sign of life 1.0 s ago", "Last events", "event 30: why  ann"]),
+                  "Last events", "event 30: why  ann"]),
         (119, 49, ["by ann, 1 min 40 s of work", "event 30", "event 5"]),
         (39, 23, ["moving stock", "pilot", "early", "rest", "42.0 %", "about 1 min 26 s"]),
         (39, 10, ["moving stock", "about 1 min 26 s"]),
@@ -167,9 +167,12 @@ def test_a_terminal_without_colours_or_without_blocks_is_told_the_same(
          ["Nobody works on it: 'inventory-migration run stock_items' takes it up."]),
         ({"state": "rolling_back", "stage": "rolling_back", "percent": 40.0,
           "working": {"driver": False, "workers": 0, "last_sign_at": None},
-          "records": {**picture()["records"], "undone": 40_000}},
-         ["rolling back, putting it back", "40.0 %", "40,000 of 100,000",
+          "phases": [phase(1, "pilot", 1200, 1000, records_undone=400)],
+          "records": {**picture()["records"], "undone": 400}},
+         ["rolling back, putting it back", "40.0 %", "400", "undone",
           "'inventory-migration rollback stock_items' takes it up."]),
+        ({"working": {"driver": True, "workers": 0, "last_sign_at": "2026-11-27T14:32:04+00:00"}},
+         ["running"]),
         ({"state": "verifying", "stage": "proving", "percent": 99.9},
          ["verifying, proving that no unit was lost", "99.9 %"]),
         ({"desired": "pause"}, ["running"]),
@@ -181,8 +184,14 @@ def test_what_somebody_ought_to_know_is_said_in_words(
     look = Look(picture(**others))
     for shown in ("\n".join(drawn(look)), line(look)):
         assert [one for one in told if one not in shown] == []
+    whole = "\n".join(drawn(look))
     if others.get("desired"):
-        assert "to pause, by ann" in "\n".join(drawn(look))
+        assert "to pause, by ann" in whole
+    if (others.get("working") or {}).get("driver"):
+        assert "a command works; last sign of life 1.0 s ago" in whole
+    if others.get("stage") == "rolling_back":
+        assert "400 of 1,000" in whole
+        assert "accounted" not in whole
 
 
 def test_an_old_picture_says_how_old_it_is_and_no_picture_says_so() -> None:

@@ -5,44 +5,13 @@ from __future__ import annotations
 import io
 import sys
 
-import pyte
 import pytest
-from rich.console import Console
 from rich.text import Text
 
 from inventory_migration.cli.region import Region, below
+from inventory_migration_tests.terminals import Screen
 
 pytestmark = pytest.mark.one_server
-
-
-class Screen(io.StringIO):
-    """A terminal that shows at once what is written to it, and counts the writes."""
-
-    def __init__(self, columns: int = 40, lines: int = 10) -> None:
-        super().__init__()
-        self.screen = pyte.Screen(columns, lines)
-        self.screen.set_mode(pyte.modes.LNM)
-        self.stream = pyte.Stream(self.screen)
-        self.frames: list[str] = []
-        self.console = Console(
-            file=self, force_terminal=True, width=columns, height=lines, markup=False
-        )
-
-    def isatty(self) -> bool:
-        return True
-
-    def write(self, text: str) -> int:
-        if text:
-            self.frames.append(text)
-        self.stream.feed(text)
-        return len(text)
-
-    def resize(self, columns: int, lines: int) -> None:
-        self.screen.resize(lines, columns)
-        self.console.width, self.console.height = columns, lines
-
-    def shows(self) -> list[str]:
-        return "\n".join(line.rstrip() for line in self.screen.display).rstrip().split("\n")
 
 
 def texts(*lines: str) -> list[Text]:

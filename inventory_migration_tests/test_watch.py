@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -103,7 +104,8 @@ def test_a_watch_sees_work_a_death_a_pause_a_silent_database_and_the_end(shop: D
         seen = terminal.until(lambda text: "running, moving stock" in text and "rest" in text)
         assert "Migration 1 of shop" in seen
         assert "pilot" in seen
-        terminal.until("last sign of life")
+        terminal.until("in a transaction")
+        assert re.search(r"  1: \d+\.\d %", im("status", "shop").stdout)
 
         worker.kill()
         worker.wait()
@@ -157,6 +159,30 @@ def test_a_watch_sees_work_a_death_a_pause_a_silent_database_and_the_end(shop: D
     assert {"running", "paused", "verified"} <= {one["state"] for one in found}
     assert found[-1]["percent"] == 100.0
     assert all(one["percent"] < 100 for one in found if one["state"] != "verified")
+
+
+@pytest.mark.slow
+def test_a_run_shows_the_same_with_its_warnings_above_and_leaves_nothing_but_its_answer(
+    shop: Database, tmp_path: Path
+) -> None:
+    shop.psql("""
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN IF NEW.id = 20 THEN RAISE EXCEPTION 'not this one'; END IF; RETURN NEW; END $$;
+        CREATE TRIGGER refuse BEFORE UPDATE ON stock_items FOR EACH ROW EXECUTE FUNCTION refuse();
+    """)
+    path = mapping_file(tmp_path, phases=PHASES)
+    with on_terminal("run", "--mapping", path, columns=160, lines=30) as terminal:
+        terminal.until("profiling")
+        seen = terminal.until(lambda text: "moving stock" in text and "put aside" in text)
+        assert re.search(r"(?s)record 20 put aside: not this one.*Migration 1 of shop", seen)
+        # Whatever becomes of what the display asks, the work goes on.
+        shop.psql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {WATCHER}")
+        assert terminal.ended() == 0
+        left = terminal.scrolled_off() + "\n" + terminal.text()
+    assert left.count("record 20 put aside: not this one") == 1
+    assert "Migration 1 of shop is verified." in left
+    assert "moving stock" not in left
+    assert "writing the report" not in left
 
 
 def test_ctrl_c_ends_the_watch_and_nothing_else(shop: Database) -> None:

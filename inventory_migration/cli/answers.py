@@ -6,13 +6,12 @@ these functions are given.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
 
 from inventory_migration import project
-from inventory_migration.cli import health
 from inventory_migration.cli.terminal import duration, moment, number, pairs, say, table
 
 PROGRAM = "inventory-migration"
@@ -92,44 +91,6 @@ def abort(screen: Console, found: Mapping[str, Any]) -> None:
     else:
         say(screen, f"Nothing to abort: {_named(found)[0].lower()}{_named(found)[1:]} is "
                      f"{_state(found)}.")  # fmt: skip
-
-
-def status(screen: Console, found: Sequence[Mapping[str, Any]]) -> None:
-    """The migrations of a database."""
-    if not found:
-        say(screen, "No migration yet.")
-        return
-    rows = [
-        {
-            "id": migration["migration_id"],
-            "mapping": migration["mapping"],
-            "state": _progressing(migration),
-            "phase": migration["phase"] or "",
-            "records": f"{number(migration['records_done'])} of {number(migration['records'])}",
-            "quarantined": number(migration["quarantined"]),
-            "started": moment(migration["started_at"]),
-            "took": duration(migration["elapsed_seconds"]) if migration["finished_at"] else "",
-        }
-        for migration in found
-    ]
-    table(screen, rows, right={"id", "records", "quarantined", "took"})
-    for migration in found:
-        if migration["reason"]:
-            say(screen, f"  {migration['migration_id']}: {migration['reason']}")
-        if migration["archived"]:
-            path = migration["archived"]["path"]
-            say(screen, f"  {migration['migration_id']}: its records are archived in {path}")
-        if migration["health"] and migration["working"]:
-            health.restraints(screen, migration["migration_id"], migration["health"])
-    newest = found[0]
-    if newest["state"] in {"paused", "held"}:
-        say(screen, f"Go on with '{PROGRAM} resume {newest['mapping']}'.")
-    elif newest["state"] in {"planned", "running", "verifying"} and not newest["working"]:
-        say(
-            screen,
-            f"Nobody works on migration {newest['migration_id']}: "
-            f"'{PROGRAM} run {newest['mapping']}' takes it up.",
-        )
 
 
 def record(screen: Console, found: Mapping[str, Any]) -> None:
@@ -400,10 +361,3 @@ def by_rule(total: int | None, rules: Mapping[str, int]) -> str:
     if total is None:
         return listed or "none"
     return f"{number(total)} ({listed})" if listed else number(total)
-
-
-def _progressing(migration: Mapping[str, Any]) -> str:
-    state = str(migration["state"]).replace("_", " ")
-    if migration["state"] in {"planned", "running", "verifying"} and not migration["working"]:
-        return f"{state}, left"
-    return state

@@ -132,12 +132,16 @@ class Drawing:
 
     def _bars(self, found: Mapping[str, Any], width: int, height: int) -> Iterable[_Part]:
         phases, records = found["phases"], found["records"]
-        back = found["stage"] == "rolling_back"
-        whole = records["snapshot"]
-        done = records["undone"] if back else whole - records["pending"]
+        back = wording.goes_back(found)
+        if back:
+            whole = sum(phase["records_done"] for phase in phases)
+            done = sum(phase["records_undone"] for phase in phases)
+        else:
+            whole = records["snapshot"]
+            done = whole - records["pending"]
         bars = [_Bar("undone" if back else "all", found["percent"] / 100, done, whole)]
         shown = _around_the_current(phases, max(height // 3, 1))
-        bars += [_of_phase(phase) for phase in phases[shown]]
+        bars += [_of_phase(phase, back=back) for phase in phases[shown]]
         first, *others = self._laid_out(bars, width)
         yield _Part(1, [first])
         yield from (_Part(3, [drawn]) for drawn in others)
@@ -172,10 +176,13 @@ class Drawing:
 
         if found["eta"] is not None:
             yield entry(2, "Left", wording.outlook(found["eta"]))
-        if found["rate"]["average"] or found["rate"]["now"]:
+        # How fast stock moved, and what its chunks added up to, tells nothing of the way back.
+        forth = not wording.goes_back(found)
+        if forth and (found["rate"]["average"] or found["rate"]["now"]):
             yield entry(2, "Rate", wording.rate(found["rate"], under_way=found["state"] in AT_WORK))
         if found["phases"]:
             yield entry(2, "Records", wording.records(found["records"]))
+        if found["phases"] and forth:
             yield entry(3, "Units", wording.units(found["units"]))
         if found["health"] is not None:
             worry = found["health"]["verdict"] != "well"
@@ -221,9 +228,11 @@ class Drawing:
         return lines
 
 
-def _of_phase(phase: Mapping[str, Any]) -> _Bar:
+def _of_phase(phase: Mapping[str, Any], *, back: bool) -> _Bar:
     done, whole = phase["records_done"], phase["records"]
-    note = "checked" if phase["reconciled_at"] else ""
+    if back:
+        done, whole = phase["records_undone"], done
+    note = "checked" if phase["reconciled_at"] and not back else ""
     return _Bar(phase["name"], done / whole if whole else 1.0, done, whole, note)
 
 

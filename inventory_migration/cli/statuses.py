@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
-from inventory_migration.cli import answers
+from inventory_migration.cli import health, wording
+from inventory_migration.cli.answers import PROGRAM
 from inventory_migration.cli.session import Mappings, Name, Session, verb
+from inventory_migration.cli.terminal import duration, moment, number, say, table
 from inventory_migration.errors import CommandUnclear
 
 
@@ -51,8 +55,65 @@ def status(
     chosen = session.name(name, mapping, target) if name or mapping else None
     found = [one for one in watching.glance(target) if chosen in {None, one["mapping"]}]
     if not watch:
-        session.show(found, answers.status)
+        session.show(found, listed)
         return 0
     from inventory_migration.cli.watch import watch as watch_one
 
     return watch_one(session, target, found, interval=interval, until_paused=until_paused)
+
+
+def listed(screen: Console, found: Sequence[Mapping[str, Any]]) -> None:
+    """The migrations of a database."""
+    if not found:
+        say(screen, "No migration yet.")
+        return
+    rows = [
+        {
+            "id": migration["migration_id"],
+            "mapping": migration["mapping"],
+            "state": _progressing(migration),
+            "phase": migration["phase"] or "",
+            "records": f"{number(migration['records_done'])} of {number(migration['records'])}",
+            "quarantined": number(migration["quarantined"]),
+            "started": moment(migration["started_at"]),
+            "took": duration(migration["elapsed_seconds"]) if migration["finished_at"] else "",
+        }
+        for migration in found
+    ]
+    table(screen, rows, right={"id", "records", "quarantined", "took"})
+    for migration in found:
+        if migration["reason"]:
+            say(screen, f"  {migration['migration_id']}: {migration['reason']}")
+        if migration["archived"]:
+            path = migration["archived"]["path"]
+            say(screen, f"  {migration['migration_id']}: its records are archived in {path}")
+        if migration["working"]:
+            say(screen, f"  {migration['migration_id']}: {_going(migration)}")
+        if migration["health"] and migration["working"]:
+            health.restraints(screen, migration["migration_id"], migration["health"])
+    newest = found[0]
+    if newest["state"] in {"paused", "held"}:
+        say(screen, f"Go on with '{PROGRAM} resume {newest['mapping']}'.")
+    elif newest["state"] in {"planned", "running", "verifying"} and not newest["working"]:
+        say(
+            screen,
+            f"Nobody works on migration {newest['migration_id']}: "
+            f"'{PROGRAM} run {newest['mapping']}' takes it up.",
+        )
+
+
+def _progressing(migration: Mapping[str, Any]) -> str:
+    state = str(migration["state"]).replace("_", " ")
+    if migration["state"] in {"planned", "running", "verifying"} and not migration["working"]:
+        return f"{state}, left"
+    return state
+
+
+def _going(migration: Mapping[str, Any]) -> str:
+    """How far one is that somebody works on, and for how long still."""
+    told = [wording.percentage(migration["percent"])]
+    if migration["rate"]["now"]:
+        told.append(wording.rate(migration["rate"], under_way=True))
+    if migration["eta"] is not None:
+        told.append(f"{wording.outlook(migration['eta'])}")
+    return "; ".join(told)

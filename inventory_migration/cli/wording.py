@@ -57,16 +57,18 @@ def line(look: Look) -> str:
     current = next((p for p in found["phases"] if p["reconciled_at"] is None), None)
     if current and found["stage"] == "moving":
         said.append(f"phase {current['name']}")
-    records, back = found["records"], found["stage"] == "rolling_back"
-    done = records["undone"] if back else records["snapshot"] - records["pending"]
-    what = "records undone" if back else "records"
-    said.append(f"{percentage(found['percent'])}, {number(done)} of {number(records['snapshot'])} "
-                f"{what}")  # fmt: skip
+    records, back = found["records"], goes_back(found)
+    if back:
+        said.append(f"{percentage(found['percent'])} undone, {number(records['undone'])} records")
+    else:
+        whole = records["snapshot"]
+        said.append(f"{percentage(found['percent'])}, {number(whole - records['pending'])} of "
+                    f"{number(whole)} records")  # fmt: skip
     if records["quarantined"]:
         said.append(f"{number(records['quarantined'])} put aside")
     if found["attempts"]["failed"]:
         said.append(f"{number(found['attempts']['failed'])} failed attempts")
-    if found["rate"]["now"] and found["state"] in AT_WORK:
+    if found["rate"]["now"] and found["state"] in AT_WORK and not back:
         said.append(f"{number(round(found['rate']['now']))} per second")
     if found["eta"] is not None:
         said.append(f"about {_roughly(found['eta']['seconds'])} left")
@@ -76,6 +78,11 @@ def line(look: Look) -> str:
     if look.error is not None:
         sentences.append(silence(look))
     return plain(" ".join(sentence.rstrip(".") + "." for sentence in sentences))
+
+
+def goes_back(found: Mapping[str, Any]) -> bool:
+    """Whether a migration is taken back, or has been."""
+    return found["state"] in {"rolling_back", "rolled_back"}
 
 
 def advice(found: Mapping[str, Any]) -> list[str]:
@@ -97,7 +104,7 @@ def silence(look: Look) -> str:
 
 
 def outlook(eta: Mapping[str, Any]) -> str:
-    """How long it takes still, with its band, and when that is."""
+    """How long it takes yet, with its band, and when that is."""
     low, high = _roughly(eta["low"]), _roughly(eta["high"])
     band = f" ({low} to {high})" if low != high else ""
     return f"about {_roughly(eta['seconds'])}{band}, until {clock(eta['at'], eta['at'])}"
@@ -188,13 +195,11 @@ def gates(found: Sequence[Mapping[str, Any]]) -> str:
 
 
 def working(found: Mapping[str, Any], age: float) -> str:
-    """Who is at work, and when the last sign of life was."""
+    """Who is at work; where nobody is in a transaction, when the last sign of life was."""
     who_works = found["working"]
-    told = f"{number(who_works['workers'])} in a transaction"
-    if who_works["driver"] and not who_works["workers"]:
-        told = "a command works"
-    elif not who_works["driver"] and not who_works["workers"]:
-        told = "none"
+    if who_works["workers"]:
+        return f"{number(who_works['workers'])} in a transaction"
+    told = "a command works" if who_works["driver"] else "none"
     if who_works["last_sign_at"]:
         last, now = (datetime.fromisoformat(t) for t in (who_works["last_sign_at"], found["at"]))
         told += f"; last sign of life {duration(max((now - last).total_seconds(), 0) + age)} ago"
