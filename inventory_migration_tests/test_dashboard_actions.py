@@ -121,7 +121,11 @@ def test_an_abort_needs_the_name_and_ends_it(database: Database, actions: Action
     with pytest.raises(ActionRefused, match="nothing was done"):
         actions.abort(ANNA, 1, typed="")
     assert database.psql(STATE) == "paused"
-    assert actions.abort(ANNA, 1, typed=" shop ", reason="wrong one")["state"] == "aborted"
+    reason = "wrong one\0: postgresql://ann:s3cr3t-pa55@db/shop" + 600 * "!"
+    aborted = actions.abort(ANNA, 1, typed=" shop ", reason=reason)
+    assert aborted["state"] == "aborted"
+    assert aborted["reason"].startswith("wrong one\\x00: postgresql://ann:***@db/shop!")
+    assert len(aborted["reason"]) == 500
     with pytest.raises(ActionRefused, match="is aborted: there is nothing to resume"):
         actions.resume(ANNA, 1)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg.conninfo import make_conninfo
 
-from inventory_migration import steering
+from inventory_migration import logs, steering
 from inventory_migration.dashboard import processes
 from inventory_migration.dashboard.access import Access, Viewer
 from inventory_migration.dashboard.processes import Options, Started
@@ -33,6 +33,9 @@ PAUSE, RESUME, ABORT, ROLL_BACK = "pause", "resume", "abort", "roll_back"
 
 STANDING = ("paused", "held", "failed")
 """States that a resume ends."""
+
+
+_LONGEST_REASON = 500
 
 
 @dataclass(frozen=True)
@@ -145,7 +148,7 @@ class Actions:
             self._on_behalf_of(viewer),
             found.mapping,
             migration_id=migration_id,
-            reason=reason.strip() or "asked to",
+            reason=_reason(reason),
             force=force,
             tell=tell,
         )
@@ -181,7 +184,7 @@ class Actions:
             self._on_behalf_of(viewer),
             found.mapping,
             migration_id=migration_id,
-            reason=reason.strip() or "asked to",
+            reason=_reason(reason),
             force=force,
             tell=tell,
         )
@@ -283,3 +286,8 @@ def _require_name(found: Migration, typed: str) -> None:
         raise ActionRefused(
             f"nothing was done: type {found.mapping}, the name of the mapping, to confirm it"
         )
+
+
+def _reason(said: str) -> str:
+    """What is kept of a reason: a line, and no password that somebody pasted along."""
+    return logs.hide_passwords(logs.plain(said.strip()))[:_LONGEST_REASON] or "asked to"
