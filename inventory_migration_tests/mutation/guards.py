@@ -550,4 +550,53 @@ GUARDS = (
         "test_sample.py::"
         "test_a_target_that_was_written_wrongly_by_hand_is_seen_and_the_verdict_says_so",
     ),
+    Guard(
+        "who may act is asked at each call",
+        "somebody who may only look aborts a migration by a request of their own making",
+        "dashboard/actions.py",
+        "        if not self._access.may_act(viewer):\n            raise",
+        "        if False:\n            raise",
+        "test_dashboard_actions.py::test_who_may_only_look_is_refused_whatever_they_ask",
+    ),
+    Guard(
+        "the mapping's name is typed",
+        "a click on the wrong page ends a migration",
+        "dashboard/actions.py",
+        "    if typed.strip() != found.mapping:",
+        "    if False:",
+        "test_dashboard_actions.py::test_an_abort_needs_the_name_and_ends_it",
+    ),
+    Guard(
+        "a button is for one migration",
+        "a page that was left open pauses or ends another one",
+        "steering.py",
+        "    return found if found and migration_id in {None, found.migration_id} else None",
+        "    return found",
+        "test_dashboard_actions.py::test_what_was_pressed_is_never_done_to_another_migration",
+    ),
+    Guard(
+        "a dashboard knows its own name",
+        "a site that points its name at the dashboard steers it from a viewer's browser",
+        "dashboard/guard.py",
+        "        if name is None or not self._access.is_own_host(name):",
+        "        if name is None:",
+        "test_dashboard_access.py::test_a_name_that_somebody_has_pointed_here_is_refused",
+    ),
+    Guard(
+        "a dashboard knows its own pages",
+        "another site's page opens a socket with a viewer's cookie and acts for them",
+        "dashboard/guard.py",
+        "        if not all(_is_own(origin, host, scope) for origin in origins):",
+        "        if False:",
+        "test_dashboard_access.py::"
+        "test_another_sites_page_can_neither_read_nor_change_nor_open_a_socket",
+    ),
+    Guard(
+        "a socket speaks for its own viewer",
+        "whoever learns a page's secret name acts as the one who opened it",
+        "dashboard/sockets.py",
+        '        if not _may_speak(access, environ, str(message.get("client_id", ""))):',
+        "        if False:",
+        "test_dashboard_access.py::test_a_socket_is_its_viewers_alone",
+    ),
 )
