@@ -29,7 +29,7 @@ def phases(picture: Picture) -> Markup:
                     value=100 * share,
                     words=f"{done:,} of {whole:,} records",
                 ),
-                ("put back" if back else "done"): marks.number(
+                ("back" if back else "done"): marks.number(
                     f"phase-{phase['number']}-done", done
                 ),
                 "records": phase["records"],

@@ -78,7 +78,7 @@ def _run(found: Mapping[str, Any]) -> Markup:
 def _pace(found: Mapping[str, Any]) -> Markup:
     if found["working"]:
         eta = found["eta"]
-        left = f"about {wording.roughly(eta['seconds'])} left" if eta else "end not known yet"
+        left = f"{wording.roughly(eta['seconds'])} left" if eta else "end not known yet"
         return Markup("{} records per second<br>{}").format(
             wording.rate((found["rate"] or {}).get("now")), left
         )

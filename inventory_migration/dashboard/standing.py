@@ -112,7 +112,7 @@ def tiles(picture: Picture) -> Markup:
     """The few figures that matter most."""
     pace, records = picture["rate"], picture["records"]
     units = picture["units"]
-    moving = picture["stage"] in ("moving", "rolling_back")
+    moving = picture["stage"] == "moving"
     share = (
         f"{100 * records['quarantined'] / records['snapshot']:.2f} % of all"
         if records["snapshot"]

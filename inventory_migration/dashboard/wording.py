@@ -148,10 +148,13 @@ def lasting(seconds: float | None) -> str:
     return f"{grouped(days)} d {hours:02d} h"
 
 
+_SOON = "some seconds"
+
+
 def roughly(seconds: float) -> str:
     """How long something may take: no more figures than a forecast has."""
     if seconds < 10:
-        return "some seconds"
+        return _SOON
     if seconds < 55:
         return f"{round(seconds / 5) * 5} s"
     if seconds < 55 * 60:
@@ -171,7 +174,8 @@ def eta(picture: Picture) -> str:
     if name in ("rolled_back", "aborted"):
         return "ended"
     if found is not None:
-        return f"about {roughly(found['seconds'])}"
+        left = roughly(found["seconds"])
+        return left if left == _SOON else f"about {left}"
     if name in ("paused", "held", "failed"):
         return "not counted while it stands"
     if not working(picture):
