@@ -29,9 +29,7 @@ def phases(picture: Picture) -> Markup:
                     value=100 * share,
                     words=f"{done:,} of {whole:,} records",
                 ),
-                ("back" if back else "done"): marks.number(
-                    f"phase-{phase['number']}-done", done
-                ),
+                ("back" if back else "done"): marks.number(f"phase-{phase['number']}-done", done),
                 "records": phase["records"],
                 "companies": phase["companies"],
                 "chunks": f"{phase['chunks_done']:,} / {phase['chunks']:,}",
@@ -46,7 +44,7 @@ def phases(picture: Picture) -> Markup:
             rows,
             numbers={
                 "done",
-                "put back",
+                "back",
                 "records",
                 "companies",
                 "chunks",

@@ -39,6 +39,7 @@ def _run(found: Mapping[str, Any]) -> Markup:
     percent = found["percent"] or 0.0
     reached = wording.percent(found["percent"])
     driven = found["state"] in wording.DRIVEN
+    back = found["state"] in ("rolling_back", "rolled_back")
     if driven and not found["working"]:
         who = marks.badge("nobody is working", "bad", f"run-{number}-working")
     elif driven:
@@ -53,7 +54,7 @@ def _run(found: Mapping[str, Any]) -> Markup:
         '<div class="soft">migration {number}, {began}</div></div>'
         "<div>{chip}<div>{who}</div></div>"
         '<div><div class="reached"><span data-testid="run-{number}-percent">{reached}</span>{bar}'
-        '</div><div class="soft">{done} of {all} records{aside}</div></div>'
+        '</div><div class="soft">{done}</div></div>'
         '<div class="soft">{pace}</div></li>'
     ).format(
         number=number,
@@ -63,16 +64,25 @@ def _run(found: Mapping[str, Any]) -> Markup:
         who=who,
         reached=reached,
         bar=marks.bar(
-            [("migrated", percent / 100, "done")],
+            [("undone" if back else "migrated", percent / 100, "done")],
             label=f"Migration {number}",
             value=percent,
             words=reached,
         ),
-        done=marks.number(f"run-{number}-done", found["records_done"]),
-        all=grouped(found["records"]),
-        aside=f", {grouped(found['quarantined'])} quarantined" if found["quarantined"] else "",
+        done=_done(found, back),
         pace=_pace(found),
     )
+
+
+def _done(found: Mapping[str, Any], back: bool) -> Markup:
+    whole = found["records"]
+    if not whole:
+        return Markup("no snapshot yet")
+    if back:
+        return Markup("back, of {} records").format(grouped(whole))
+    aside = f", {grouped(found['quarantined'])} quarantined" if found["quarantined"] else ""
+    done = marks.number(f"run-{found['migration_id']}-done", found["records_done"])
+    return Markup("{} of {} records{}").format(done, grouped(whole), aside)
 
 
 def _pace(found: Mapping[str, Any]) -> Markup:
@@ -82,7 +92,7 @@ def _pace(found: Mapping[str, Any]) -> Markup:
         return Markup("{} records per second<br>{}").format(
             wording.rate((found["rate"] or {}).get("now")), left
         )
-    if found["finished_at"]:
+    if found["finished_at"] and found["state"] != "rolled_back":
         return Markup("ended {}<br>took {}").format(
             marks.moment(found["finished_at"]), wording.lasting(found["elapsed_seconds"])
         )

@@ -84,7 +84,12 @@ def _front(app: Context) -> Callable[[], None]:
         seen = app.poller.listed()
         listed = seen.picture
         frame.tick(
-            wording.stale(listed is not None, seen.age_seconds, seen.error),
+            wording.stale(
+                listed is not None,
+                seen.age_seconds,
+                seen.error,
+                patience=wording.LIST_STALE_SECONDS,
+            ),
             seen.age_seconds,
             title="Migrations",
         )

@@ -24,6 +24,9 @@ DRIVEN = ("planned", "running", "verifying", "rolling_back")
 STALE_SECONDS = 5.0
 """Figures that are older than this are shown as old."""
 
+LIST_STALE_SECONDS = 20.0
+"""The same of the list of all migrations, which costs more and is asked for less often."""
+
 _STATES: dict[str, tuple[str, str, Tone]] = {
     "planned": ("planned", "◔", "plain"),
     "running": ("running", "▶", "plain"),
@@ -265,15 +268,18 @@ def truths(picture: Picture | None, age: float | None, error: str | None) -> lis
     return said
 
 
-def stale(known: bool, age: float | None, error: str | None) -> list[Truth]:
+def stale(
+    known: bool, age: float | None, error: str | None, *, patience: float = STALE_SECONDS
+) -> list[Truth]:
     """That figures are old, or that there are none, and why.
 
     Args:
         known: Whether there are figures at all.
         age: How old they are.
         error: Why they are not newer, where that is known.
+        patience: How old they may be.
     """
-    if not error and (age is None or age <= STALE_SECONDS):
+    if not error and (age is None or age <= patience):
         return []
     title = "The database does not answer" if error else "The ledger has not been read again"
     if known and age is not None:
