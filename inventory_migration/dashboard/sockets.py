@@ -40,13 +40,18 @@ def keep_apart(access: Access) -> None:
 def _kept_apart(
     access: Access, server: socketio.AsyncServer, handler: Handler
 ) -> Callable[..., Awaitable[Any]]:
-    async def handling(sid: str, message: dict[str, Any]) -> Any:
+    async def handling(sid: str, message: Any) -> Any:
         environ = server.get_environ(sid)
-        if not _may_speak(access, environ, str(message.get("client_id", ""))):
-            await server.disconnect(sid)
-            return False
-        found = handler(sid, message)
-        return await found if isinstance(found, Awaitable) else found
+        named = str(message.get("client_id", "")) if isinstance(message, dict) else None
+        if named is not None and _may_speak(access, environ, named):
+            try:
+                found = handler(sid, message)
+                return await found if isinstance(found, Awaitable) else found
+            except (LookupError, TypeError, ValueError):
+                # Made by hand: it speaks of what its page does not have.
+                pass
+        await server.disconnect(sid)
+        return False
 
     return handling
 

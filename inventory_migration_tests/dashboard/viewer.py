@@ -5,6 +5,7 @@ How a figure is read and a button is pressed belongs here; what the figures must
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -84,6 +85,14 @@ class Viewer:
             url
             for url in self.asked
             if urlsplit(url).scheme not in {"data", "blob"} and urlsplit(url).netloc != ours
+        ]
+
+    def events_sent(self) -> list[dict[str, Any]]:
+        """What the page has told the dashboard that its viewer did, the oldest first."""
+        return [
+            json.loads(frame.removeprefix("42"))[1]
+            for frame in self.frames_sent
+            if frame.startswith('42["event"')
         ]
 
     def find(self, name: str) -> Locator:
