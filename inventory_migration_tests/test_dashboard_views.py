@@ -149,6 +149,7 @@ def test_every_state_has_a_word_a_sign_and_an_end_in_words(name: str) -> None:
 
 def test_a_share_is_never_rounded_up_to_what_has_not_been_reached() -> None:
     assert wording.percent(99.99) == "99.9 %"
+    assert wording.percent(100 - 1e-12) == "99.9 %"
     assert wording.percent(100) == "100 %"
     assert wording.percent(0) == "0 %"
     assert wording.pages_title(picture(percent=99.99)).startswith("99 % running")

@@ -123,7 +123,8 @@ def percent(value: float | None) -> str:
     """A share that has been reached: never rounded up to what has not."""
     if value is None:
         return "–"
-    reached = math.floor(value * 10 + 1e-9) / 10
+    # What a float lacks of a tenth is made up, what is missing of the whole is not.
+    reached = min(math.floor(value * 10 + 1e-9) / 10, 100 if value >= 100 else 99.9)
     return f"{reached:.0f} %" if reached in (0, 100) else f"{reached:.1f} %"
 
 
