@@ -123,7 +123,8 @@ def test_every_command_answers_a_program_with_one_object(tmp_path: Path) -> None
     assert predicted.keys() >= SUMMARY
     assert (predicted["state"], predicted["gate"]["passed"]) == ("predicted", True)
     statements = answer("test", "stock_items", "--sql")
-    parts = {"role", "owner", "grants", "write_stop", "monitoring", "writes"}
+    parts = {"role", "owner", "grants", "write_stop", "monitoring", "acceptance", "unnamed_role"}
+    parts |= {"writes"}
     assert statements.keys() == parts
 
     stopped = answer("run", "stock_items", "--stop-after", "pilot", code=4)

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
+from inventory_migration import acceptance, verbs
 from inventory_migration.catalog import resolve
 from inventory_migration.embedded import EmbeddedServer
 from inventory_migration.engine import privileges, proof
 from inventory_migration.engine.statements import tables_read, tables_stopped
-from inventory_migration.errors import MigrationError
+from inventory_migration.errors import CommandUnclear, MigrationError, PrivilegeMissing
 from inventory_migration.mapping import StockMapping
 from inventory_migration_tests import stage, test_shapes
 from inventory_migration_tests.roles import WorkedDatabase, worked_database
@@ -189,3 +190,73 @@ def is_foreseen(database: WorkedDatabase, mapping: StockMapping) -> bool:
     except (MigrationError, sa.exc.DBAPIError):
         return True
     return False
+
+
+LINES = """
+    CREATE TABLE lines (item bigint, quantity integer);
+    INSERT INTO lines SELECT id, reserved FROM stock_items;
+    CREATE SCHEMA books;
+    CREATE TABLE books.kept (n integer);
+    CREATE VIEW books.totals AS SELECT count(*) AS entries FROM books.kept;
+"""
+RECEIVE = {
+    "sql": "UPDATE stock_items SET quantity = quantity + 5 WHERE id = :record",
+    "expect": {"on_hand": 5},
+}
+
+
+def test_what_is_expected_and_tried_beside_a_migration_is_granted_and_no_more(
+    database: WorkedDatabase,
+) -> None:
+    app = f"app_{database.worker}"
+    stage.shop(database)
+    database.psql(LINES)
+    mapping = stage.mapping(
+        expectations={
+            "reserved": {"sql": "(SELECT sum(l.quantity) FROM lines l WHERE l.item = s.id)"}
+        },
+        acceptance={
+            "role": app,
+            "operations": {"receive": RECEIVE},
+            "queries": {"booked": {"new": "SELECT entries FROM books.totals"}},
+        },
+    )
+    database.psql(f"CREATE ROLE {app}")
+    try:
+        grants = database.printed(mapping).acceptance
+        database.hand_over(mapping)
+        database.psql(f"""
+            GRANT USAGE ON SCHEMA public TO {app};
+            GRANT SELECT, UPDATE ON stock_items TO {app};
+            REVOKE SELECT ON lines FROM {database.worker};
+        """)
+        target = verbs.open_target(database.worker_url)
+        with pytest.raises(PrivilegeMissing, match="permission denied for table lines"):
+            verbs.run(target, mapping)
+        database.psql(f"GRANT SELECT ON lines TO {database.worker}")
+        assert verbs.run(target, mapping)["state"] == "verified"
+
+        assert [grant.split(" TO ")[0] for grant in grants] == [
+            'GRANT USAGE ON SCHEMA "books"',
+            'GRANT SELECT ON "books"."totals"',
+            f'GRANT "{app}"',
+        ]
+        for left_out in (*grants, None):
+            wanted = [grant for grant in grants if grant != left_out]
+            taken = [grant.split(" WITH ")[0] for grant in grants]
+            database.psql("; ".join(wanted))
+            assert tried(target, mapping) == (left_out is None), left_out
+            revoked = (g.replace("GRANT", "REVOKE", 1).replace(" TO ", " FROM ") for g in taken)
+            database.psql("; ".join(revoked))
+    finally:
+        database.engine.dispose()
+        database.psql(f"DROP OWNED BY {app}; DROP ROLE {app}")
+
+
+def tried(target: verbs.Target, mapping: StockMapping) -> bool:
+    """Whether a role may try what still works, and all does."""
+    try:
+        acceptance.is_ready(target, mapping)
+        return bool(acceptance.accept(target, mapping)["passed"])
+    except CommandUnclear:  # it may not take on the application's role
+        return False

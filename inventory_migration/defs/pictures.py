@@ -19,16 +19,27 @@ from inventory_migration.report.text import duration, grouped, printable
 def of_picture(picture: Mapping[str, Any]) -> Metadata:
     """Where a migration stands: numbers with the same names every time."""
     records, attempts, eta = picture["records"], picture["attempts"], picture["eta"]
+    # A run's page shows the first of them, and the rest only where somebody asks.
     found: Metadata = {
-        "migration_id": dg.MetadataValue.int(picture["migration_id"]),
-        "state": dg.MetadataValue.text(picture["state"]),
-        "stage": dg.MetadataValue.text(picture["stage"]),
-        "rows_total": dg.MetadataValue.int(records["snapshot"]),
+        "progress": dg.MetadataValue.text(sentence(picture)),
+        **links(picture["mapping"], picture["migration_id"]),
+        "percent": dg.MetadataValue.float(float(picture["percent"])),
         "records_done": dg.MetadataValue.int(sum(records[outcome] for outcome in OUTCOMES)),
+        "rows_total": dg.MetadataValue.int(records["snapshot"]),
+        "records_per_second": dg.MetadataValue.float(float(picture["rate"]["now"])),
+    }
+    if eta is not None:
+        for name in ("seconds", "low", "high"):
+            key = "eta_seconds" if name == "seconds" else f"eta_seconds_{name}"
+            found[key] = dg.MetadataValue.float(float(eta[name]))
+    if restrained := _restrained(picture):
+        found["held_back_by"] = dg.MetadataValue.text(restrained)
+    if phase := _phase(picture):
+        found["phase"] = dg.MetadataValue.text(phase["name"])
+    return {
+        **found,
         **{key: dg.MetadataValue.int(records[outcome]) for outcome, key in ROWS.items()},
         "records_undone": dg.MetadataValue.int(records["undone"]),
-        "percent": dg.MetadataValue.float(float(picture["percent"])),
-        "records_per_second": dg.MetadataValue.float(float(picture["rate"]["now"])),
         "workers": dg.MetadataValue.int(picture["working"]["workers"]),
         "failed_attempts": dg.MetadataValue.int(attempts["failed"]),
         **{
@@ -36,16 +47,10 @@ def of_picture(picture: Mapping[str, Any]) -> Metadata:
             for measure in ("units", "reserved")
         },
         "active_seconds": dg.MetadataValue.float(float(picture["active_seconds"])),
+        "migration_id": dg.MetadataValue.int(picture["migration_id"]),
+        "state": dg.MetadataValue.text(picture["state"]),
+        "stage": dg.MetadataValue.text(picture["stage"]),
     }
-    if phase := _phase(picture):
-        found["phase"] = dg.MetadataValue.text(phase["name"])
-    if eta is not None:
-        for name in ("seconds", "low", "high"):
-            key = "eta_seconds" if name == "seconds" else f"eta_seconds_{name}"
-            found[key] = dg.MetadataValue.float(float(eta[name]))
-    if restrained := _restrained(picture):
-        found["held_back_by"] = dg.MetadataValue.text(restrained)
-    return {**found, **links(picture["mapping"], picture["migration_id"])}
 
 
 def links(mapping: str, migration_id: int | None) -> Metadata:
@@ -113,11 +118,18 @@ def _figures(picture: Mapping[str, Any]) -> Iterator[str]:
     if rate:
         yield f"{rate:,.0f} per second"
     if eta is not None:
-        yield f"about {duration(float(round(eta['seconds'])))} left"
+        yield f"about {_roughly(eta['seconds'])} left"
     if records["quarantined"]:
         yield f"{grouped(records['quarantined'])} quarantined"
     if picture["units"]["difference"] != "0":
         yield f"units differ by {picture['units']['difference']}"
+
+
+def _roughly(seconds: float) -> str:
+    """A stretch of time that nobody knows to the second."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return duration(60.0 * round(seconds / 60)).removesuffix(" 0 s")
 
 
 def _phase(picture: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -47,6 +47,8 @@ class Statements:
         grants: The least that the role needs to migrate, validate and roll back.
         write_stop: What it needs besides where a write stop is declared, which locks tables.
         monitoring: What lets it see how the server is, which it can do without.
+        acceptance: What it needs besides to try afterwards whether everything still works.
+        unnamed_role: Whether that would execute operations with the worker's own rights.
         writes: What the engine executes as that role, with `:im_…` for bound parameters.
     """
 
@@ -55,6 +57,8 @@ class Statements:
     grants: list[str]
     write_stop: list[str]
     monitoring: list[str]
+    acceptance: list[str]
+    unnamed_role: bool
     writes: list[str]
 
     def to_json(self) -> dict[str, Any]:
@@ -73,6 +77,14 @@ class Statements:
             "\n-- And only to see replicas, other sessions and the disk (health in the mapping):"
         )
         parts += [_commented(f"{s};") for s in self.monitoring]
+        if self.acceptance or self.unnamed_role:
+            parts.append("\n-- And only to try what still works after the move (acceptance):")
+            parts += [_commented(f"{s};") for s in self.acceptance]
+        if self.unnamed_role:
+            parts.append(
+                "-- Its operations are executed with the worker's own rights, which should not be\n"
+                "-- enough for them: name a role of the application in acceptance.role."
+            )
         return "\n".join(parts) + "\n"
 
     def script(self) -> str:
@@ -103,6 +115,10 @@ def statements(
         grants=list(_grants(connection, resolved, facts, worker, exists=exists)),
         write_stop=list(_stop_grants(connection, resolved, worker)),
         monitoring=[privileges.monitoring_grant(worker)],
+        acceptance=list(_acceptance_grants(connection, resolved, worker)),
+        unnamed_role=bool(
+            resolved.mapping.acceptance.operations and resolved.mapping.acceptance.role is None
+        ),
         writes=[_tidy(statement) for statement in _writes(connection, resolved)],
     )
 
@@ -110,10 +126,11 @@ def statements(
 def tables_read(connection: sa.Connection, resolved: ResolvedMapping) -> list[tuple[str, str]]:
     """Every table that a migration reads, as schema and name: its own, joined, referenced."""
     found = _named_tables(resolved)
-    for query in (
-        canonical.records(resolved),
-        references.foreign_keys(connection, resolved),
-    ):
+    queries = [canonical.records(resolved), references.foreign_keys(connection, resolved)]
+    if (reserved := resolved.mapping.expectations.reserved) is not None:
+        expected = f"({reserved.sql}\n) AS im_expected"
+        queries.append(canonical.source_rows(resolved, extra=expected, hashed=False))
+    for query in queries:
         found |= set(relations_of(connection, query))
     # A join that the planner can leave out needs its privilege all the same.
     words = set(re.findall(r"[\w$]+", " ".join(flags.fragments(resolved))))
@@ -219,6 +236,33 @@ def _stop_grants(
         yield f"GRANT {right} ON {', '.join(tables)} TO {quoted(worker)}"
 
 
+def _acceptance_grants(
+    connection: sa.Connection, resolved: ResolvedMapping, worker: str
+) -> Iterator[str]:
+    """What its queries name beside the migration's own tables, and whose rights operations take on.
+
+    The tables may not be as its queries expect them yet, so that no planner can be asked; and where
+    one is a view, it is the view that is read.
+    """
+    wanted = resolved.mapping.acceptance
+    texts = [text for query in wanted.queries.values() for text in (query.old, query.new) if text]
+    texts += [wanted.record.sql] if wanted.record else []
+    words = set(re.findall(r"[\w$]+", " ".join(texts)))
+    names = sorted(words | {word.lower() for word in words})
+    read = tables_read(connection, resolved)
+    named = {(row.schema, row.name) for row in connection.execute(_MEANT, {"names": names})}
+    beside = sorted(named - {*read})
+    schemas = sorted({schema for schema, _ in beside} - {schema for schema, _ in read})
+    needed = [privileges.Privilege("USAGE", "SCHEMA", quoted(schema)) for schema in schemas]
+    needed += [privileges.Privilege("SELECT", "TABLE", quoted(*table)) for table in beside]
+    yield from privileges.grant_statements(needed, worker)
+    if wanted.operations and wanted.role is not None and wanted.role != worker:
+        version = connection.execute(_VERSION).scalar_one()
+        # To take it on where it is tried, and nothing of it anywhere else.
+        only = " WITH INHERIT FALSE, SET TRUE" if version >= 160000 else ""
+        yield f"GRANT {quoted(wanted.role)} TO {quoted(worker)}{only}"
+
+
 def _writes(connection: sa.Connection, resolved: ResolvedMapping) -> Iterator[str]:
     resolved = _expanded(resolved)
     migration = _next_migration(connection, resolved)
@@ -315,6 +359,15 @@ _FACTS = sa.text("""
 """)
 
 _VERSION = sa.text("SELECT current_setting('server_version_num')::integer")
+
+_MEANT = sa.text("""
+    SELECT n.nspname AS schema, c.relname AS name
+    FROM pg_class c
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relname = ANY(:names) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+      AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+      AND (pg_table_is_visible(c.oid) OR n.nspname = ANY(:names))
+""")
 
 _NAMED = sa.text("""
     SELECT n.nspname AS schema, c.relname AS name
