@@ -18,6 +18,10 @@ DAGSTER = set -e; DAGSTER_HOME="$$($(BIN)/python -c \
 	'from inventory_migration.project import dagster_home; print(dagster_home())')"; \
 	export DAGSTER_HOME;
 
+# Dagster and the dashboard link to each other, wherever somebody has said that they are served.
+migrate ui dashboard: export INVENTORY_DASHBOARD_URL ?= http://127.0.0.1:$(DASHBOARD_PORT)
+migrate ui dashboard: export INVENTORY_DAGSTER_URL ?= http://127.0.0.1:$(PORT)
+
 .DEFAULT_GOAL := help
 .PHONY: help setup migrate test slow chaos impact bench watching ui dashboard docs reference lint clean
 .SILENT:
