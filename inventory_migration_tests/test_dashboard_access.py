@@ -121,6 +121,8 @@ def test_a_page_is_served_and_says_what_browsers_must_not_do(served: Served) -> 
     assert nonce not in again.text
     assert (said["x-content-type-options"], said["x-frame-options"]) == ("nosniff", "DENY")
     assert said["cache-control"] == "no-store"
+    # The framework would write that into the page as it stands.
+    assert "/evil" not in served.ask("GET", "/", **{"x-forwarded-prefix": "/evil"}).text
     assert "HttpOnly" in said["set-cookie"].replace("httponly", "HttpOnly")
     assert "samesite=strict" in said["set-cookie"].lower()
 
@@ -157,7 +159,7 @@ def test_another_sites_page_can_neither_read_nor_change_nor_open_a_socket(served
         assert served.ask("POST", SOCKET, origin=origin).status_code == 403
     assert served.ask("POST", SOCKET).status_code == 403
     assert served.ask("GET", SOCKET, origin=own).status_code == 200
-    assert served.ask("DELETE", "/", origin=own).status_code == 405
+    assert served.ask("OPTIONS", SOCKET, origin=own).status_code == 405
     script = {"sec-fetch-site": "same-site", "sec-fetch-dest": "script"}
     assert served.ask("GET", SOCKET, **script).status_code == 403
     link = {"sec-fetch-site": "cross-site", "sec-fetch-dest": "document"}
@@ -246,8 +248,6 @@ def test_the_proxy_that_is_believed_says_how_and_from_where(asking: Served) -> N
     assert 0 < int(slower.headers["retry-after"]) <= 60
     # Nobody else waits for it.
     assert asking.ask("POST", "/login", body=form, **through, **origin).is_redirect
-    injected = asking.ask("GET", "/login", **{"x-forwarded-prefix": '"><script>'})
-    assert "><script>" not in injected.text
 
 
 def test_a_socket_is_its_viewers_alone(asking: Served) -> None:
