@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -106,12 +106,17 @@ def subscribe(connection: sa.Connection, mapping: StockMapping) -> None:
     subscribe_everywhere(connection)
 
 
-def subscribe_everywhere(connection: sa.Connection) -> None:
-    """Keep the channels of the whole installation, as far as this process knows their URLs."""
+def subscribe_everywhere(connection: sa.Connection, *, since_seconds: float = 0.0) -> None:
+    """Keep the channels of the whole installation, as far as this process knows their URLs.
+
+    Args:
+        connection: A connection to the ledger.
+        since_seconds: How long ago the work began; what has happened since is news to them.
+    """
     known = set_variables(channel.url_variable for channel in EVERYWHERE)
     for channel in EVERYWHERE:
         if channel.url_variable in known:
-            _upsert(connection, "", channel)
+            _upsert(connection, "", channel, since_seconds)
 
 
 def _keep(connection: sa.Connection, mapping: str, channels: Sequence[Channel]) -> None:
@@ -125,10 +130,15 @@ def _keep(connection: sa.Connection, mapping: str, channels: Sequence[Channel]) 
         _upsert(connection, mapping, channel)
 
 
-def _upsert(connection: sa.Connection, mapping: str, channel: Channel) -> None:
+def _upsert(
+    connection: sa.Connection, mapping: str, channel: Channel, since_seconds: float = 0.0
+) -> None:
     said = {"format": channel.format, "events": channel.events}
     insert = postgresql.insert(notification_channel).values(
-        mapping=mapping, url_variable=channel.url_variable, **said
+        mapping=mapping,
+        url_variable=channel.url_variable,
+        since=sa.func.clock_timestamp() - timedelta(seconds=since_seconds),
+        **said,
     )
     changed = sa.or_(
         *(notification_channel.c[name].is_distinct_from(insert.excluded[name]) for name in said)

@@ -49,6 +49,7 @@ class Deliverer:
     def __init__(self, engine: sa.Engine) -> None:
         """Begin."""
         self._engine = engine
+        self._began = time.monotonic()
         self._wake = threading.Event()
         self._closing = False
         self._under_way: dict[str, tuple[Due, Posting]] = {}
@@ -140,7 +141,8 @@ class Deliverer:
         if not notifications.installed(connection):
             return {}
         if self._oldest is None:
-            notifications.subscribe_everywhere(connection)
+            ago = time.monotonic() - self._began
+            notifications.subscribe_everywhere(connection, since_seconds=ago)
             self._oldest = notifications.oldest(connection)
         self._known = notifications.known_variables(connection)
         if not self._known:
