@@ -92,7 +92,7 @@ STORY = [
 ]
 
 APART = {
-    *("init", "examples", "demo", "verify-archive", "verify-report"),
+    *("init", "examples", "demo", "dashboard", "verify-archive", "verify-report"),
     *("db start", "db stop", "db status", "db url", "db reset"),
 }
 """The commands that know nothing of a mapping; `test_init.py` has `init`."""
