@@ -210,7 +210,9 @@ def test_nothing_to_watch_is_said_and_so_is_how_what_was_watched_has_ended(
     shop.psql("DROP TRIGGER slow ON stock_items")
     path = mapping_file(tmp_path)
     stage.migrate(shop)
-    assert "is verified, 100.0 %" in im("status", "--watch", "--mapping", path).stdout
+    told = im("status", "--watch", "--mapping", path)
+    assert told.stderr == "Nothing is under way; this is how the last migration ended.\n"
+    assert "is verified, 100.0 %" in told.stdout
     target = verbs.open_target(shop.url)
     verbs.roll_back(target, stage.MAPPING)
     assert "is rolled back" in im("status", "shop", "--watch").stdout

@@ -85,9 +85,9 @@ class Drawing:
             return _fitting([*parts, *self._silence(look, width)], height)
         parts = [
             *self._head(found, look, width),
-            _Part(8, [Text()]),
+            _Part(7, [Text()]),
             *(self._bars(found, width, height) if found["phases"] else ()),
-            *([_Part(8, [Text()])] if found["phases"] else ()),
+            *([_Part(7, [Text()])] if found["phases"] else ()),
             *self._figures(found, look, width),
         ]
         return self._with_events(parts, found, width, height)
@@ -179,7 +179,9 @@ class Drawing:
         # How fast stock moved, and what its chunks added up to, tells nothing of the way back.
         forth = not wording.goes_back(found)
         if forth and (found["rate"]["average"] or found["rate"]["now"]):
-            yield entry(2, "Rate", wording.rate(found["rate"], under_way=found["state"] in AT_WORK))
+            yield entry(
+                2, "Rate", wording.rate(found["rate"], under_way=found["stage"] == "moving")
+            )
         if found["phases"]:
             yield entry(2, "Records", wording.records(found["records"]))
         if found["phases"] and forth:
@@ -197,7 +199,7 @@ class Drawing:
             yield entry(2 if refused else 6, "Gates", wording.gates(found["gates"]))
         if found["finished_at"] is None or found["state"] in AT_WORK:
             yield entry(4, "Workers", wording.working(found, look.age_seconds or 0.0))
-        yield entry(7, "Started", wording.started(found))
+        yield entry(8, "Started", wording.started(found))
 
     def _event(self, event: Mapping[str, Any], at: str, width: int) -> Text:
         line = Text(f"{wording.clock(event['at'], at)}  ", style="dim")

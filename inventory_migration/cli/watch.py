@@ -18,6 +18,7 @@ from inventory_migration.cli.region import below
 from inventory_migration.cli.session import INTERRUPTED, Session, is_screen
 from inventory_migration.cli.terminal import console
 from inventory_migration.cli.wording import Look, line
+from inventory_migration.engine import ledger
 
 if TYPE_CHECKING:
     from inventory_migration.verbs import Target
@@ -79,11 +80,13 @@ def watch(
         session.note("Nothing to watch: no migration yet.")
         return 0
     chosen, also = _chosen(found)
+    if chosen["state"] not in ledger.ACTIVE:
+        session.note("Nothing is under way; this is how the last migration ended.")
     live = not session.json and is_screen(sys.stdout)
     seconds = interval or (SCREEN_SECONDS if live or session.json else LINE_SECONDS)
     try:
         with Watching(target) as watching:
-            looks = _looks(watching, chosen, also, seconds, until_paused)
+            looks = _looks(watching, chosen["migration_id"], also, seconds, until_paused)
             if live:
                 return _on_screen(session, looks)
             return _line_by_line(looks, _object if session.json else _sentence(session.spelled))
@@ -92,10 +95,8 @@ def watch(
         return INTERRUPTED
 
 
-def _chosen(found: Sequence[Mapping[str, Any]]) -> tuple[int, list[str]]:
+def _chosen(found: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], list[str]]:
     """The migration that is meant, and the others that are under way beside it."""
-    from inventory_migration.engine import ledger
-
     active = [one for one in found if one["state"] in ledger.ACTIVE]
     chosen, *others = active or found[:1]
     also = [
@@ -103,7 +104,7 @@ def _chosen(found: Sequence[Mapping[str, Any]]) -> tuple[int, list[str]]:
         f"'inventory-migration status {one['mapping']} --watch'"
         for one in others
     ]
-    return chosen["migration_id"], also
+    return chosen, also
 
 
 def _looks(
