@@ -99,7 +99,7 @@ def asking(shop: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serv
     tokens.chmod(0o600)
     made = Served(
         shop, folder, "--token-file", str(tokens), "--behind-proxy", "--allow-host",
-        "shop.example", INVENTORY_DASHBOARD_TOKEN=f"guest: {GUEST} read-only",
+        "Shop.Example:8443", INVENTORY_DASHBOARD_TOKEN=f"guest: {GUEST} read-only",
     )  # fmt: skip
     yield made
     assert made.end() == 0
@@ -177,6 +177,8 @@ def test_an_address_that_can_not_be_served_is_one_sentence(
         assert "--token-file" in sentence(im("dashboard", "--port", 0, *words, code=2))
     missing = ("--tls-cert", "missing.pem", "--tls-key", "missing.pem")
     assert "no such file" in sentence(im("dashboard", "--port", 0, *missing, code=2))
+    url = ("--allow-host", "https://shop.example")
+    assert "give the name alone" in sentence(im("dashboard", *url, code=2))
     assert "go together" in sentence(im("dashboard", *missing[:2], code=2))
     monkeypatch.setenv("INVENTORY_DATABASE_URL", shop.replace("/test_", "/missing_test_"))
     assert "missing_test_" in sentence(im("dashboard", "--port", 0, code=2))

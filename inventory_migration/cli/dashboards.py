@@ -73,9 +73,12 @@ def dashboard(
         raise CommandUnclear("--tls-cert and --tls-key go together; one of them is missing")
     # A second of imports, which only this command pays.
     from inventory_migration.dashboard import server, tokens
-    from inventory_migration.dashboard.access import Access, is_loopback
+    from inventory_migration.dashboard.access import Access, host_name, is_loopback
     from inventory_migration.dashboard.processes import Options
 
+    for name in allow_host or ():
+        if host_name(name) is None:
+            raise CommandUnclear(f"--allow-host {name}: give the name alone, as in stock.example")
     known = tokens.read_tokens(token_file)
     if token_file is not None and tokens.is_open_to_others(token_file):
         session.note(f"Other accounts of this machine can read {token_file}: chmod 600 keeps it.")

@@ -10,12 +10,14 @@ import getpass
 import hashlib
 import ipaddress
 import math
+import re
 import secrets
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from inventory_migration.dashboard.tokens import Token, find_token
 
@@ -82,7 +84,7 @@ class Access:
     ) -> None:
         """Know nobody yet."""
         self.read_only, self.tokens, self.behind_proxy = read_only, tokens, behind_proxy
-        self.names = LOOPBACK_NAMES | {name.lower() for name in names}
+        self.names = LOOPBACK_NAMES | {host_name(name) or name for name in names}
         self._clock = clock
         self._lock = threading.Lock()
         self._sessions: dict[str, _Session] = {}
@@ -189,6 +191,17 @@ def operator() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return "somebody"
+
+
+def host_name(host: str | None) -> str | None:
+    """The name in what a browser calls a host, in lower case and without a port; or None."""
+    form = r"[\w.\-]+(:\d+)?|\[[\da-f:.]+\](:\d+)?"
+    if not host or re.fullmatch(form, host, flags=re.IGNORECASE) is None:
+        return None
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
 
 
 def is_loopback(address: str) -> bool:

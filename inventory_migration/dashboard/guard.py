@@ -12,7 +12,7 @@ import re
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import quote, urlsplit
 
-from inventory_migration.dashboard.access import Access, Viewer
+from inventory_migration.dashboard.access import Access, Viewer, host_name
 from inventory_migration.dashboard.policy import (
     Application,
     Message,
@@ -74,7 +74,7 @@ class Guard:
 
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
         host = _only(scope, b"host")
-        name = _host_name(host)
+        name = host_name(host)
         if name is None or not self._access.is_own_host(name):
             return 421, "This dashboard is not known by that name; see its --allow-host."
         if not self._access.asks and any(_all(scope, header) for header in _PROXIED):
@@ -145,16 +145,6 @@ def _from_own_page(scope: Scope, reads: bool) -> bool:
         return True
     # A link on another page, that is followed.
     return reads and _only(scope, b"sec-fetch-dest") == "document"
-
-
-def _host_name(host: str | None) -> str | None:
-    """The name in a Host header, without its port; None where it is none."""
-    if not host or re.fullmatch(r"[\w.\-]+(:\d+)?|\[[\da-f:.]+\](:\d+)?", host) is None:
-        return None
-    try:
-        return urlsplit(f"//{host}").hostname
-    except ValueError:
-        return None
 
 
 def _cookie(scope: Scope, wanted: str) -> str | None:
