@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import signal
@@ -14,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from inventory_migration import verbs, watching
 from inventory_migration.embedded import EmbeddedServer
+from inventory_migration.engine import latest, ledger
 from inventory_migration.engine.ledger.installation import TRANSITIONS
 from inventory_migration.metrics import exposition, reading, samples, serving
 from inventory_migration.metrics.catalogue import METRICS, PREFIX
@@ -160,22 +161,21 @@ def test_the_last_migration_of_each_mapping_is_shown_and_every_active_one(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("INVENTORY_DATABASE_URL", database.url)
-    stage.shop(database)
-    stage.migrate(database)
-    database.psql("INSERT INTO stock_items (company_id, sku, quantity) VALUES (1, 'New', 5)")
-    stage.migrate(database)
+    with database.engine.begin() as connection:
+        ledger.install(connection)
     database.psql("""
         INSERT INTO inventory_migration.migration
                (mapping, mapping_hash, definition, target, source_oid, started_by, state)
-        SELECT 'other', '', '{}', n::text, 0, 'x', state
-        FROM (VALUES (1, 'paused'), (2, 'aborted'), (3, 'rolled_back')) AS v (n, state)
+        SELECT mapping, '', '{}', mapping || n, 0, 'x', state
+        FROM (VALUES (1, 'shop', 'verified'), (2, 'shop', 'verified'), (3, 'other', 'paused'),
+                     (4, 'other', 'aborted'), (5, 'other', 'rolled_back')) AS v (n, mapping, state)
     """)
     found = figures(im("metrics").stdout)
     shown = {dict(labels)["migration_id"] for name, labels in found if name == "state"}
     assert shown == {"2", "3", "5"}
     assert value(found, "migrations", mapping="shop", state="verified") == 2
     with database.engine.connect() as connection:
-        ids = {one.migration_id for one in reading.latest.of_interest(connection, "other")}
+        ids = {one.migration_id for one in latest.of_interest(connection, "other")}
     assert ids == {3, 5}
 
 
@@ -248,7 +248,7 @@ STANDING: dict[str, Any] = {
 
 
 def _everything() -> list[Sample]:
-    limits = reading.latest.OfInterest(4, "shop", 1.0)
+    limits = latest.OfInterest(4, "shop", 1.0)
     return [
         *samples.of_exporter(seconds=0.1, observed_at=reading.datetime.now(reading.UTC)),
         *samples.of_migration({**PICTURE, "finished_at": PICTURE["started_at"]}),
@@ -401,30 +401,21 @@ def test_an_error_that_nobody_foresaw_leaves_the_exporter_alive() -> None:
 
 
 @pytest.mark.one_server
-def test_it_serves_on_the_loopback_until_it_is_told_to_end(migrated: Database) -> None:
-    with program("metrics", "--port", "0", INVENTORY_DATABASE_URL=migrated.url) as running:
+def test_it_serves_on_the_loopback_though_the_database_is_away_until_it_is_told_to_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    away = "postgresql://ann@127.0.0.1:1/shop"
+    monkeypatch.setenv("INVENTORY_DATABASE_URL", away)
+    with program("metrics", "--port", "0") as running:
         assert running.stderr is not None
         said = running.stderr.readline()
-        url = re.search(r"http://127\.0\.0\.1:\d+/metrics", said)
+        url = re.search(r"http://127\.0\.0\.1:(\d+)/metrics", said)
         assert url, said
-        assert value(figures(get(url[0])), "up") == 1
-        port = int(url[0].split(":")[2].split("/")[0])
-        taken = sentence(im("metrics", "--port", port, code=2))
-        assert f"127.0.0.1, port {port}" in taken
+        assert value(figures(get(url[0])), "up") == 0
+        taken = sentence(im("metrics", "--port", url[1], code=2))
+        assert f"127.0.0.1, port {url[1]}" in taken
         running.send_signal(signal.SIGTERM)
         assert running.wait(30) == 0
-
-
-@pytest.mark.one_server
-def test_it_serves_though_the_database_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    away = "postgresql://ann@127.0.0.1:1/shop"
-    with program("metrics", "--port", "0", INVENTORY_DATABASE_URL=away) as running:
-        assert running.stderr is not None
-        url = running.stderr.readline().split()[1]
-        assert value(figures(get(url)), "up") == 0
-        os.kill(running.pid, signal.SIGTERM)
-        assert running.wait(30) == 0
-    monkeypatch.setenv("INVENTORY_DATABASE_URL", away)
     assert sentence(im("metrics", code=2)).startswith("Error: ")
     assert "--port" in sentence(im("metrics", "--host", "0.0.0.0", code=2))
 
@@ -435,3 +426,17 @@ def test_reading_only_reads(migrated: Database) -> None:
     with target.reader.connect() as connection:
         assert connection.exec_driver_sql("SHOW transaction_read_only").scalar() == "on"
         assert connection.exec_driver_sql("SHOW statement_timeout").scalar() == "4s"
+
+
+def test_a_role_that_only_reads_the_ledger_has_all_figures(
+    migrated: Database, scraped: str
+) -> None:
+    page = (Path(__file__).resolve().parent.parent / "docs" / "metrics.md").read_text()
+    grants = page.partition("```sql\n")[2].partition("```")[0]
+    role = f"watcher_of_{migrated.name}"
+    migrated.psql(f"CREATE ROLE {role} LOGIN; {grants.replace('watcher', role)}")
+    try:
+        found = reading.read(reading.hurried(f"{migrated.url}&user={role}"))
+        assert figures(exposition.text(found)).keys() == figures(scraped).keys()
+    finally:
+        migrated.psql(f"DROP OWNED BY {role}; DROP ROLE {role}")

@@ -106,8 +106,6 @@ def test_commands_and_jobs_push_the_figures_of_their_mapping_when_they_end(
         assert {"up", "scrape_duration_seconds"} & {name for name, _ in found} == set()
         assert gateway.got == []
 
-    im("resume", "--mapping", path)
-    pushed("verified")
     im("run", "--mapping", path, "--stop-after", "nowhere", code=2)
     pushed("verified")
     im("rollback", "--mapping", path, "--yes")
@@ -155,14 +153,15 @@ def test_no_failure_changes_how_a_command_ends(
     monkeypatch.setenv("INVENTORY_DATABASE_URL", migrated.url)
     monkeypatch.setenv("INVENTORY_HOME", str(tmp_path))
     path = mapping_file(tmp_path)
-    for url, said in (
-        (f"http://{TOLD}@127.0.0.1:1", "refused"),
-        (f"ftp://{TOLD}@host", "no http"),
-        (f"http://{TOLD}@host:{PASSWORD}", "URL"),
-        (f"http://{TOLD}@no.such.host.invalid", ""),
+    refused = ("run", "--stop-after", "nowhere")
+    for url, said, words, code in (
+        (f"http://{TOLD}@127.0.0.1:1", "refused", ("resume",), 0),
+        (f"ftp://{TOLD}@host", "no http", refused, 2),
+        (f"http://{TOLD}@host:{PASSWORD}", "URL", refused, 2),
+        (f"http://{TOLD}@no.such.host.invalid", "", refused, 2),
     ):
         monkeypatch.setenv(pushing.VARIABLE, url)
-        ended = im("resume", "--mapping", path, "--log-format", "text")
+        ended = im(*words, "--mapping", path, "--log-format", "text", code=code)
         told = [line for line in ended.stderr.splitlines() if "not pushed" in line]
         assert len(told) == 1, ended.stderr
         assert said in told[0]
