@@ -23,7 +23,7 @@ migrate ui dashboard: export INVENTORY_DASHBOARD_URL ?= http://127.0.0.1:$(DASHB
 migrate ui dashboard: export INVENTORY_DAGSTER_URL ?= http://127.0.0.1:$(PORT)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup migrate test slow chaos impact bench watching ui dashboard docs reference lint clean
+.PHONY: help setup migrate test slow chaos impact bench watching ui dashboard screenshots docs reference lint clean
 .SILENT:
 
 help: ## Say what there is
@@ -84,6 +84,9 @@ ui: setup ## Serve Dagster on http://127.0.0.1:3000 (PORT=...), with what `make 
 
 dashboard: setup ## Watch and steer migrations on http://127.0.0.1:8642 (DASHBOARD_PORT=...)
 	exec $(BIN)/inventory-migration dashboard --port $(DASHBOARD_PORT)
+
+screenshots: setup ## Take the dashboard's pictures, in build/screenshots: minutes, needs Chromium
+	$(BIN)/python -m inventory_migration_tests.dashboard.screenshots
 
 # Links within the site are checked, and any doubt is an error.
 docs: setup reference ## Build the documentation as a site, in build/site
