@@ -46,14 +46,16 @@ LOOK_SECONDS = 0.25
 Forecast = dict[str, Any]
 
 
-def foretell(server: EmbeddedServer, records: int, shape: str, folder: Path) -> list[Forecast]:
+def foretell(
+    server: EmbeddedServer, records: int, shape: str, pace: int | None, folder: Path
+) -> list[Forecast]:
     """Watch a run to its end; returns what was foretold at each share, and how it came."""
     with _database(server, "watched") as url:
         _fill(url, records, shape)
         target = verbs.open_target(url)
         poller = Poller(target)
         poller.subscribe(1)
-        run = _start(url, shape, folder)
+        run = _start(url, shape, pace, folder)
         seen: list[dict[str, Any]] = []
         while run.poll() is None:
             found = poller.latest(1).picture
@@ -231,13 +233,15 @@ def _fill(url: str, records: int, shape: str) -> None:
                 connection.execute(statement)
 
 
-def _start(url: str, shape: str, folder: Path) -> subprocess.Popen[str]:
+def _start(url: str, shape: str, pace: int | None, folder: Path) -> subprocess.Popen[str]:
     """Call `run` as a program."""
     mapping = folder / "mapping.yaml"
     mapping.write_text(yaml.safe_dump(stock.definition(shape), sort_keys=False))
     words = ["run", "--mapping", str(mapping), "--log-file", str(folder / "run.log")]
     if shape == "stock_level":
         words.append("--write-stop")
+    if pace is not None:
+        words += ["--max-rows-per-second", str(pace)]
     return subprocess.Popen(  # noqa: S603 - this program
         [sys.executable, "-c", "from inventory_migration.cli import main; main()", *words],
         env={
@@ -275,6 +279,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=int, default=300_000)
     parser.add_argument("--rounds", type=int, default=3, help="whole runs; 0 for none")
+    parser.add_argument("--pace", type=int, help="records per second at most, as in a busy shop")
     parser.add_argument("--seconds", type=float, default=30, help="of watching, for each cost")
     parser.add_argument("--shape", choices=[*stock.SHAPES], default="location_column")
     parser.add_argument("--chunks", type=int, nargs="*", default=CHUNKS)
@@ -286,10 +291,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     server = EmbeddedServer(folder / "postgres")
     running = server.start()
     try:
-        print(f"{running.version}, {os.cpu_count()} cores, {chosen.records} records")
+        paced = f", at most {chosen.pace} per second" if chosen.pace else ""
+        print(f"{running.version}, {os.cpu_count()} cores, {chosen.records} records{paced}")
         kept = chosen.keep or folder
         rounds = [
-            foretell(server, chosen.records, chosen.shape, kept) for _ in range(chosen.rounds)
+            foretell(server, chosen.records, chosen.shape, chosen.pace, kept)
+            for _ in range(chosen.rounds)
         ]
         _print_forecasts(rounds)
         print("\n| chunks | viewers | ms per s | oldest s | a whole picture ms |")

@@ -82,9 +82,8 @@ def off(history: History, share: float) -> float:
 
 
 def after(history: History) -> float:
-    """What is foretold of the time after the chunks: the snapshot took half of what came before."""
-    del history
-    return forecast.proof_seconds(0.0, PREPARING / 2)
+    """What is foretold of the time after the chunks, which take twice the snapshot and longer."""
+    return forecast.proof_seconds(history.worked, PREPARING / 2)
 
 
 @settings(max_examples=30, deadline=None)
@@ -154,3 +153,10 @@ def test_a_hold_and_a_pause_within_it_are_told_once() -> None:
     idle = forecast.idle_spans(marks, [], first=None, last=None)
     assert forecast.active_seconds(moment(0), moment(80), idle) == 10 + 15 + 20
     assert forecast.active_seconds(moment(72), moment(75), idle) == 0
+
+
+def test_what_comes_after_the_chunks_is_no_longer_for_chunks_that_rest() -> None:
+    quick = forecast.proof_seconds(10.0, 8.0)
+    assert quick > forecast.proof_seconds(5.0, 8.0)
+    assert forecast.proof_seconds(10_000.0, 8.0) < 2 * quick
+    assert forecast.proof_seconds(10.0, None) > 0
