@@ -242,3 +242,5 @@ def test_nothing_to_watch_is_said_and_so_is_how_what_was_watched_has_ended(
     steering.abort(target, "shop", reason="enough")
     found = objects(im("status", "--watch", "--json", code=4).stdout)
     assert [one["state"] for one in found] == ["aborted"]
+    explained = (PROJECT / "docs" / "terminal.md").read_text()
+    assert [key for key in found[0] if f"`{key}`" not in explained] == []
