@@ -179,6 +179,16 @@ def test_that_nobody_works_is_said_with_what_to_do() -> None:
     assert "nobody is working" in Document(front.runs([listed(working=False)])).text
 
 
+def test_what_keeps_workers_back_is_said_beside_the_state() -> None:
+    slowed = picture()
+    assert wording.restraint(slowed) == "Slowed down: 3 wait for us"
+    waits = picture(eta=None, health=slowed["health"] | {"verdict": "hold"})
+    assert figure(everything(waits), "restraint") == "Waits: 3 wait for us"
+    assert wording.eta(waits) == "not known while it waits"
+    # An old look at the server says nothing of a migration that stands.
+    assert wording.restraint(waits | {"state": "paused", "working": _IDLE}) == ""
+
+
 def test_a_single_unit_that_is_missing_is_loud() -> None:
     for measure in ("units", "reserved"):
         lost = picture() | {measure: {"snapshot": "5", "accounted": "4", "difference": "-0.001"}}

@@ -11,9 +11,10 @@ What tests and scripts find by `data-testid`, each holding its figure alone:
   `read-only`, `viewer`, `log-out`, `colours`;
 - the front: `runs`, `run-<id>`, `run-<id>-state`, `run-<id>-percent`, `run-<id>-done`,
   `run-<id>-working`, `no-runs`, `waiting` (mappings without a migration);
-- a migration's head: `title`, `state`, `working`, `stage`, `reason`, `desired`, `percent`,
-  `records-accounted`, `records-snapshot`, `eta`, `eta-band`, `rate-now`, `rate-average`, `active`,
-  `elapsed`, `workers`, `tile-quarantined`, `attempts-failed`, `attempts-per-minute`,
+- a migration's head: `title`, `state`, `working`, `stage`, `reason`, `restraint`, `desired`,
+  `percent`, `records-accounted`, `records-snapshot`, `eta`, `eta-band`, `rate-now`,
+  `rate-average`, `active`, `elapsed`, `workers`, `tile-quarantined`, `attempts-failed`,
+  `attempts-per-minute`,
   `units-difference`; of one that goes back `records-undone` and `records-written`;
   `truth-nobody`, `truth-difference` where they are true;
 - its tabs: `tab-overview`, `tab-problems`, `tab-companies`, `tab-server`, `tab-trail`;

@@ -25,6 +25,7 @@ def truths(said: Sequence[Truth]) -> Markup:
 def head(picture: Picture) -> Markup:
     """State with its reason, and whether somebody works on it."""
     reason = printable(picture.get("reason") or "")
+    restraint = wording.restraint(picture)
     wanted = ""
     if picture.get("desired") not in (None, "run"):
         wanted = Markup('<p class="soft" data-testid="desired">{} asked for by {}, {}</p>').format(
@@ -34,7 +35,8 @@ def head(picture: Picture) -> Markup:
         )
     return Markup(
         '<p class="standing">{chip} <span class="soft" data-testid="working">{who}</span></p>'
-        '<p class="why"><span class="soft" data-testid="stage">{stage}</span>{reason}</p>{wanted}'
+        '<p class="why"><span class="soft" data-testid="stage">{stage}</span>{reason}{held}</p>'
+        "{wanted}"
     ).format(
         chip=marks.chip(wording.state(picture), "state"),
         who=wording.who_works(picture),
@@ -43,6 +45,9 @@ def head(picture: Picture) -> Markup:
             '<span class="reason">Reason: <span data-testid="reason">{}</span></span>'
         ).format(reason)
         if reason
+        else "",
+        held=Markup('<span class="reason" data-testid="restraint">{}</span>').format(restraint)
+        if restraint
         else "",
         wanted=wanted,
     )

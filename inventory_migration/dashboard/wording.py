@@ -184,6 +184,8 @@ def eta(picture: Picture) -> str:
         return "not counted while it stands"
     if not working(picture):
         return "nobody is working"
+    if restraint(picture).startswith("Waits"):
+        return "not known while it waits"
     if picture.get("stage") == "proving":
         return "proof under way"
     return "not known yet"
@@ -202,6 +204,17 @@ def eta_band(picture: Picture) -> str:
     if unit == high.rpartition(" ")[2] and first:
         low = first
     return f"between {low} and {high}{of_work}"
+
+
+def restraint(picture: Picture) -> str:
+    """What keeps workers back although they could work; empty where nothing does."""
+    found = picture.get("health")
+    if not found or picture["state"] not in DRIVEN or not working(picture):
+        return ""
+    level = found["verdict"]
+    said = {"slow": "Slowed down", "hold": "Waits"}.get(level)
+    reasons = "; ".join(printable(reason["text"]) for reason in found["reasons"])
+    return f"{said}: {reasons}" if said else ""
 
 
 def working(picture: Picture) -> bool:
