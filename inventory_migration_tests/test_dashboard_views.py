@@ -101,6 +101,7 @@ def test_figures_can_be_found_by_the_ids_that_the_pages_promise() -> None:
     )  # fmt: skip
     shown += str(front.runs([listed()])) + str(front.runs([])) + str(front.waiting(["a"], []))
     shown += str(companies.said(COMPANIES, ""))
+    shown += str(standing.truths(wording.stale(False, 0.5, "there is none")))
     found = set(re.findall(r'data-testid="([^"]+)"', shown))
     promised = set(
         re.findall(r"`([a-z0-9<>-]+)`", (pages.__doc__ or "").partition("figure alone:")[2])
@@ -161,6 +162,8 @@ def test_old_figures_are_said_to_be_old_and_why() -> None:
     assert "1 min 15 s old" in old.text
     assert "has not answered for 4 s" in old.text
     assert [truth.key for truth in wording.truths(picture(), 6.0, None)] == ["stale"]
+    (missing,) = wording.truths(None, 0.5, "the ledger has no migration 77")
+    assert (missing.key, missing.text) == ("missing", "The ledger has no migration 77.")
     assert "Nothing is known yet" in wording.truths(None, None, "no route to host")[0].text
 
 

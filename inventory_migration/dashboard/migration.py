@@ -179,8 +179,10 @@ class MigrationPage:
         said = wording.truths(picture, seen.age_seconds, seen.error)
         name = f"Migration {self._migration_id}"
         if picture is None:
+            self._missing.show(Markup("<h1>{}</h1>").format(name))
             self._frame.tick(said, seen.age_seconds, title=name)
             return
+        self._missing.show(Markup(""))
         self._whole.set_visibility(True)
         self._title.text = f"{picture['mapping']}, migration {self._migration_id}"
         self._controls.tick(picture)

@@ -16,7 +16,7 @@ What tests and scripts find by `data-testid`, each holding its figure alone:
   `rate-average`, `active`, `elapsed`, `workers`, `tile-quarantined`, `attempts-failed`,
   `attempts-per-minute`,
   `units-difference`; of one that goes back `records-undone` and `records-written`;
-  `truth-nobody`, `truth-difference` where they are true;
+  `truth-nobody`, `truth-difference`, `truth-missing` where they are true;
 - its tabs: `tab-overview`, `tab-problems`, `tab-companies`, `tab-server`, `tab-trail`;
 - overview: `phases`, `phase-<number>-done`, `phase-<number>-state`, `records-<outcome>`,
   `records-total`, `units-snapshot`, `units-accounted`, `units-off`,

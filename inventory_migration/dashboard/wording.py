@@ -295,13 +295,17 @@ def stale(
     """
     if not error and (age is None or age <= patience):
         return []
+    why = printable(error or "").rstrip(".")
+    why = f"{why[:1].upper()}{why[1:]}."
+    if error and not known and age is not None and age <= patience:
+        # It has answered: that there is nothing.
+        return [Truth("missing", "warn", "There is nothing to show here", why)]
     title = "The database does not answer" if error else "The ledger has not been read again"
     if known and age is not None:
         text = f"All figures below are {lasting(age)} old. This page goes on asking."
     else:
         text = "Nothing is known yet. This page goes on asking."
-    why = printable(error or "").rstrip(".")
-    return [Truth("stale", "bad", title, f"{text} {why[:1].upper()}{why[1:]}." if why else text)]
+    return [Truth("stale", "bad", title, f"{text} {why}" if error else text)]
 
 
 def _nobody(picture: Picture) -> Truth:
