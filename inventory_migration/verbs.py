@@ -203,7 +203,6 @@ def transformed_stock(
     *,
     stop_after: str | None = None,
     workers: int = 2,
-    watcher: phases.Watcher | None = None,
 ) -> dict[str, Any]:
     """Give every stock record its default location; see `phases.transform_stock`."""
     migration = phases.transform_stock(
@@ -213,7 +212,6 @@ def transformed_stock(
         start,
         stop_after=stop_after,
         workers=workers,
-        watcher=watcher,
     )
     return _summary(target, mapping, migration, changed=migration is not None)
 

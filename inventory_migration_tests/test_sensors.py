@@ -94,7 +94,7 @@ def test_a_pause_is_told_once_with_who_why_and_what_to_do_next(database: Databas
     assert event.metadata["who"].value not in {"", "nobody"}
     assert str(event.metadata["report_html"].value).endswith("shop-1.html")
     assert paused.skip_message is not None
-    assert paused.skip_message.startswith("told: Migration 1 of shop is paused, by ")
+    assert paused.skip_message.startswith("told: Migration 1 of shop is paused: lunch (")
     assert told(look()) == []
     assert look().skip_message == "nothing new: migration 1 of shop is paused"
 

@@ -54,9 +54,9 @@ class Matter:
             "waiting": "waits",
             "threshold": "is over a threshold",
         }.get(self.kind, f"is {self.kind}")
-        by = f", by {self.who}" if self.who else ""
+        by = f" ({self.who})" if self.who else ""
         return (
-            f"Migration {self.migration_id} of {self.mapping} {done}{by}: {self.reason}; next: "
+            f"Migration {self.migration_id} of {self.mapping} {done}: {self.reason}{by}; next: "
             f"'inventory-migration {self.command}'"
         )
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -58,16 +57,9 @@ HOLDING_SECONDS = 60.0
 class Progress:
     """Where a migration stands, read from the ledger."""
 
-    migration_id: int
-    phase: str
     records: int
     records_done: int
-    rows_migrated: int
-    quarantined: int
     records_per_second: float
-
-
-Watcher = Callable[[Progress], None]
 
 
 def transform_stock(
@@ -78,7 +70,6 @@ def transform_stock(
     *,
     stop_after: str | None = None,
     workers: int = 2,
-    watcher: Watcher | None = None,
 ) -> Migration | None:
     """Give every stock record its default location: snapshot, then chunk after chunk.
 
@@ -89,7 +80,6 @@ def transform_stock(
         start: Who starts.
         stop_after: Name of the phase after which to pause.
         workers: Threads.
-        watcher: Told the progress every few seconds.
 
     Returns:
         The migration; None where nothing was new.
@@ -126,7 +116,6 @@ def transform_stock(
         start,
         stop_after=stop_after,
         workers=workers,
-        watcher=watcher,
     )
     with engine.begin() as connection:
         gates.open_gate(connection, resolved, "transformed_stock", run_id=start.run_id)
@@ -153,7 +142,6 @@ def work(
     *,
     stop_after: str | None = None,
     workers: int = 2,
-    watcher: Watcher | None = None,
 ) -> None:
     """Work all phases off, or leave the migration in a state that says why not.
 
@@ -165,7 +153,7 @@ def work(
         again(partial(snapshot.write_snapshot, engine, resolved, migration))
         again(partial(set_running, engine, migration))
         for number, phase in again(partial(_phases, engine, migration)):
-            _work_one_phase(engine, resolved, migration, number, phase, pacing, workers, watcher)
+            _work_one_phase(engine, resolved, migration, number, phase, pacing, workers)
             stop = again(partial(thresholds.exceeded, engine, resolved, migration))
             if stop is not None:
                 _act(engine, resolved, migration, stop)
@@ -241,15 +229,10 @@ def _work_one_phase(
     phase: str,
     pacing: Pacing,
     workers: int,
-    watcher: Watcher | None,
 ) -> None:
     tries = resolved.mapping.thresholds.failed_attempts
     began = told = time.monotonic()
-    first = patiently(lambda: progress(engine, migration, phase, 0.0), tries=tries)
-
-    def now_at() -> Progress:
-        seconds = time.monotonic() - began
-        return progress(engine, migration, phase, seconds, first.records_done)
+    first = patiently(lambda: _progress(engine, migration, 0.0), tries=tries)
 
     def watch() -> bool:
         nonlocal told
@@ -258,7 +241,7 @@ def _work_one_phase(
             return True
         told = now
         try:
-            state = now_at()
+            state = _progress(engine, migration, time.monotonic() - began, first.records_done)
             within = thresholds.exceeded(engine, resolved, migration) is None
         except sa.exc.DBAPIError as error:
             if not lets_nobody_through(error):
@@ -279,40 +262,24 @@ def _work_one_phase(
                 "rows_done": state.records_done,
             },
         )
-        if watcher is not None:
-            watcher(state)
         return within
 
     work_phase(engine, resolved, migration, number, pacing, workers=workers, watch=watch)
-    if watcher is not None:
-        watcher(patiently(now_at, tries=tries))
 
 
-def progress(
-    engine: sa.Engine, migration: Migration, phase: str, seconds: float, base: int = 0
-) -> Progress:
+def _progress(engine: sa.Engine, migration: Migration, seconds: float, base: int = 0) -> Progress:
     """How far a migration is, by the chunks that are done."""
-    chunk = ledger.chunk
-    done = chunk.c.state == "done"
+    records = ledger.chunk.c.records - ledger.chunk.c.reopened
+    done = ledger.chunk.c.state == "done"
     with engine.connect() as connection:
-        records, finished, migrated, quarantined = connection.execute(
+        whole, finished = connection.execute(
             sa.select(
-                sa.func.coalesce(sa.func.sum(chunk.c.records - chunk.c.reopened), 0),
-                sa.func.coalesce(sa.func.sum(chunk.c.records - chunk.c.reopened).filter(done), 0),
-                sa.func.coalesce(sa.func.sum(chunk.c.migrated).filter(done), 0),
-                sa.func.coalesce(sa.func.sum(chunk.c.quarantined).filter(done), 0),
-            ).where(chunk.c.migration_id == migration.migration_id)
+                sa.func.coalesce(sa.func.sum(records), 0),
+                sa.func.coalesce(sa.func.sum(records).filter(done), 0),
+            ).where(ledger.chunk.c.migration_id == migration.migration_id)
         ).one()
     rate = (int(finished) - base) / seconds if seconds > 0 else 0.0
-    return Progress(
-        migration_id=migration.migration_id,
-        phase=phase,
-        records=int(records),
-        records_done=int(finished),
-        rows_migrated=int(migrated),
-        quarantined=int(quarantined),
-        records_per_second=rate,
-    )
+    return Progress(records=int(whole), records_done=int(finished), records_per_second=rate)
 
 
 def _act(
