@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import hashlib
 import json
 import re
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import urljoin
 
 import httpx
@@ -17,6 +20,8 @@ import pytest
 
 from inventory_migration.dashboard import tokens
 from inventory_migration.dashboard.access import SESSION_SECONDS, Access
+from inventory_migration.dashboard.guard import VIEWER, Guard, cookie_name
+from inventory_migration.dashboard.policy import Receive, Scope, Send
 from inventory_migration.embedded import EmbeddedServer
 from inventory_migration.errors import TokensInvalid
 from inventory_migration_tests import stage
@@ -356,6 +361,37 @@ def test_tokens_say_who_and_whether_they_may_act(tmp_path: Path) -> None:
     now[0] = SESSION_SECONDS
     assert not access.may_act(ann)
     assert access.viewer("6.6.6.6", None) is None
+
+
+def test_a_socket_to_somebody_who_has_left_ends_with_what_it_would_have_told_next() -> None:
+    access = Access(tokens=(tokens.Token("anna", False, hashlib.sha256(ANNA.encode()).digest()),))
+    cookie = f"{cookie_name(1)}={access.log_in(ANNA, '', '127.0.0.1')}"
+    sent: list[MutableMapping[str, Any]] = []
+
+    async def app(scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.send", "text": "before"})
+        access.log_out(scope[VIEWER])
+        await send({"type": "websocket.send", "text": "afterwards"})
+
+    async def receive() -> MutableMapping[str, Any]:
+        return {"type": "websocket.connect"}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    said = {"host": "localhost:1", "origin": "http://localhost:1", "cookie": cookie}
+    scope: Scope = {
+        "type": "websocket",
+        "scheme": "ws",
+        "path": "/",
+        "client": ("127.0.0.1", 2),
+        "headers": [(name.encode(), value.encode()) for name, value in said.items()],
+    }
+    asyncio.run(Guard(app, access, port=1)(scope, receive, send))
+    assert sent == [
+        {"type": "websocket.send", "text": "before"},
+        {"type": "websocket.close", "code": 1008},
+    ]
 
 
 def test_guesses_are_few_from_an_address_and_from_a_network_of_them() -> None:
