@@ -418,6 +418,22 @@ GUARDS = (
         "test_health.py::test_a_long_transaction_of_somebody_else_holds_until_it_ends",
     ),
     Guard(
+        "consent to acceptance in Dagster",
+        "an application's operations are executed though nobody has agreed",
+        "defs/acceptance.py",
+        "if mapping.acceptance.operations and not (is_demo or config.yes):",
+        "if False:",
+        "test_operator_jobs.py::test_acceptance_needs_consent_and_fails_where_an_operation_does",
+    ),
+    Guard(
+        "what needs somebody is told once",
+        "Dagster shows the same pause every 30 seconds, and nobody looks any more",
+        "defs/sensors.py",
+        "if matter.key not in told]",
+        "if True]",
+        "test_sensors.py::test_a_pause_is_told_once_with_who_why_and_what_to_do_next",
+    ),
+    Guard(
         "workers rest where the server is slow",
         "the application waits for us as often as before",
         "engine/pacing.py",
