@@ -65,11 +65,12 @@ def foretell(
                     break
             time.sleep(0.05)
         poller.close()
+        ended = watching.picture(target, 1)
+        _keep(folder, seen, ended, _marks(url))
+        # The report comes after the verdict, and is nothing that is foretold.
         _, said = run.communicate()
         if run.returncode:
             raise AssertionError(said)
-        ended = watching.picture(target, 1)
-        _keep(folder, seen, ended, _marks(url))
         return [_compared(share, seen, ended) for share in SHARES]
 
 

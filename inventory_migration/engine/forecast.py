@@ -36,13 +36,6 @@ STANDS = ("state_paused", "state_held", "state_failed", "state_aborted", "state_
 ROLLBACK_SECONDS = 1.0
 """What comes after the chunks of a rollback: locations that go, and the state."""
 
-PROOF_SHARE = 1.0
-"""What comes after the chunks, sweep, gate and proof, takes about as long as the snapshot and the
-chunks together: it reads the same records several times."""
-
-LIKE_SNAPSHOT = 2.0
-"""How many times as long as the snapshot chunks take at most that do not rest."""
-
 LINGERING = 0.1
 """What takes longer than foretold goes on for so much of what it has taken."""
 
@@ -160,13 +153,15 @@ def percent_done(done: int, total: int, *, proved: bool) -> float:
 def proof_seconds(chunk_seconds: float, snapshot_seconds: float | None) -> float:
     """How long everything takes that comes after the last chunk: sweep, gate and proof.
 
+    They read the same records several times, which takes about twice as long as the snapshot took.
+
     Args:
-        chunk_seconds: How long all chunks would take at full speed.
+        chunk_seconds: How long all chunks take.
         snapshot_seconds: How long the snapshot took; None where that is not known.
     """
-    known = chunk_seconds if snapshot_seconds is None else snapshot_seconds
-    # Chunks that rest for the sake of the server say nothing of how long it takes to read.
-    return PROOF_SHARE * (known + min(chunk_seconds, LIKE_SNAPSHOT * known))
+    if snapshot_seconds is None:
+        return chunk_seconds
+    return snapshot_seconds + min(snapshot_seconds, chunk_seconds)
 
 
 def snapshot_seconds(marks: Sequence[Mark]) -> float | None:

@@ -22,6 +22,9 @@ PULSE_SECONDS = 1.0
 REST_SECONDS = 30.0
 """How often is asked again what cannot have changed: nobody works, and nothing has happened."""
 
+MOST_AT_FIRST = 0.5
+"""What the first answer costs at most: of a longer one it is not known yet that it is no wait."""
+
 SEEN_SECONDS = 3.0
 """How long a worker counts that was seen in a transaction; it has more than one."""
 
@@ -46,7 +49,7 @@ class Tier:
     due: float = 0.0
     free: float = 0.0
     late: bool = False
-    _took: float = 0.0
+    _took: float = MOST_AT_FIRST
 
     def read(self, connection: sa.Connection, duty: float) -> Any:
         """Read it, and let as much time pass before the next time as the cost of it asks for.
