@@ -233,6 +233,19 @@ def test_what_is_desired_is_kept_with_who_and_why_and_survives_a_crash(database:
     )
 
 
+def test_who_says_again_what_is_wanted_is_not_who_asked(database: Database) -> None:
+    migration = planned(database)
+    for person in ("ann", "bob"):
+        engine = create_engine(database.url, on_behalf_of=person)
+        with engine.begin() as connection:
+            control.desire(connection, migration.migration_id, "pause", reason="lunch")
+        engine.dispose()
+    told = "SELECT set_by LIKE '%ann%' FROM inventory_migration.control"
+    assert database.psql(told) == "t"
+    noted = "SELECT count(*) FROM inventory_migration.event WHERE kind = 'desired_pause'"
+    assert database.psql(noted) == "1"
+
+
 def test_a_pause_waits_for_the_worker_in_its_transaction_and_new_ones_read_it(
     database: Database,
 ) -> None:

@@ -45,7 +45,7 @@ def health(picture: Picture) -> Markup:
         "Health of the server",
         html.paragraph(
             marks.badge(word, tone, "health-verdict"),
-            Markup("since {}, measured {}").format(
+            Markup("since {}, measured {}.").format(
                 marks.moment(found.get("since")), marks.moment(found.get("at"))
             ),
             f"At most {limit:,} records per second are allowed." if limit else None,

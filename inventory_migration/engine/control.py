@@ -141,11 +141,18 @@ def keepalives(*, local: bool = True) -> str:
 def desire(
     connection: sa.Connection, migration_id: int, desired: str, *, reason: str | None = None
 ) -> None:
-    """Say what workers should do: run, pause, abort or rollback. Durable before it counts."""
+    """Say what workers should do: run, pause, abort or rollback. Durable before it counts.
+
+    Who says it again, as a process does that stops since it was asked to, is not who asked.
+    """
     durably(connection)
-    connection.execute(
+    known = ledger.control.c
+    asked = connection.execute(
         sa.update(ledger.control)
-        .where(ledger.control.c.migration_id == migration_id)
+        .where(
+            known.migration_id == migration_id,
+            sa.or_(known.desired != desired, known.reason.is_distinct_from(reason)),
+        )
         .values(
             desired=desired,
             reason=reason,
@@ -153,7 +160,8 @@ def desire(
             set_at=sa.func.clock_timestamp(),
         )
     )
-    ledger.note(connection, f"desired_{desired}", migration_id=migration_id, reason=reason)
+    if asked.rowcount:
+        ledger.note(connection, f"desired_{desired}", migration_id=migration_id, reason=reason)
 
 
 def durably(connection: sa.Connection) -> None:

@@ -26,8 +26,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.one_server, pytest.mark.timeout(600)
 RECORDS = 100_000
 RATE = 8_000
 OUTCOMES = ("migrated", "already", "skipped", "quarantined", "gone", "pending")
-LAG = 5.0
-"""By how many seconds a page's figures may be behind the ledger, on a loaded machine."""
+LAG = 15.0
+"""By how many seconds figures may be behind the ledger: what costs more is added up less often."""
 
 
 @dataclass
@@ -87,6 +87,7 @@ def test_a_run_is_watched_paused_resumed_and_rolled_back_on_its_page(
         one.wait(lambda: watched.look(one)["state"] == "paused", "the pause")
         assert 0.2 * RECORDS < figures.accounted(database) < RECORDS
         _agrees(one, stood)
+        assert "dashboard for" in one.text("desired")
         # Nothing commits behind a pause.
         assert figures.figures(database) == {**stood, "events": figures.figures(database)["events"]}
 
