@@ -231,7 +231,9 @@ class Poller:
             with self._lock:
                 watched.first.due = time.monotonic() + PULSE_SECONDS
                 if isinstance(error, MigrationError):
+                    # It has answered, that there is nothing to be seen.
                     self._error, watched.error = None, str(error)
+                    watched.read_at, watched.shown = time.monotonic(), None
                 else:
                     self._error = str(explain(error, self._engine))
             return

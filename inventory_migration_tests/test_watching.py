@@ -69,6 +69,8 @@ def test_viewers_see_what_is_done_meanwhile(database: Database, poller: Poller) 
     unknown = awaited(lambda: poller.latest(1), lambda seen: seen.error is not None)
     assert unknown.error is not None
     assert "no migration 1" in unknown.error
+    # The database has answered, and so nothing here is old.
+    assert unknown.age_seconds is not None
     stage.shop(database)
     stage.locations(database)
     found = shown(poller)

@@ -116,6 +116,8 @@ def stage(picture: Picture) -> str:
         return _ENDS.get(picture["state"], "")
     if picture["state"] in DRIVEN and not working(picture):
         return "Nothing moves until somebody takes it up."
+    if restraint(picture).startswith("Waits"):
+        return "Nothing moves at this moment."
     return _STAGES.get(picture["stage"], "")
 
 
