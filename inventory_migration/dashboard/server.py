@@ -176,6 +176,8 @@ def build(
     login.register(application, access, port=port)
     pages.register(context)
     sockets.keep_apart(access)
+    # A bar over requests, without a name, that says nothing of what the page waits for.
+    app.config.quasar_config["loadingBar"]["skipHijack"] = True
     # Before NiceGUI's own, so that they are inside of what compresses.
     app.add_middleware(Nonces)
     ui.run_with(
