@@ -68,9 +68,8 @@ def foretell(
         ended = watching.picture(target, 1)
         _keep(folder, seen, ended, _marks(url))
         # The report comes after the verdict, and is nothing that is foretold.
-        _, said = run.communicate()
-        if run.returncode:
-            raise AssertionError(said)
+        if run.wait():
+            raise AssertionError((folder / "run.err").read_text())
         return [_compared(share, seen, ended) for share in SHARES]
 
 
@@ -234,7 +233,7 @@ def _fill(url: str, records: int, shape: str) -> None:
                 connection.execute(statement)
 
 
-def _start(url: str, shape: str, pace: int | None, folder: Path) -> subprocess.Popen[str]:
+def _start(url: str, shape: str, pace: int | None, folder: Path) -> subprocess.Popen[bytes]:
     """Call `run` as a program."""
     mapping = folder / "mapping.yaml"
     mapping.write_text(yaml.safe_dump(stock.definition(shape), sort_keys=False))
@@ -243,17 +242,17 @@ def _start(url: str, shape: str, pace: int | None, folder: Path) -> subprocess.P
         words.append("--write-stop")
     if pace is not None:
         words += ["--max-rows-per-second", str(pace)]
-    return subprocess.Popen(  # noqa: S603 - this program
-        [sys.executable, "-c", "from inventory_migration.cli import main; main()", *words],
-        env={
-            **os.environ,
-            "INVENTORY_DATABASE_URL": url,
-            "INVENTORY_HOME": str(folder / "home"),
-        },
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    with (folder / "run.err").open("wb") as errors:
+        return subprocess.Popen(  # noqa: S603 - this program
+            [sys.executable, "-c", "from inventory_migration.cli import main; main()", *words],
+            env={
+                **os.environ,
+                "INVENTORY_DATABASE_URL": url,
+                "INVENTORY_HOME": str(folder / "home"),
+            },
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+        )
 
 
 def _print_forecasts(rounds: Sequence[Sequence[Forecast]]) -> None:

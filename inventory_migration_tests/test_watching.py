@@ -214,7 +214,9 @@ def test_what_takes_too_long_does_not_keep_the_state_from_being_shown(
 def test_what_it_asks_costs_its_share_whatever_it_costs() -> None:
     connection: Any = None
     tier = watched.Tier(lambda _: time.sleep(0.05), least=0.1, share=0.5)
+    began = time.monotonic()
     tier.read(connection, 0.02)
+    assert tier.due - began >= 0.05 + 0.05 / 0.01
     began = time.monotonic()
     tier.read(connection, 0.02)
     assert tier.due - began >= 0.05 + 0.05 / 0.01
