@@ -53,6 +53,12 @@ class Screen(io.StringIO):
         return "\n".join(line.rstrip() for line in self.screen.display).rstrip().split("\n")
 
 
+def _take_terminal() -> None:
+    """Have the terminal control this process, also where the tests run in the background."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Terminal:
     """A command on a terminal of its own.
 
@@ -76,7 +82,7 @@ class Terminal:
             stdout=slave,
             stderr=slave,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=_take_terminal,
         )
         os.close(slave)
         self._reader = threading.Thread(target=self._read, daemon=True)

