@@ -13,6 +13,9 @@ JOB := migrate_stock_items
 export DAGSTER_DISABLE_TELEMETRY := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
+# One process more than there are cores: each waits for its server, or for time to pass, now and then.
+SPREAD = --numprocesses $$(($$($(PYTHON) -c 'import os; print(os.cpu_count())') + 1)) --dist worksteal
+
 # First in a recipe: stop at the first error, and let Dagster keep its history with the project.
 DAGSTER = set -e; DAGSTER_HOME="$$($(BIN)/python -c \
 	'from inventory_migration.project import dagster_home; print(dagster_home())')"; \
@@ -58,16 +61,16 @@ migrate: setup ## Migrate an inventory (the demo's, in an embedded PostgreSQL), 
 	$(BIN)/inventory-migration report stock_items --summary
 
 test: setup ## Run the tests (PYTEST_ARGS="-k engine" for some)
-	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m "not slow and not chaos" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(SPREAD) -m "not slow and not chaos" $(PYTEST_ARGS)
 
 slow: setup ## Run the tests that take longer: Dagster as it runs, whole migrations against a model
-	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m "slow and not chaos" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(SPREAD) -m "slow and not chaos" $(PYTEST_ARGS)
 
 # What a run does is read from the environment: SEED, which repeats it, DURATION in seconds of what
 # is limited by time, EVERY=n for one failure in n, and DEEP=1 for every combination of what is
 # otherwise drawn.
 chaos: setup ## Do harm on purpose: failures at every statement, crashes (DURATION=... SEED=... DEEP=1)
-	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m chaos \
+	$(BIN)/python -m pytest $(SPREAD) -m chaos \
 	    inventory_migration_tests/chaos $(PYTEST_ARGS)
 
 impact: setup ## Measure what an application's transactions cost beside a migration: minutes
