@@ -211,6 +211,8 @@ def test_after_a_purge_every_verb_works_or_says_where_the_records_are(
     assert {**after, **unlike} == before
     (row,) = answer("status", "shop")
     assert row.pop("archived")["path"] == archived["path"]
+    assert (row.pop("percent"), row.pop("eta")) == (100.0, None)
+    assert row.pop("rate") == {"now": 0.0, "average": 0.0}
     assert {**row, "archived": None} == listed[0]
     assert f"1: its records are archived in {kept}/shop-1" in im("status").stdout
     refused = sentence(im("report", "--mapping", path, code=2))
