@@ -287,6 +287,7 @@ def test_under_net_the_reserved_units_come_back_on_hand(database: Database) -> N
     )
 
 
+@pytest.mark.slow
 def test_both_shipped_mappings_work_beside_each_other(database: Database) -> None:
     demo(database)
     target = verbs.open_target(database.url)
@@ -334,6 +335,7 @@ def without_main_stores(database: Database) -> None:
     )
 
 
+@pytest.mark.slow
 def test_tenants_without_a_main_store_get_one_with_a_key_that_the_mapping_makes(
     database: Database,
 ) -> None:

@@ -393,6 +393,7 @@ def test_slow_takes_one_chunk_and_rests_the_longer_the_longer_it_is_so(
     assert chunks == [10, 1, 1, 1]
 
 
+@pytest.mark.slow
 def test_wal_that_is_written_too_fast_slows_us_down(database: Database) -> None:
     stage.shop(database, items=300)
     gentle = watched(wal_megabytes_per_second={"slow": 0.000001})

@@ -46,6 +46,7 @@ def test_what_breaks_an_own_rule_is_put_aside_with_its_name_and_condition(shop: 
     assert shop.psql("SELECT id FROM stock_items WHERE location_id IS NULL ORDER BY 1") == "3\n4\n5"
 
 
+@pytest.mark.slow
 def test_what_breaks_a_warning_is_counted_and_moves(shop: Database) -> None:
     target, asked = verbs.open_target(shop.url), mapping(huge=HUGE)
     assert verbs.test(target, asked)["warnings"] == {"huge": 5}

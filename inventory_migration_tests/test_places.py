@@ -122,6 +122,7 @@ def test_a_location_of_another_company_is_foreign_whatever_says_so(shop: Databas
     ) == "location_foreign|1 4"  # fmt: skip
 
 
+@pytest.mark.slow
 def test_an_application_without_tenants_needs_no_column_for_its_only_company(
     database: Database,
 ) -> None:
