@@ -26,6 +26,8 @@ from typing import Any
 
 import psycopg
 
+from benchmarks import stock
+from benchmarks.servers import temporary_server
 from inventory_migration import verbs
 from inventory_migration.embedded import EmbeddedServer
 from inventory_migration.engine.plan import Start
@@ -57,25 +59,7 @@ APPLICATION = """
     VACUUM ANALYZE;
 """
 
-DEFINITION: dict[str, Any] = {
-    "name": "impact",
-    "company": {"table": "companies", "key": "id", "name": "name"},
-    "locations": {
-        "table": "locations",
-        "key": "id",
-        "company": "company_id",
-        "default": {"is_default": True},
-        "create": {"name": "Main warehouse", "code": "MAIN"},
-    },
-    "source": {
-        "table": "stock_items",
-        "key": ["id"],
-        "company": "company_id",
-        "item": "sku",
-        "quantity": "quantity",
-        "reserved": "reserved",
-    },
-}
+DEFINITION: dict[str, Any] = {"name": "impact", **stock.INVENTORY}
 
 COLUMN = {"shape": "location_column", "column": "location_id", "add": True}
 
@@ -286,11 +270,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=10, help="without a migration, each time")
     parser.add_argument("--shape", action="append", choices=[*SHAPES], help="by default all")
     chosen = parser.parse_args(arguments)
-    folder = Path(tempfile.mkdtemp(prefix="impact-server-", dir="/tmp"))
-    folder.chmod(0o711)
-    server = EmbeddedServer(folder / "postgres")
-    running = server.start()
-    try:
+    with temporary_server("impact-server") as (server, running):
         print(
             f"{running.version}, {os.cpu_count()} cores, {chosen.records} records, {WRITERS} "
             f"writers, {chosen.rounds} rounds"
@@ -315,9 +295,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 f"{found.refused} transactions refused",
                 flush=True,
             )
-    finally:
-        server.reset()
-        shutil.rmtree(folder)
 
 
 if __name__ == "__main__":

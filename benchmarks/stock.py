@@ -101,25 +101,31 @@ PREPARED: dict[str, str] = {
 }
 
 
+INVENTORY: dict[str, Any] = {
+    "company": {"table": "companies", "key": "id", "name": "name"},
+    "locations": {
+        "table": "locations",
+        "key": "id",
+        "company": "company_id",
+        "default": {"is_default": True},
+        "create": {"name": "Main warehouse", "code": "MAIN"},
+    },
+    "source": {
+        "table": "stock_items",
+        "key": ["id"],
+        "company": "company_id",
+        "item": "sku",
+        "quantity": "quantity",
+        "reserved": "reserved",
+    },
+}
+"""What a mapping says of these tables, whatever its target is."""
+
+
 def definition(shape: str) -> dict[str, Any]:
     """A mapping of the inventory onto a shape, with nothing set that has a default."""
     return {
         "name": f"bench_{shape}",
-        "company": {"table": "companies", "key": "id", "name": "name"},
-        "locations": {
-            "table": "locations",
-            "key": "id",
-            "company": "company_id",
-            "default": {"is_default": True},
-            "create": {"name": "Main warehouse", "code": "MAIN"},
-        },
-        "source": {
-            "table": "stock_items",
-            "key": ["id"],
-            "company": "company_id",
-            "item": "sku",
-            "quantity": "quantity",
-            "reserved": "reserved",
-        },
+        **INVENTORY,
         "target": SHAPES[shape],
     }

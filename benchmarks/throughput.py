@@ -24,6 +24,7 @@ import psycopg
 
 from benchmarks import contenders, stock
 from benchmarks.contenders import Copy, Took
+from benchmarks.servers import temporary_server
 from inventory_migration.embedded import EmbeddedServer
 
 SAMPLE_ROWS = 2_000
@@ -217,15 +218,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--skip", nargs="+", choices=SKIPPABLE, default=[])
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
-    folder = Path(tempfile.mkdtemp(prefix="throughput-server-", dir="/tmp"))
-    folder.chmod(0o711)
-    server = EmbeddedServer(folder / "postgres")
-    running = server.start()
-    try:
+    with temporary_server("throughput-server") as (server, running):
         found = measure(server, options)
-    finally:
-        server.reset()
-        shutil.rmtree(folder)
     if options.json:
         print(json.dumps(found))
     else:

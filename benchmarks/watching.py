@@ -11,10 +11,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -28,6 +26,7 @@ import psycopg
 import yaml
 
 from benchmarks import stock
+from benchmarks.servers import temporary_server
 from inventory_migration import verbs, watching
 from inventory_migration.database import create_engine
 from inventory_migration.embedded import EmbeddedServer
@@ -286,14 +285,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--viewers", type=int, nargs="*", default=VIEWERS)
     parser.add_argument("--keep", type=Path, help="a folder for what was seen of each run")
     chosen = parser.parse_args(arguments)
-    folder = Path(tempfile.mkdtemp(prefix="watching-", dir="/tmp"))
-    folder.chmod(0o711)
-    server = EmbeddedServer(folder / "postgres")
-    running = server.start()
-    try:
+    with temporary_server("watching") as (server, running):
         paced = f", at most {chosen.pace} per second" if chosen.pace else ""
         print(f"{running.version}, {os.cpu_count()} cores, {chosen.records} records{paced}")
-        kept = chosen.keep or folder
+        kept = chosen.keep or server.folder.parent
         rounds = [
             foretell(server, chosen.records, chosen.shape, chosen.pace, kept)
             for _ in range(chosen.rounds)
@@ -309,9 +304,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     f"{found['oldest']:.1f} | {found['whole_ms']:.0f} |",
                     flush=True,
                 )
-    finally:
-        server.reset()
-        shutil.rmtree(folder)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from inventory_migration import logs
 from inventory_migration.engine import ledger, trail
 from inventory_migration.engine.ledger import SCHEMA
 from inventory_migration.engine.progress import Pulse, iso
-from inventory_migration.engine.summary import OUTCOMES, exact
+from inventory_migration.engine.summary import OUTCOMES, counted_by_company, exact
 
 SAMPLE = 5
 """How many keys are shown of records that a rule has put aside."""
@@ -59,24 +59,7 @@ def read_companies(
     parameters = {"migration_id": migration_id, "search": search.strip(), "limit": limit}
     rows = connection.execute(
         sa.text(f"""
-            WITH counted AS (
-                SELECT p.company_key::text AS key,
-                       count(*) AS snapshot,
-                       count(*) FILTER (WHERE k.xid IS NULL) AS pending,
-                       count(*) FILTER (WHERE o.position IS NULL AND k.xid IS NOT NULL)
-                           AS migrated,
-                       count(*) FILTER (WHERE o.outcome = 'already') AS already,
-                       count(*) FILTER (WHERE o.outcome = 'skipped') AS skipped,
-                       count(*) FILTER (WHERE o.outcome = 'quarantined') AS quarantined,
-                       count(*) FILTER (WHERE o.outcome = 'gone') AS gone,
-                       COALESCE(sum(p.quantity), 0) AS units,
-                       COALESCE(sum(p.reserved), 0) AS reserved
-                FROM {migration.snapshot} AS p
-                JOIN {SCHEMA}.chunk AS k
-                  ON k.migration_id = :migration_id AND k.number = p.chunk
-                LEFT JOIN {SCHEMA}.outcome AS o
-                  ON o.migration_id = :migration_id AND o.position = p.position
-                GROUP BY p.company_key)
+            WITH counted AS ({counted_by_company(migration)})
             SELECT COALESCE(w.company_key, n.key) AS company_key, w.company_name, w.location_key,
                    w.created, n.*, count(*) OVER () AS total
             FROM counted AS n

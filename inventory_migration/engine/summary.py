@@ -136,22 +136,7 @@ def by_company(connection: sa.Connection, migration: Migration) -> list[dict[str
     rows = connection.execute(
         sa.text(f"""
             SELECT w.company_key, w.company_name, w.location_key, w.created, n.*
-            FROM (SELECT p.company_key::text AS key,
-                         count(*) AS snapshot,
-                         count(*) FILTER (WHERE o.position IS NULL AND k.state <> 'pending'
-                                            AND k.xid IS NOT NULL) AS migrated,
-                         count(*) FILTER (WHERE o.outcome = 'already') AS already,
-                         count(*) FILTER (WHERE o.outcome = 'skipped') AS skipped,
-                         count(*) FILTER (WHERE o.outcome = 'quarantined') AS quarantined,
-                         count(*) FILTER (WHERE o.outcome = 'gone') AS gone,
-                         COALESCE(sum(p.quantity), 0) AS units,
-                         COALESCE(sum(p.reserved), 0) AS reserved
-                  FROM {migration.snapshot} AS p
-                  JOIN {SCHEMA}.chunk AS k
-                    ON k.migration_id = :migration_id AND k.number = p.chunk
-                  LEFT JOIN {SCHEMA}.outcome AS o
-                    ON o.migration_id = :migration_id AND o.position = p.position
-                  GROUP BY p.company_key) AS n
+            FROM ({counted_by_company(migration)}) AS n
             FULL JOIN (SELECT * FROM {SCHEMA}.company_location
                        WHERE migration_id = :migration_id) AS w ON w.company_key = n.key
             ORDER BY COALESCE(n.snapshot, 0) DESC, w.company_name
@@ -170,6 +155,27 @@ def by_company(connection: sa.Connection, migration: Migration) -> list[dict[str
         }
         for row in rows
     ]
+
+
+def counted_by_company(migration: Migration) -> str:
+    """A query for the records of each company by outcome, and their units and reserved."""
+    return f"""
+        SELECT p.company_key::text AS key,
+               count(*) AS snapshot,
+               count(*) FILTER (WHERE k.xid IS NULL) AS pending,
+               count(*) FILTER (WHERE o.position IS NULL AND k.xid IS NOT NULL) AS migrated,
+               count(*) FILTER (WHERE o.outcome = 'already') AS already,
+               count(*) FILTER (WHERE o.outcome = 'skipped') AS skipped,
+               count(*) FILTER (WHERE o.outcome = 'quarantined') AS quarantined,
+               count(*) FILTER (WHERE o.outcome = 'gone') AS gone,
+               COALESCE(sum(p.quantity), 0) AS units,
+               COALESCE(sum(p.reserved), 0) AS reserved
+        FROM {migration.snapshot} AS p
+        JOIN {SCHEMA}.chunk AS k
+          ON k.migration_id = :migration_id AND k.number = p.chunk
+        LEFT JOIN {SCHEMA}.outcome AS o
+          ON o.migration_id = :migration_id AND o.position = p.position
+        GROUP BY p.company_key"""
 
 
 def list_migrations(
