@@ -167,6 +167,7 @@ def retry(
     wanted: Filter,
     *,
     workers: int = 2,
+    maintenance_window: bool = False,
     as_superuser: bool = False,
     write_stop: bool = False,
     run_id: str | None = None,
@@ -181,6 +182,7 @@ def retry(
         mapping: The mapping.
         wanted: What `selection` says; a waived record only by its key.
         workers: Threads.
+        maintenance_window: Nobody waits for the records, so that transactions may be longer.
         as_superuser: Triggers of the application may run with a superuser's rights.
         write_stop: The application's writes rest, so that the verdict can be final.
         run_id: The Dagster run that tries, kept with the migration.
@@ -205,6 +207,7 @@ def retry(
     start = Start(
         run_id=run_id,
         explicit=True,
+        maintenance_window=maintenance_window,
         as_superuser=as_superuser,
         write_stop=write_stop,
         retry=wanted,

@@ -299,6 +299,27 @@ def test_a_window_is_lifted_by_whoever_starts(database: Database) -> None:
     assert health_events(database) == []
 
 
+def test_a_maintenance_window_makes_transactions_longer_and_opens_no_hours(
+    database: Database,
+) -> None:
+    nightly = stage.mapping(health=closed())
+    _, migration = planned(database, nightly)
+    online, declared = (
+        Pacing(database.engine, nightly, migration, Start(maintenance_window=one))
+        for one in (False, True)
+    )
+    assert online.pace().target_seconds == 0.5
+    assert declared.pace().target_seconds == 5.0
+    assert declared.tend()
+    assert declared.holding is not None
+    assert declared.holding.kinds == {("window", "hold")}
+    patient = stage.mapping(chunk={"rows": 5, "target_ms": 60_000})
+    longer = Pacing(database.engine, patient, migration, Start(maintenance_window=True))
+    assert longer.pace().target_seconds == 60.0
+    for pacing in (online, declared, longer):
+        pacing.close()
+
+
 def test_work_begins_when_the_window_opens_and_waits_until_then(database: Database) -> None:
     nightly = stage.mapping(health={"window": {"from": "22:00", "to": "05:00"}})
     resolved, migration = planned(database, nightly)
@@ -403,14 +424,20 @@ def test_a_command_that_waits_for_its_window_ends_paused_within_seconds(
     assert json.loads(told)["error"]["kind"] == "MigrationPaused"
     assert migrated(database) == 0
     done = answer("resume", "--mapping", file, "--database-url", database.url, "--no-window",
-                  "--max-rows-per-second", "1000")  # fmt: skip
+                  "--window", "--max-rows-per-second", "1000")  # fmt: skip
     assert done["state"] == "verified"
 
 
 def test_dagster_has_the_same_options() -> None:
     from inventory_migration.defs.options import RunOptions
 
-    options = RunOptions(max_rows_per_second=7, no_window=True, resume=True, workers=3)
+    options = RunOptions(
+        max_rows_per_second=7, maintenance_window=True, no_window=True, resume=True, workers=3
+    )
     assert options.start("run") == Start(
-        run_id="run", resume=True, max_rows_per_second=7, no_window=True
+        run_id="run",
+        resume=True,
+        max_rows_per_second=7,
+        maintenance_window=True,
+        no_window=True,
     )

@@ -9,9 +9,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from inventory_migration.cli.migrations import REFUSED, AsSuperuser
+from inventory_migration.cli.migrations import REFUSED
 from inventory_migration.cli.session import Mappings, Name, Session, verb
 from inventory_migration.cli.terminal import duration, number, say, table
+from inventory_migration.cli.work_options import AsSuperuser
 
 
 class FailOn(StrEnum):

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from inventory_migration.cli import answers
-from inventory_migration.cli.migrations import AsSuperuser, Workers
 from inventory_migration.cli.session import Mappings, Session, verb
+from inventory_migration.cli.work_options import AsSuperuser, Workers
 from inventory_migration.errors import CommandUnclear
 
 PORT = 8642

@@ -13,6 +13,15 @@ import typer
 from inventory_migration.cli import answers, outlook, rollbacks, statuses
 from inventory_migration.cli.metrics import pushed
 from inventory_migration.cli.session import Mappings, Name, Session, verb
+from inventory_migration.cli.work_options import (
+    AsSuperuser,
+    MaxRowsPerSecond,
+    NoWindow,
+    StopAfter,
+    Window,
+    Workers,
+    WriteStop,
+)
 from inventory_migration.errors import (
     CommandUnclear,
     MigrationError,
@@ -36,42 +45,6 @@ Record = Annotated[
         "separated by commas.",
     ),
 ]
-StopAfter = Annotated[
-    str | None,
-    typer.Option("--stop-after", metavar="PHASE", help="Pause when this phase is done."),
-]
-Workers = Annotated[
-    int, typer.Option("--workers", min=1, max=64, help="How many move chunks at the same time.")
-]
-MaxRowsPerSecond = Annotated[
-    int | None,
-    typer.Option(
-        "--max-rows-per-second",
-        metavar="N",
-        min=1,
-        help="How many records move at most, instead of what the mapping says.",
-    ),
-]
-NoWindow = Annotated[
-    bool, typer.Option("--no-window", help="Work outside of the mapping's window as well.")
-]
-AsSuperuser = Annotated[
-    bool,
-    typer.Option(
-        "--as-superuser", help="Let the application's triggers run with a superuser's rights."
-    ),
-]
-
-WriteStop = Annotated[
-    bool,
-    typer.Option(
-        "--write-stop",
-        help="The application's writes are stopped: lock its tables for the last pass and the "
-        "proof.",
-    ),
-]
-
-
 Role = Annotated[
     str | None,
     typer.Option(
@@ -131,6 +104,7 @@ def run(
     stop_after: StopAfter = None,
     workers: Workers = 2,
     max_rows_per_second: MaxRowsPerSecond = None,
+    window: Window = False,
     no_window: NoWindow = False,
     as_superuser: AsSuperuser = False,
     write_stop: WriteStop = False,
@@ -148,6 +122,7 @@ def run(
             "stop_after": stop_after,
             "workers": workers,
             "max_rows_per_second": max_rows_per_second,
+            "maintenance_window": window,
             "no_window": no_window,
             "as_superuser": as_superuser,
             "write_stop": write_stop,
@@ -163,6 +138,7 @@ def resume(
     stop_after: StopAfter = None,
     workers: Workers = 2,
     max_rows_per_second: MaxRowsPerSecond = None,
+    window: Window = False,
     no_window: NoWindow = False,
     as_superuser: AsSuperuser = False,
     write_stop: WriteStop = False,
@@ -177,6 +153,7 @@ def resume(
             "stop_after": stop_after,
             "workers": workers,
             "max_rows_per_second": max_rows_per_second,
+            "maintenance_window": window,
             "no_window": no_window,
             "as_superuser": as_superuser,
             "write_stop": write_stop,

@@ -11,16 +11,9 @@ import typer
 from inventory_migration.cli import quarantine_answers
 from inventory_migration.cli.answers import PROGRAM
 from inventory_migration.cli.metrics import pushed
-from inventory_migration.cli.migrations import (
-    AsSuperuser,
-    Record,
-    Workers,
-    WriteStop,
-    finish,
-    name_and_key,
-    told_beside,
-)
+from inventory_migration.cli.migrations import Record, finish, name_and_key, told_beside
 from inventory_migration.cli.session import Mappings, Name, Session, verb
+from inventory_migration.cli.work_options import AsSuperuser, Window, Workers, WriteStop
 
 
 class State(StrEnum):
@@ -97,6 +90,7 @@ def retry(
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All open records.")] = False,
     workers: Workers = 2,
+    window: Window = False,
     as_superuser: AsSuperuser = False,
     write_stop: WriteStop = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
@@ -125,6 +119,7 @@ def retry(
             chosen,
             wanted,
             workers=workers,
+            maintenance_window=window,
             as_superuser=as_superuser,
             write_stop=write_stop,
         )

@@ -62,8 +62,14 @@ class WorkOptions(StartOptions):
         ge=1,
         description="How many records move at most, instead of what the mapping says.",
     )
+    maintenance_window: bool = Field(
+        default=False,
+        description="This is a maintenance window, in which nobody waits: take longer "
+        "transactions. Neither opens nor lifts the hours of the mapping's health.window.",
+    )
     no_window: bool = Field(
-        default=False, description="Work outside of the mapping's window as well."
+        default=False,
+        description="Work outside of the hours of the mapping's health.window as well.",
     )
 
     def start(self, run_id: str) -> Start:
@@ -71,6 +77,7 @@ class WorkOptions(StartOptions):
         return replace(
             super().start(run_id),
             max_rows_per_second=self.max_rows_per_second,
+            maintenance_window=self.maintenance_window,
             no_window=self.no_window,
         )
 
@@ -141,6 +148,11 @@ class RetryOptions(dg.Config):
         ge=1,
         le=64,
         description="Threads that move chunks at the same time, each on a connection of its own.",
+    )
+    maintenance_window: bool = Field(
+        default=False,
+        description="This is a maintenance window, in which nobody waits: take longer "
+        "transactions.",
     )
     as_superuser: bool = Field(
         default=False,

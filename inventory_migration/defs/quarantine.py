@@ -49,6 +49,7 @@ def build_retry(mapping: StockMapping) -> dg.JobDefinition:
                     mapping,
                     wanted,
                     workers=config.workers,
+                    maintenance_window=config.maintenance_window,
                     as_superuser=config.as_superuser,
                     write_stop=config.write_stop,
                     run_id=context.run_id,

@@ -29,6 +29,9 @@ from inventory_migration.mapping.health import opens_at
 logger = logging.getLogger(__name__)
 
 MOST_CHUNKS = 50
+WINDOW_SECONDS = 5.0
+"""How long a transaction lasts in a maintenance window, where the mapping does not want longer."""
+
 MOST_REST = 8.0
 """How many times as long as its last transaction a worker rests at most."""
 
@@ -124,12 +127,15 @@ class Pacing:
             engine: The migrated database.
             mapping: The mapping, whose limits count.
             migration: The migration.
-            start: Who starts: may limit the rate, and lift the window.
+            start: Who starts: may limit the rate, lift the hours, and want longer transactions.
             calendar: What time it is.
         """
         self._limits: Health = mapping.health
         self._windows = [] if start.no_window else self._limits.window
         self._chunk_rows = mapping.chunk.rows
+        self._target_seconds = mapping.chunk.target_ms / 1000
+        if start.maintenance_window:
+            self._target_seconds = max(self._target_seconds, WINDOW_SECONDS)
         rate = start.max_rows_per_second or self._limits.max_rows_per_second
         self._rate = RateLimit(rate) if rate else None
         self._calendar = calendar
@@ -140,6 +146,10 @@ class Pacing:
         self._look_at = self._asked = time.monotonic()
         self._held_since: float | None = None
         self._opens: datetime | None = None
+
+    def pace(self) -> Pace:
+        """How a worker begins."""
+        return Pace(self._target_seconds)
 
     @property
     def holding(self) -> Verdict | None:

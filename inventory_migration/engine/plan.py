@@ -51,7 +51,9 @@ class Start:
         as_superuser: Triggers of the application may run with a superuser's rights.
         write_stop: The application's writes rest, so that the verdict can be final.
         max_rows_per_second: How many records move at most, instead of what the mapping says.
-        no_window: Work may go on outside of the mapping's window.
+        maintenance_window: Nobody waits for the records, so that transactions may be longer; says
+            nothing about hours.
+        no_window: Work may go on outside of the hours of the mapping's `health.window`.
         retry: The records of the quarantine that the migration is for; None for what is new.
         command: The command that starts; all its steps are one, and so are those of a Dagster run.
     """
@@ -62,6 +64,7 @@ class Start:
     as_superuser: bool = False
     write_stop: bool = False
     max_rows_per_second: int | None = None
+    maintenance_window: bool = False
     no_window: bool = False
     retry: Filter | None = None
     command: str = field(default_factory=lambda: uuid4().hex, compare=False)

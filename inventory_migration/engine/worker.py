@@ -151,7 +151,7 @@ def _work(
     shared: _Shared,
     pacing: Pacing,
 ) -> None:
-    worker = _Worker(Pace(statements.resolved.mapping.chunk.target_ms / 1000))
+    worker = _Worker(pacing.pace())
     attempts, lost_at = 0, 0.0
     while not shared.stop.is_set():
         try:
