@@ -13,6 +13,7 @@ from inventory_migration.errors import MappingInvalid, StartRefused, VerdictNotF
 from inventory_migration.mapping import StockMapping
 from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database
+from inventory_migration_tests.sessions import blocked
 from inventory_migration_tests.test_live_application import BOOKS, Application, at_work
 from inventory_migration_tests.test_rollback import undo
 from inventory_migration_tests.test_stock_level import conflicts, level, put, shop
@@ -143,6 +144,33 @@ def test_a6_an_older_writers_delete_leaves_no_level_behind(database: Database) -
     assert level(database, "id", "item_id = 4") != ""
     assert stage.close(database, mapping()).proof.passed
     assert level(database, "id", "item_id = 4") == ""
+
+
+@pytest.mark.parametrize(
+    "isolation", [psycopg.IsolationLevel.READ_COMMITTED, psycopg.IsolationLevel.REPEATABLE_READ]
+)
+def test_a_level_that_the_trigger_writes_again_behind_its_chunks_undoing_goes_too(
+    database: Database, isolation: psycopg.IsolationLevel
+) -> None:
+    """A transaction older than the undoing still sees the level; it is gone, and is made anew."""
+    shop(database)
+    stage.migrate(database, mapping())
+    with psycopg.connect(database.url) as old, psycopg.connect(database.url) as holder:
+        old.isolation_level = isolation
+        old.execute("SELECT 1")
+        # All chunks are undone while this keeps the trigger where it is.
+        holder.execute("LOCK TABLE stock_items IN ROW EXCLUSIVE MODE")
+        with blocked(database, lambda: undo(database, mapping())):
+            assert level(database, "item_id") == ""
+            old.execute("UPDATE stock_items SET quantity = 9 WHERE id = 4")
+            old.commit()
+            assert level(database, "item_id, on_hand") == "4|9"
+            # One that is younger finds it, and keeps it in step.
+            database.psql("UPDATE stock_items SET quantity = 8 WHERE id = 4")
+            assert level(database, "item_id, on_hand") == "4|8"
+            holder.commit()
+    assert level(database, "item_id, on_hand") == ""
+    assert conflicts(database) == ""
 
 
 def test_a_constraint_of_the_levels_does_not_stop_the_application(database: Database) -> None:

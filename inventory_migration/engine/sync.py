@@ -1,15 +1,18 @@
 """The trigger that keeps levels in step with their records while an application writes.
 
 It is installed before the snapshot and taken away at the cut-over or by a rollback. Every write of
-a record writes its level in the same transaction: an upsert without any condition on what the
-writer can see, so that one who is older than a level gets a serialization failure instead of losing
-his update. Levels of others are left alone: what is ours stands in a table of its own.
+a record writes its level in the same transaction: inserted without any condition on what the writer
+can see, so that one who is older than a level gets a serialization failure instead of losing his
+update, and one who is older than a level's undoing writes one that is known as ours. Levels of
+others are left alone: what is ours stands in a table of its own.
 
 What escapes the trigger, such as order lines that change without their record, is put right by
 `refresh`, in both directions.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import sqlalchemy as sa
 
@@ -165,14 +168,17 @@ BEGIN
         DELETE FROM {resolved.levels_sql} AS t USING {own} AS y, classified AS c
         WHERE {shape.is_own("t", "y")} AND {columns.same_key(resolved, "y", "c")}
           AND c.outcome = 'migrated' AND y.location_key <> c.default_location),
+    inserted AS ({shape.insert_missing()}),
+    -- Asked first: an older snapshot still sees the level that an undoing has taken.
     followed AS (
         UPDATE {resolved.levels_sql} AS t SET {shape.numbers_from("c")}
         FROM {own} AS y, classified AS c
-        WHERE {shape.is_own("t", "y")} AND {columns.same_key(resolved, "y", "c")}
-          AND c.outcome IS NULL AND c.quantity IS NOT NULL),
-    upserted AS ({shape.upsert()})
+        WHERE NOT EXISTS (SELECT FROM inserted)
+          AND {shape.is_own("t", "y")} AND {columns.same_key(resolved, "y", "c")}
+          AND c.quantity IS NOT NULL
+          AND (c.outcome IS NULL OR y.location_key = c.default_location))
     INSERT INTO {own} AS y ({keys}, location_key, row_hash)
-    SELECT {keys}, location_key, row_hash FROM upserted WHERE inserted
+    SELECT {keys}, location_key, row_hash FROM inserted
     ON CONFLICT ({keys}) DO UPDATE
         SET location_key = EXCLUDED.location_key, row_hash = EXCLUDED.row_hash;
     RETURN NEW;
@@ -207,12 +213,13 @@ def _backward(resolved: ResolvedMapping, shape: Shape) -> str:
 
 def _made_by_trigger_alone(resolved: ResolvedMapping, shape: Shape) -> str:
     """Delete the levels that no chunk has written and nobody has changed since."""
+    # Levels of others beside one that is ours are none of its numbers.
+    rows = canonical.source_rows(replace(resolved, target_exists=False), hashed=False)
     return f"""
         DELETE FROM {resolved.levels_sql} AS t
-        USING {shape.own()} AS y, ({canonical.source_rows(resolved)}) AS c
+        USING {shape.own()} AS y, ({rows}) AS c
         WHERE {shape.is_own("t", "y")} AND {columns.same_key(resolved, "y", "c")}
-          AND c.target_rows = 1 AND c.held_quantity = c.quantity AND c.held_reserved = c.reserved
-          AND {shape.rest_same("y.row_hash")}"""
+          AND {shape.in_step("c")} AND {shape.rest_same("y.row_hash")}"""
 
 
 _INSTALLED = sa.text("""

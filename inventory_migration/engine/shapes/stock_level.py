@@ -56,24 +56,15 @@ class StockLevel(LevelReading):
         """Insert a level for each record to be migrated; returns its key."""
         return f"{self._insert()} RETURNING {self._key()}"
 
-    def upsert(self) -> str:
-        """The same for whoever keeps levels in step: one that is ours takes the new numbers."""
+    def insert_missing(self) -> str:
+        """The same for whoever keeps levels in step, where there is none at the location.
+
+        What it returns is what it has inserted, whatever an older snapshot still sees there.
+        """
         names = ", ".join(quoted(name) for name in [*self.target.record, self.target.location])
-        numbers = ", ".join(
-            f"{quoted(name)} = EXCLUDED.{quoted(name)}"
-            for name in [*self.target.numbers, *self.target.following]
-        )
-        # A partition does not tell by xmax. What this statement inserts is not there for itself.
-        key, before = (
-            [f"{alias}.{quoted(name)}" for name in [*self.target.record, self.target.location]]
-            for alias in ("t", "x")
-        )
         return f"""{self._insert()}
-            ON CONFLICT ({names}) DO UPDATE SET {numbers}
-                WHERE EXISTS (SELECT FROM {self.own()} AS y WHERE {self.is_own("t", "y")})
+            ON CONFLICT ({names}) DO NOTHING
             RETURNING {self._key()}, t.{quoted(self.target.location)} AS location_key,
-                      NOT EXISTS (SELECT FROM {self.resolved.levels_sql} AS x
-                                   WHERE ({", ".join(before)}) = ({", ".join(key)})) AS inserted,
                       {self._hash()} AS row_hash"""
 
     def _insert(self) -> str:
@@ -121,6 +112,13 @@ class StockLevel(LevelReading):
             for name, value in self.target.following.items()
         }
         return ", ".join(f"{quoted(name)} = {value}" for name, value in pairs.items())
+
+    def in_step(self, record: str) -> str:
+        """The condition that a level `t` has the numbers of a relation with canonical ones."""
+        values = self.values(
+            location="NULL", quantity=f"{record}.quantity", reserved=f"{record}.reserved", at="NULL"
+        )
+        return columns.all_same(self._numbers("t"), values[1:])
 
     def moved(self) -> str:
         """The positions of the levels that `apply` returned."""
