@@ -1,7 +1,8 @@
 """Who moves the stock in a comparison: the naked statement, the engine, the job, a script.
 
-Each begins on a copy of the same database and says what it took. In which order they go, and what
-becomes of the figures, belongs in `throughput.py`.
+Each begins on a copy of the same database, says what it took, and is looked at afterwards: has it
+moved everything? In which order they go, and what becomes of the figures, belongs in
+`throughput.py`.
 """
 
 from __future__ import annotations
@@ -18,13 +19,16 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 import sqlalchemy as sa
 import yaml
 
 from benchmarks import stock
+from benchmarks.moved import all_moved, moved, nothing_moved
+
+_T = TypeVar("_T")
 
 GATES = ("audit_profile", "default_locations", "transformed_stock", "reconciliation_report")
 
@@ -50,6 +54,7 @@ class Took:
 
     Attributes:
         seconds: From its beginning to its end.
+        structure: How the application's tables look afterwards.
         phases: Seconds by what they were spent on.
         peak_rss_mb: The most memory that its process had; None where that is not ours.
         wal_bytes: What it wrote ahead.
@@ -58,6 +63,7 @@ class Took:
     """
 
     seconds: float
+    structure: tuple[str, ...] = ()
     phases: dict[str, float] = field(default_factory=dict)
     peak_rss_mb: float | None = None
     wal_bytes: int | None = None
@@ -74,7 +80,8 @@ def naked(copy: Copy) -> Took:
             connection.execute(statement)
         connection.commit()
         seconds = time.perf_counter() - began
-        return Took(seconds, wal_bytes=_written(connection) - first)
+        written = _written(connection) - first
+        return Took(seconds, all_moved(connection, copy.shape), wal_bytes=written)
 
 
 def engine(copy: Copy, workers: int, *, back: bool = False) -> Took:
@@ -91,17 +98,11 @@ def engine(copy: Copy, workers: int, *, back: bool = False) -> Took:
 
 
 def job(copy: Copy) -> Took:
-    """The whole job as a user runs it: start-up, audit, gates, plan, chunks, proof and report."""
-    _prepare(copy)
-    with closing(psycopg.connect(copy.url)) as connection:
-        first = _written(connection)
-        began = time.time()
-        seconds, log = _run(copy)
-        return Took(
-            seconds,
-            phases=_spans(log, began, began + seconds, _ledger_times(connection)),
-            wal_bytes=_written(connection) - first,
-        )
+    """The whole job as a user runs it: start-up, audit, gates, plan, chunks, proof and report.
+
+    Waited for by a process of its own, whose only child it is: so its memory is known.
+    """
+    return _apart(_job, copy)
 
 
 def rerun(copy: Copy) -> Took:
@@ -132,11 +133,17 @@ def row_by_row(copy: Copy, rows: int) -> float:
                 connection.execute(_ONE_RECORD[copy.shape], (found and found[0], *record))
                 connection.commit()
             last, done = batch[-1][0], done + len(batch)
-        return done / (time.perf_counter() - began)
+        rate = done / (time.perf_counter() - began)
+        _sampled(connection, copy.shape, done)
+        return rate
 
 
 def pandas(copy: Copy, rows: int) -> float:
     """Records per second of `read_sql`, a merge, `to_sql`, and an UPDATE from what that wrote."""
+    return _apart(_pandas, copy, rows)
+
+
+def _pandas(copy: Copy, rows: int) -> float:
     import pandas as pd
 
     _prepare_by_hand(copy)
@@ -150,12 +157,14 @@ def pandas(copy: Copy, rows: int) -> float:
             params={"rows": rows},
         )
         places = pd.read_sql(sa.text("SELECT id AS location_id, company_id FROM locations"), made)
-        moved = frame.merge(places, on="company_id")
-        moved.to_sql("moved", made, index=False, method="multi", chunksize=1_000)
+        found = frame.merge(places, on="company_id")
+        found.to_sql("moved", made, index=False, method="multi", chunksize=1_000)
         connection.execute(_FROM_FRAME[copy.shape])
         connection.commit()
         made.dispose()
-        return len(moved) / (time.perf_counter() - began)
+        rate = len(found) / (time.perf_counter() - began)
+        _sampled(connection, copy.shape, len(found))
+        return rate
 
 
 def imports() -> float:
@@ -192,7 +201,7 @@ def _engine(copy: Copy, workers: int, back: bool) -> Took:
             plan.prepare_locations(target.engine, mapping, claim, start)
             passed("default_locations")
             phases.transform_stock(target.engine, mapping, claim, start, workers=workers)
-            moved = time.perf_counter()
+            transformed = time.perf_counter()
             passed("transformed_stock")
             found = reconcile.reconcile(target.engine, mapping, claim, start, workers=workers)
         if not found.proof.passed:
@@ -202,22 +211,46 @@ def _engine(copy: Copy, workers: int, back: bool) -> Took:
         took = Took(
             ended - began,
             phases={
-                "plan": moved - began - (chunks[1] - chunks[0]),
+                "plan": transformed - began - (chunks[1] - chunks[0]),
                 "chunks": chunks[1] - chunks[0],
-                "proof": ended - moved,
+                "proof": ended - transformed,
             },
             wal_bytes=_written(connection) - first,
             ledger_bytes=_kept(connection),
         )
+        took.structure = all_moved(connection, copy.shape)
         if back:
             began = time.perf_counter()
             verbs.roll_back(target, mapping)
             took.rollback_seconds = time.perf_counter() - began
+            nothing_moved(connection, copy.shape)
     took.peak_rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return took
 
 
-def _apart(function: Callable[..., Took], *arguments: Any) -> Took:
+def _job(copy: Copy) -> Took:
+    _prepare(copy)
+    with closing(psycopg.connect(copy.url)) as connection:
+        first = _written(connection)
+        began = time.time()
+        seconds, log = _run(copy)
+        return Took(
+            seconds,
+            phases=_spans(log, began, began + seconds, _ledger_times(connection)),
+            peak_rss_mb=resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024,
+            wal_bytes=_written(connection) - first,
+            ledger_bytes=_kept(connection),
+            structure=all_moved(connection, copy.shape),
+        )
+
+
+def _sampled(connection: psycopg.Connection, shape: str, records: int) -> None:
+    found = moved(connection, shape)[0]
+    if found != records:
+        raise AssertionError(f"{records} records were to be moved, and {found} are")
+
+
+def _apart(function: Callable[..., _T], *arguments: Any) -> _T:
     """Call a function in a new process."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:

@@ -1,8 +1,9 @@
 """How fast stock moves, beside the naked SQL statement that does the same with no checks at all.
 
 All contenders move the same data on the same server in one run; each begins on a fresh copy behind
-a checkpoint, the order alternates from round to round, and medians are compared. Ratios say more
-than seconds: a slow machine is slow for all.
+a checkpoint, the order alternates from round to round, and medians are compared. Afterwards each
+must have moved all records, and left the application's tables alike. Ratios say more than seconds:
+a slow machine is slow for all.
 """
 
 from __future__ import annotations
@@ -10,43 +11,46 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from statistics import median
 from typing import Any
 
-import psycopg
-
 from benchmarks import contenders, stock
 from benchmarks.contenders import Copy, Took
+from benchmarks.inventories import copied, fill
+from benchmarks.machine import load, machine
 from benchmarks.servers import temporary_server
 from inventory_migration.embedded import EmbeddedServer
 
 SAMPLE_ROWS = 2_000
 SAMPLE_OF_FRAMES = 50_000
 
-SKIPPABLE = ("job", "rerun", "rollback", "row_by_row", "pandas", "imports")
+SKIPPABLE = ("engine", "job", "rerun", "rollback", "row_by_row", "pandas", "imports")
 
 
 def measure(server: EmbeddedServer, options: argparse.Namespace) -> dict[str, Any]:
-    """Let all contenders move the same data, and return the figures that `--json` prints."""
+    """Let all contenders move the same data, and return the figures that `--json` prints.
+
+    Args:
+        server: Where; what is there of earlier measurements goes.
+        options: What the command line says.
+    """
     skipped: set[str] = set(options.skip)
-    _fill(server, options.rows)
+    before = load()
+    fill(server, options.rows)
     rounds: dict[str, list[Took]] = {}
     reruns: list[float] = []
     for turn in range(options.repeat):
         going = list(_contenders(options, skipped))
         for name, contender in going if turn % 2 == 0 else reversed(going):
             _say(f"round {turn + 1} of {options.repeat}: {name}")
-            with _copy(server, options.shape) as copy:
+            with copied(server, options.rows, options.shape) as copy:
                 rounds.setdefault(name, []).append(contender(copy))
                 if name == "job" and "rerun" not in skipped:
                     reruns.append(contenders.rerun(copy).seconds)
+    require_alike(rounds)
     samples: dict[str, float | None] = {"row_by_row": None, "pandas": None}
     for name, sampled, most in (
         ("row_by_row", contenders.row_by_row, SAMPLE_ROWS),
@@ -54,17 +58,34 @@ def measure(server: EmbeddedServer, options: argparse.Namespace) -> dict[str, An
     ):
         if name not in skipped:
             _say(f"a sample: {name}")
-            with _copy(server, options.shape) as copy:
+            with copied(server, options.rows, options.shape) as copy:
                 samples[name] = sampled(copy, min(options.rows, most))
     imported = None if "imports" in skipped else contenders.imports()
-    return _figures(options, rounds, reruns, samples, imported)
+    return {
+        **_figures(options, rounds, reruns, samples, imported),
+        "machine": machine(server.url),
+        "load_before": before,
+    }
+
+
+def require_alike(rounds: Mapping[str, Sequence[Took]]) -> None:
+    """Refuse a contender that left out an index or a key: it has not done the same move.
+
+    Args:
+        rounds: What each took, by its name.
+    """
+    looks = {name: {took.structure for took in taken} for name, taken in rounds.items()}
+    for name, found in looks.items():
+        if found != looks["naked"]:
+            differ = set.union(*map(set, found)) ^ set.union(*map(set, looks["naked"]))
+            raise AssertionError(f"the tables differ between naked and {name}: {sorted(differ)}")
 
 
 def _contenders(
     options: argparse.Namespace, skipped: set[str]
 ) -> Iterator[tuple[str, Callable[[Copy], Took]]]:
     yield "naked", contenders.naked
-    for workers in options.workers:
+    for workers in options.workers if "engine" not in skipped else ():
         back = workers == max(options.workers) and "rollback" not in skipped
         yield f"engine {workers}", partial(contenders.engine, workers=workers, back=back)
     if "job" not in skipped:
@@ -79,41 +100,55 @@ def _figures(
     imported: float | None,
 ) -> dict[str, Any]:
     naked = _median(rounds["naked"])
-    engines = {str(n): _median(rounds[f"engine {n}"]) for n in options.workers}
-    most = rounds[f"engine {max(options.workers)}"]
+    engines = {
+        name.removeprefix("engine "): _median(taken)
+        for name, taken in rounds.items()
+        if name.startswith("engine ")
+    }
+    most = f"engine {max(options.workers)}"
+    forward = _median(rounds[most]) if most in rounds else None
     job = _median(rounds["job"]) if "job" in rounds else None
     rerun = median(reruns) if reruns else None
-    backs = [took.rollback_seconds for took in most if took.rollback_seconds is not None]
+    ours = rounds.get(most) or rounds["job"]
+    backs = [took.rollback_seconds for took in ours if took.rollback_seconds is not None]
     rollback = median(backs) if backs else None
-    forward = engines[str(max(options.workers))]
-    per_second = options.rows / forward
-    by_phase = rounds.get("job", most)
+    per_second = forward and options.rows / forward
+    by_phase = rounds.get("job", ours)
     phases = {name: median(t.phases[name] for t in by_phase) for name in by_phase[0].phases}
+    peaks = {
+        name: max(took.peak_rss_mb or 0 for took in taken)
+        for name, taken in rounds.items()
+        if name != "naked"
+    }
+    wal = _each(options.rows, [took.wal_bytes for took in ours])
+    naked_wal = _each(options.rows, [took.wal_bytes for took in rounds["naked"]])
     return {
         "rows": options.rows,
         "shape": options.shape,
+        "repeat": options.repeat,
         "naked_seconds": naked,
-        "engine_seconds": engines,
+        "engine_seconds": engines or None,
         "job_seconds": job,
         "rewrite_seconds": None,
         "rerun_seconds": rerun,
         "rollback_seconds": rollback,
         "row_by_row_rows_per_second": samples["row_by_row"],
         "pandas_rows_per_second": samples["pandas"],
-        "peak_rss_mb": max(took.peak_rss_mb or 0 for took in most),
-        "wal_bytes_per_row": median(took.wal_bytes or 0 for took in most) / options.rows,
-        "ledger_bytes_per_row": median(took.ledger_bytes or 0 for took in most) / options.rows,
+        "peak_rss_mb": max(peaks.values()),
+        "peak_rss_mb_by_process": peaks,
+        "wal_bytes_per_row": wal,
+        "naked_wal_bytes_per_row": naked_wal,
+        "ledger_bytes_per_row": _each(options.rows, [took.ledger_bytes for took in ours]),
         "phases_seconds": {**phases, **({} if imported is None else {"imports": imported})},
         "ratios": {
             **{f"engine_{n}": seconds / naked for n, seconds in engines.items()},
             "job": job and job / naked,
             "rewrite": None,
             "rerun": rerun and job and rerun / job,
-            "rollback": rollback and rollback / forward,
+            "rollback": rollback and forward and rollback / forward,
             "row_by_row": _times(per_second, samples["row_by_row"]),
             "pandas": _times(per_second, samples["pandas"]),
-            "naked_wal_bytes_per_row": median(t.wal_bytes or 0 for t in rounds["naked"])
-            / options.rows,
+            "wal": wal / naked_wal,
         },
         "spread": {
             name: [round(took.seconds, 3) for took in taken] for name, taken in rounds.items()
@@ -125,46 +160,17 @@ def _median(taken: Sequence[Took]) -> float:
     return median(took.seconds for took in taken)
 
 
-def _times(ours: float, theirs: float | None) -> float | None:
-    return None if theirs is None else ours / theirs
+def _each(rows: int, taken: Sequence[int | None]) -> float:
+    """Bytes of a record, in the middle of all rounds."""
+    return median(bytes_ or 0 for bytes_ in taken) / rows
+
+
+def _times(ours: float | None, theirs: float | None) -> float | None:
+    return None if ours is None or theirs is None else ours / theirs
 
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-TEMPLATE = "stock_before"
-
-
-def _fill(server: EmbeddedServer, rows: int) -> None:
-    """Make the inventory once; everybody gets a copy of these very files."""
-    with psycopg.connect(server.url, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE IF EXISTS {TEMPLATE}")
-        connection.execute(f"CREATE DATABASE {TEMPLATE} TEMPLATE template0")
-    with psycopg.connect(_address(server, TEMPLATE), autocommit=True) as connection:
-        text = stock.APPLICATION.format(companies=stock.COMPANIES, rows=rows)
-        for statement in text.split(";\n"):
-            connection.execute(statement)
-
-
-@contextmanager
-def _copy(server: EmbeddedServer, shape: str) -> Iterator[Copy]:
-    """A copy of the inventory, in a server that has nothing else to write."""
-    name = "stock_moving"
-    folder = Path(tempfile.mkdtemp(prefix="throughput-"))
-    with psycopg.connect(server.url, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY file_copy")
-        connection.execute("CHECKPOINT")
-        try:
-            yield Copy(_address(server, name), shape, folder)
-        finally:
-            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
-            shutil.rmtree(folder)
-
-
-def _address(server: EmbeddedServer, database: str) -> str:
-    return server.url.replace("/inventory?", f"/{database}?")
 
 
 def _table(found: Mapping[str, Any], machine: str) -> str:
@@ -178,7 +184,7 @@ def _table(found: Mapping[str, Any], machine: str) -> str:
     ]
     timed = {
         "naked statement": naked,
-        **{f"engine, {n} workers": s for n, s in found["engine_seconds"].items()},
+        **{f"engine, {n} workers": s for n, s in (found["engine_seconds"] or {}).items()},
         "whole job": found["job_seconds"],
         "rollback": found["rollback_seconds"],
         "rerun with nothing to do": found["rerun_seconds"],
@@ -195,11 +201,12 @@ def _table(found: Mapping[str, Any], machine: str) -> str:
                 f"| {who.replace('_', ' ')} (sample) | | {rate:,.0f} | {rows / rate / naked:.0f} |"
             )
     phases = ", ".join(f"{name} {s:.2f}" for name, s in found["phases_seconds"].items())
+    peaks = ", ".join(f"{name} {mb:.0f}" for name, mb in found["peak_rss_mb_by_process"].items())
     lines += [
         "",
         f"Where the time goes (seconds): {phases}",
-        f"Peak memory {found['peak_rss_mb']:.0f} MB; WAL {found['wal_bytes_per_row']:.0f} bytes a "
-        f"record (naked {found['ratios']['naked_wal_bytes_per_row']:.0f}); ledger "
+        f"Peak memory, MB: {peaks}; WAL {found['wal_bytes_per_row']:.0f} bytes a record "
+        f"(naked {found['naked_wal_bytes_per_row']:.0f}); ledger "
         f"{found['ledger_bytes_per_row']:.0f} bytes a record",
         f"Each round, seconds: {json.dumps(found['spread'])}",
     ]
@@ -214,10 +221,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--shape", choices=[*stock.SHAPES], default="location_column")
     parser.add_argument("--repeat", type=int, default=3, help="rounds; medians are compared")
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument(
+        "--workers",
+        type=int,
+        nargs="+",
+        default=sorted({1, 2, os.cpu_count() or 1}),
+        help="of the engine, each measured by itself; by default 1, 2 and the number of cores",
+    )
     parser.add_argument("--skip", nargs="+", choices=SKIPPABLE, default=[])
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
+    if {"engine", "job"} <= set(options.skip):
+        parser.error("without engine and job nothing of ours is measured: skip one of them at most")
     with temporary_server("throughput-server") as (server, running):
         found = measure(server, options)
     if options.json:

@@ -226,8 +226,7 @@ def _database(server: EmbeddedServer, name: str) -> Iterator[str]:
 
 def _fill(url: str, records: int, shape: str) -> None:
     with closing(psycopg.connect(url, autocommit=True)) as connection:
-        script = stock.APPLICATION.format(companies=stock.COMPANIES, rows=records)
-        for statement in [*script.split(";\n"), stock.PREPARED[shape]]:
+        for statement in [*stock.application(records), stock.PREPARED[shape]]:
             if statement.strip():
                 connection.execute(statement)
 
