@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import combinations
 from pathlib import Path
@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from inventory_migration import steering
 from inventory_migration.engine import control, ledger, plan
-from inventory_migration.engine.pacing import Pacing, RateLimit
+from inventory_migration.engine.controller import Goal
+from inventory_migration.engine.pacing import Pacing, RateLimit, goal_of
 from inventory_migration.engine.phases import set_running
 from inventory_migration.engine.plan import Start
 from inventory_migration.engine.snapshot import write_snapshot
@@ -302,22 +303,17 @@ def test_a_window_is_lifted_by_whoever_starts(database: Database) -> None:
 def test_a_maintenance_window_makes_transactions_longer_and_opens_no_hours(
     database: Database,
 ) -> None:
+    declared = Start(maintenance_window=True)
+    assert goal_of(stage.MAPPING, Start()) == Goal(0.5, 16 * 1024**2)
+    assert goal_of(stage.MAPPING, declared) == Goal(5.0, 160 * 1024**2)
+    patient = stage.mapping(chunk={"rows": 5, "target_ms": 60_000})
+    assert goal_of(patient, declared) == goal_of(patient, Start())
     nightly = stage.mapping(health=closed())
     _, migration = planned(database, nightly)
-    online, declared = (
-        Pacing(database.engine, nightly, migration, Start(maintenance_window=one))
-        for one in (False, True)
-    )
-    assert online.pace().target_seconds == 0.5
-    assert declared.pace().target_seconds == 5.0
-    assert declared.tend()
-    assert declared.holding is not None
-    assert declared.holding.kinds == {("window", "hold")}
-    patient = stage.mapping(chunk={"rows": 5, "target_ms": 60_000})
-    longer = Pacing(database.engine, patient, migration, Start(maintenance_window=True))
-    assert longer.pace().target_seconds == 60.0
-    for pacing in (online, declared, longer):
-        pacing.close()
+    with closing(Pacing(database.engine, nightly, migration, declared)) as pacing:
+        assert pacing.tend()
+        assert pacing.holding is not None
+        assert pacing.holding.kinds == {("window", "hold")}
 
 
 def test_work_begins_when_the_window_opens_and_waits_until_then(database: Database) -> None:

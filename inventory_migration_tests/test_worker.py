@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from inventory_migration.embedded import EmbeddedServer
 from inventory_migration.engine import control, ledger, plan
 from inventory_migration.engine.chunk import ChunkStatements, Claimed
-from inventory_migration.engine.pacing import MOST_CHUNKS, Pace, Pacing
+from inventory_migration.engine.pacing import Pacing, Turn
 from inventory_migration.engine.plan import Start
 from inventory_migration.engine.snapshot import write_snapshot
 from inventory_migration.engine.worker import _Shared, work_phase
@@ -36,21 +36,6 @@ SLOW = """
     END $$;
     CREATE TRIGGER slow BEFORE UPDATE ON stock_items FOR EACH ROW EXECUTE FUNCTION slow();
 """
-
-
-def test_the_pace_grows_by_half_at_most_and_falls_at_once() -> None:
-    pace = Pace(target_seconds=0.5)
-    pace.took(1, 0.001)
-    assert pace.chunks == 1.5
-    for _ in range(30):
-        pace.took(pace.limit, 0.001)
-    assert pace.limit == MOST_CHUNKS
-    pace.took(MOST_CHUNKS, 5.0)
-    assert pace.limit == 5
-    pace.shrink()
-    pace.shrink()
-    pace.shrink()
-    assert pace.limit == 1
 
 
 @pytest.mark.parametrize("workers", [1, 4])
@@ -83,6 +68,51 @@ def test_a_phase_is_not_at_its_end_while_somebody_holds_its_last_chunk(database:
     phase.join(20)
     assert not phase.is_alive()
     assert stage.outcomes(database) == {"migrated": 5}
+
+
+class Noting(Pacing):
+    """A pacing that keeps what became of each turn."""
+
+    turns: list[Turn]
+
+    def finish(self, turn: Turn, stop: threading.Event) -> None:
+        """Keep it, and go on."""
+        self.turns = [*getattr(self, "turns", []), turn]
+        super().finish(turn, stop)
+
+
+def test_what_transactions_take_is_measured_and_a_lock_that_was_not_had_takes_half(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "inventory_migration")
+    stage.shop(database, companies=1, items=150)
+    migration = stage.locations(database)
+    assert migration is not None
+    resolved = plan.read_mapping(database.engine, MAPPING)
+    write_snapshot(database.engine, resolved, migration)
+    pacing = Noting(database.engine, MAPPING, migration, Start())
+    with database.engine.connect() as seller:
+        seller.execute(sa.text("SELECT FROM stock_items WHERE id = 100 FOR UPDATE"))
+        phase = threading.Thread(
+            target=work_phase,
+            args=(database.engine, resolved, migration, 1, pacing),
+            kwargs={"workers": 1},
+        )
+        phase.start()
+        refused = "SELECT count(*) > 0 FROM inventory_migration.chunk WHERE attempts > 1"
+        until(lambda: database.psql(refused) == "t", "a chunk that was refused twice")
+    phase.join(20)
+    assert stage.outcomes(database) == {"migrated": 150}
+    done = [turn for turn in pacing.turns if turn.taken]
+    assert 0 < sum(turn.taken for turn in done) < 30
+    assert sum(turn.rows for turn in pacing.turns) == 150
+    assert all(0 < turn.locking < turn.seconds for turn in done)
+    assert all(turn.wal_bytes > 100 * turn.rows for turn in done)
+    failed = [turn for turn in pacing.turns if turn.failed]
+    assert "lock timeout" in (failed[0].failed or "")
+    told = [r.message for r in caplog.records if r.message.startswith("a transaction takes")]
+    assert told[0].startswith("a transaction takes 2 chunks, and no longer 1: a chunk takes 0.")
+    assert any("no longer" in line and "lock timeout" in line for line in told)
 
 
 COUNTED = ("records", "migrated", "already", "skipped", "quarantined", "gone")

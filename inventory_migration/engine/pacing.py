@@ -2,8 +2,8 @@
 
 The workers of one process share a `Pacing`. Each asks it for a turn before its transaction, and
 waits there while nothing is open at the server; the thread that waits for the workers tends it. The
-clock is given, so that it can be tried out. What is looked at, and kept for `status`, is in
-`health.py`.
+clock is given, so that it can be tried out. How many chunks a transaction takes is worked out in
+`controller.py`; what is looked at, and kept for `status`, is in `health.py`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo
 import sqlalchemy as sa
 
 from inventory_migration.engine import health
+from inventory_migration.engine.controller import Change, Controller, Goal, Took
 from inventory_migration.engine.health import Reason, Verdict
 from inventory_migration.engine.ledger import Migration
 from inventory_migration.engine.plan import Start
@@ -28,9 +29,11 @@ from inventory_migration.mapping.health import opens_at
 
 logger = logging.getLogger(__name__)
 
-MOST_CHUNKS = 50
 WINDOW_SECONDS = 5.0
 """How long a transaction lasts in a maintenance window, where the mapping does not want longer."""
+
+WAL_BYTES = 16 * 1024**2
+"""How much WAL a transaction of half a second may write, and a longer one in proportion."""
 
 MOST_REST = 8.0
 """How many times as long as its last transaction a worker rests at most."""
@@ -39,28 +42,6 @@ REST_SECONDS = 5.0
 POLL_SECONDS = 0.1
 ASK_SECONDS = 0.5
 """How often a process whose workers wait asks whether they should wait any longer."""
-
-
-@dataclass
-class Pace:
-    """How many chunks one transaction takes, so that it lasts as long as the mapping wants."""
-
-    target_seconds: float
-    chunks: float = 1.0
-
-    def took(self, chunks: int, seconds: float) -> None:
-        """Follow a transaction that committed: at most half as many again, down at once."""
-        fitting = chunks * self.target_seconds / max(seconds, 1e-4)
-        self.chunks = max(1.0, min(fitting, self.chunks * 1.5, MOST_CHUNKS))
-
-    def shrink(self) -> None:
-        """Take half as much after a lock timeout or a cancel."""
-        self.chunks = max(1.0, self.chunks / 2)
-
-    @property
-    def limit(self) -> int:
-        """How many chunks to claim next."""
-        return int(self.chunks)
 
 
 class RateLimit:
@@ -98,15 +79,25 @@ class Turn:
 
     Attributes:
         chunks: How many it may take at most.
+        cuts: How often transactions had been cut as it began.
         reserved: Its place under the limit of records per second, where there is one.
+        taken: How many chunks it moved; 0 where they tell nothing of what others will take.
         rows: How many records it moved.
         seconds: How long it took.
+        locking: How much of that its records' locks took.
+        wal_bytes: How much WAL the server wrote meanwhile, whoever caused it.
+        failed: What befell it, where that is worth another try.
     """
 
     chunks: int
+    cuts: int = 0
     reserved: tuple[float, float] | None = None
+    taken: int = 0
     rows: int = 0
     seconds: float = 0.0
+    locking: float = 0.0
+    wal_bytes: int = 0
+    failed: str | None = None
 
 
 class Pacing:
@@ -133,9 +124,9 @@ class Pacing:
         self._limits: Health = mapping.health
         self._windows = [] if start.no_window else self._limits.window
         self._chunk_rows = mapping.chunk.rows
-        self._target_seconds = mapping.chunk.target_ms / 1000
-        if start.maintenance_window:
-            self._target_seconds = max(self._target_seconds, WINDOW_SECONDS)
+        self._controller = Controller(goal_of(mapping, start))
+        self._under_way = 0
+        self._lock = threading.Lock()
         rate = start.max_rows_per_second or self._limits.max_rows_per_second
         self._rate = RateLimit(rate) if rate else None
         self._calendar = calendar
@@ -147,23 +138,21 @@ class Pacing:
         self._held_since: float | None = None
         self._opens: datetime | None = None
 
-    def pace(self) -> Pace:
-        """How a worker begins."""
-        return Pace(self._target_seconds)
-
     @property
     def holding(self) -> Verdict | None:
         """Why nobody may begin anything; None where they may."""
         return self._verdict if self._verdict.level == "hold" else None
 
-    def admit(self, chunks: int, stop: threading.Event) -> Turn | None:
+    def admit(self, stop: threading.Event) -> Turn | None:
         """Wait until a worker may begin a transaction; None where it should stop.
 
         Args:
-            chunks: How many it would take.
             stop: Ends the wait.
         """
-        turn = Turn(1 if self._verdict.level == "slow" else chunks)
+        with self._lock:
+            turn = Turn(self._controller.limit, self._controller.cuts)
+        if self._verdict.level == "slow":
+            turn.chunks = 1
         if self._rate is not None:
             fitting = self._rate.rows_per_second // self._chunk_rows
             turn.chunks = max(1, min(turn.chunks, fitting))
@@ -171,10 +160,15 @@ class Pacing:
         while self.holding or (turn.reserved and turn.reserved[0] > time.monotonic()):
             if stop.wait(POLL_SECONDS if self.holding else self._due(turn)):
                 return None
-        return None if stop.is_set() else turn
+        if stop.is_set():
+            return None
+        with self._lock:
+            self._under_way += 1
+        return turn
 
     def finish(self, turn: Turn, stop: threading.Event) -> None:
         """Take note of what came of a turn, and rest where the server needs it."""
+        self._learn(turn)
         if self._rate is not None and turn.reserved is not None:
             self._rate.settle(turn.reserved, turn.rows)
         if self._rest and turn.seconds:
@@ -202,6 +196,21 @@ class Pacing:
     def close(self) -> None:
         """Look no more."""
         self._watch.close()
+
+    def _learn(self, turn: Turn) -> None:
+        """Let what came of a turn decide about the next ones."""
+        change = None
+        with self._lock:
+            # The server knows only the WAL of all; what others cause counts too, which is careful.
+            wal_bytes, self._under_way = turn.wal_bytes // self._under_way, self._under_way - 1
+            if turn.failed is not None:
+                change = self._controller.failed(turn.cuts, turn.failed)
+            elif turn.taken:
+                change = self._controller.took(
+                    Took(turn.taken, turn.seconds, turn.locking, wal_bytes, turn.cuts)
+                )
+        if change is not None:
+            _tell_change(self._migration, change)
 
     def _due(self, turn: Turn) -> float:
         assert turn.reserved is not None  # noqa: S101 - asked for only where it is
@@ -258,6 +267,36 @@ class Pacing:
             "max_rows_per_second": self._rate.rows_per_second if self._rate else None,
             "window": [str(window) for window in self._windows],
         }
+
+
+def goal_of(mapping: StockMapping, start: Start) -> Goal:
+    """What a transaction should take: what the mapping says, and more in a maintenance window."""
+    seconds = mapping.chunk.target_ms / 1000
+    if start.maintenance_window:
+        seconds = max(seconds, WINDOW_SECONDS)
+    return Goal(seconds, int(WAL_BYTES * max(1.0, seconds / 0.5)))
+
+
+def _tell_change(migration: Migration, change: Change) -> None:
+    """Log that transactions take more or less; an alarm louder than what goes by itself."""
+    extra = {
+        "migration_id": migration.migration_id,
+        "chunks_before": change.before,
+        "chunks_after": change.after,
+    }
+    if change.kind == "pinned":
+        logger.warning(
+            "no transaction is small enough: %s; lower chunk.rows", change.reason, extra=extra
+        )
+        return
+    logger.log(
+        logging.INFO if change.kind == "cut" else logging.DEBUG,
+        "a transaction takes %d chunks, and no longer %d: %s",
+        change.after,
+        change.before,
+        change.reason,
+        extra=extra,
+    )
 
 
 def _tell(migration: Migration, verdict: Verdict) -> None:

@@ -31,7 +31,7 @@ from inventory_migration.engine.failures import (
 )
 from inventory_migration.engine.isolation import write_without_bad
 from inventory_migration.engine.ledger import Migration
-from inventory_migration.engine.pacing import POLL_SECONDS, Pace, Pacing, Turn
+from inventory_migration.engine.pacing import POLL_SECONDS, Pacing, Turn
 from inventory_migration.engine.patience import RECONNECT_SECONDS, backoff
 from inventory_migration.errors import (
     ControlTotalsDiffer,
@@ -52,11 +52,9 @@ class _Worker:
     """What one worker keeps from turn to turn.
 
     Attributes:
-        pace: How many chunks it takes.
         unheard: Chunks whose COMMIT has been sent and not been answered.
     """
 
-    pace: Pace
     unheard: list[int] = field(default_factory=list)
 
 
@@ -151,7 +149,7 @@ def _work(
     shared: _Shared,
     pacing: Pacing,
 ) -> None:
-    worker = _Worker(pacing.pace())
+    worker = _Worker()
     attempts, lost_at = 0, 0.0
     while not shared.stop.is_set():
         try:
@@ -164,7 +162,7 @@ def _work(
                     if worker.unheard:
                         unheard.settle(connection, statements.migration_id, worker.unheard)
                         worker.unheard = []
-                    while (turn := pacing.admit(worker.pace.limit, shared.stop)) is not None:
+                    while (turn := pacing.admit(shared.stop)) is not None:
                         try:
                             if not _take(turn, connection, statements, phase, worker, shared):
                                 return
@@ -227,6 +225,7 @@ def _take(
         if control.enter(connection, statements.migration_id) != "run":
             connection.rollback()
             return False
+        wal_before = _wal_position(connection)
         claimed = statements.claim(connection, phase, turn.chunks)
         if claimed is None:
             left = _pending(connection, statements.migration_id, phase)
@@ -234,7 +233,8 @@ def _take(
             # Others hold what is left; they may fail, so the phase ends only with its last chunk.
             shared.stop.wait(0.05)
             return left
-        finished = _transact(connection, statements, claimed)
+        finished, turn.locking = _transact(connection, statements, claimed)
+        turn.wal_bytes = _wal_position(connection) - wal_before
         worker.unheard = claimed.numbers
         connection.commit()
         worker.unheard = []
@@ -245,7 +245,7 @@ def _take(
             worker.unheard = []
         if shared.stop.is_set():
             return False
-        _after_failure(connection, statements, claimed, sqlstate(error), error, worker.pace, shared)
+        _after_failure(connection, statements, claimed, sqlstate(error), error, turn, shared)
         return True
     except (ControlTotalsDiffer, _Suppressed) as error:
         connection.rollback()
@@ -256,7 +256,8 @@ def _take(
         return True
     seconds = time.monotonic() - started
     turn.rows, turn.seconds = sum(chunk.records for chunk in finished), seconds
-    worker.pace.took(len(claimed.numbers), seconds)
+    # What failed before is taken apart, or short of others: it tells nothing of theirs.
+    turn.taken = 0 if claimed.attempts else len(claimed.numbers)
     _tell(statements.migration_id, finished, seconds)
     return True
 
@@ -283,8 +284,11 @@ def _tell(migration_id: int, finished: list[Finished], seconds: float) -> None:
 
 def _transact(
     connection: sa.Connection, statements: ChunkStatements, claimed: Claimed
-) -> list[Finished]:
+) -> tuple[list[Finished], float]:
+    """Move what is claimed; returns it as finished, and how many seconds its locks took."""
+    started = time.monotonic()
     statements.lock_records(connection, claimed.numbers)
+    locking = time.monotonic() - started
     if claimed.attempts and action_for(claimed.last_error) is Action.ISOLATE:
         bad = write_without_bad(connection, statements, claimed.numbers[0])
         described = statements.described(connection, [record.position for record in bad])
@@ -303,7 +307,7 @@ def _transact(
     elif statements.write(connection, claimed.numbers):
         raise _Suppressed
     connection.execute(sa.text("SET CONSTRAINTS ALL IMMEDIATE"))
-    return statements.finish(connection, claimed.numbers)
+    return statements.finish(connection, claimed.numbers), locking
 
 
 def _after_failure(
@@ -312,7 +316,7 @@ def _after_failure(
     claimed: Claimed | None,
     state: str | None,
     error: sa.exc.DBAPIError,
-    pace: Pace,
+    turn: Turn,
     shared: _Shared,
 ) -> None:
     action = action_for(state)
@@ -323,7 +327,7 @@ def _after_failure(
         raise error
     attempts = _note_attempt(connection, statements, claimed, state)
     if action in {Action.RETRY, Action.SHRINK}:
-        pace.shrink()
+        turn.failed = message(error)
         _give_up(statements, claimed, attempts, state, error)
         logger.info("%s, %s again", message(error), _span(claimed.numbers))
         shared.stop.wait(backoff(attempts))
@@ -373,6 +377,12 @@ def _note_attempt(
     most = max(attempts, default=0)
     connection.commit()
     return most
+
+
+def _wal_position(connection: sa.Connection) -> int:
+    """How many bytes of WAL the server has written in its life, whoever caused them."""
+    written = sa.text("SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')")
+    return int(connection.execute(written).scalar_one())
 
 
 def _pending(connection: sa.Connection, migration_id: int, phase: int) -> bool:

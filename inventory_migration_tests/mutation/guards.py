@@ -459,6 +459,23 @@ GUARDS = (
         "test_health.py::test_who_has_waited_long_enough_gives_up_and_can_be_resumed",
     ),
     Guard(
+        "a stall cuts what comes next",
+        "records stay locked for as long as a server in distress takes, again and again",
+        "engine/controller.py",
+        "if seconds > PANIC * self.goal.seconds and self.limit > 1:",
+        "if False:",
+        "test_controller.py::test_one_stall_cuts_to_a_tenth_and_it_comes_back",
+    ),
+    Guard(
+        "a failure takes half",
+        "ever as many records are asked for at once, where the application holds some of them",
+        "engine/worker.py",
+        "        turn.failed = message(error)\n",
+        "",
+        "test_worker.py::"
+        "test_what_transactions_take_is_measured_and_a_lock_that_was_not_had_takes_half",
+    ),
+    Guard(
         "workers that wait hear of a pause",
         "a paused migration's program waits on for its window",
         "engine/pacing.py",
