@@ -166,7 +166,7 @@ def retry(
     mapping: StockMapping,
     wanted: Filter,
     *,
-    workers: int = 2,
+    workers: int | None = None,
     maintenance_window: bool = False,
     as_superuser: bool = False,
     write_stop: bool = False,
@@ -181,7 +181,7 @@ def retry(
         target: The database.
         mapping: The mapping.
         wanted: What `selection` says; a waived record only by its key.
-        workers: Threads.
+        workers: Threads; None leaves it to the server's size.
         maintenance_window: Nobody waits for the records, so that transactions may be longer.
         as_superuser: Triggers of the application may run with a superuser's rights.
         write_stop: The application's writes rest, so that the verdict can be final.

@@ -202,7 +202,7 @@ def transformed_stock(
     start: Start,
     *,
     stop_after: str | None = None,
-    workers: int = 2,
+    workers: int | None = None,
 ) -> dict[str, Any]:
     """Give every stock record its default location; see `phases.transform_stock`."""
     migration = phases.transform_stock(
@@ -217,7 +217,12 @@ def transformed_stock(
 
 
 def reconciliation_report(
-    target: Target, mapping: StockMapping, claim: control.Claim, start: Start, *, workers: int = 2
+    target: Target,
+    mapping: StockMapping,
+    claim: control.Claim,
+    start: Start,
+    *,
+    workers: int | None = None,
 ) -> tuple[dict[str, Any], proof.Proof]:
     """Sweep, prove and close; see `reconcile.reconcile`."""
     found = reconcile.reconcile(target.engine, mapping, claim, start, workers=workers)
@@ -232,7 +237,7 @@ def run(
     start: Start | None = None,
     *,
     stop_after: str | None = None,
-    workers: int = 2,
+    workers: int | None = None,
 ) -> dict[str, Any]:
     """All four steps with their gates, in this process and without Dagster.
 

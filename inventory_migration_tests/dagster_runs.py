@@ -23,10 +23,13 @@ STEPS = ("audit_profile", "default_locations", "transformed_stock", "reconciliat
 
 SLOW = """
     CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
-        $$ BEGIN PERFORM pg_sleep(0.25); RETURN NEW; END $$;
+        $$ BEGIN PERFORM pg_sleep(0.15 + 0.01 * (NEW.id % 30)); RETURN NEW; END $$;
     CREATE TRIGGER slow BEFORE UPDATE ON stock_items FOR EACH ROW EXECUTE FUNCTION slow();
 """
-"""Makes an application on which moving 30 items takes some four seconds with two workers."""
+"""Makes an application on which moving 30 items takes some four seconds with two workers.
+
+A chunk takes the longer the later it is, so that there is a middle for any number of workers.
+"""
 
 CLAIMS = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
 

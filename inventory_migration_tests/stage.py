@@ -98,6 +98,8 @@ def transform(
 ) -> Migration | None:
     """The step `transformed_stock`, and its gate."""
     start = options.pop("start", Start(explicit=True))
+    # However many cores whoever tests has.
+    options.setdefault("workers", 2)
     with control.Claim(database.engine) as claim:
         migration = phases.transform_stock(database.engine, mapping, claim, start, **options)
     pass_gate(database.engine, mapping, "transformed_stock")

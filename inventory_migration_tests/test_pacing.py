@@ -324,7 +324,9 @@ def test_work_begins_when_the_window_opens_and_waits_until_then(database: Databa
         database.engine, nightly, migration, Start(), calendar=lambda: now
     )  # fmt: skip
     thread = threading.Thread(
-        target=work_phase, args=(database.engine, resolved, migration, 1, restrained)
+        target=work_phase,
+        args=(database.engine, resolved, migration, 1, restrained),
+        kwargs={"workers": 2},
     )
     thread.start()
     until(lambda: health_events(database), "a hold")

@@ -21,6 +21,7 @@ from inventory_migration.engine.chunk import ChunkStatements, Claimed
 from inventory_migration.engine.pacing import Pacing, Turn
 from inventory_migration.engine.plan import Start
 from inventory_migration.engine.snapshot import write_snapshot
+from inventory_migration.engine.staffing import fitting_workers, usual_workers
 from inventory_migration.engine.worker import _Shared, work_phase
 from inventory_migration.errors import MigrationHeld, MigrationPaused
 from inventory_migration_tests import stage
@@ -36,6 +37,36 @@ SLOW = """
     END $$;
     CREATE TRIGGER slow BEFORE UPDATE ON stock_items FOR EACH ROW EXECUTE FUNCTION slow();
 """
+
+
+def test_without_a_number_as_many_work_as_the_server_has_cores(database: Database) -> None:
+    stage.shop(database, companies=1, items=200)
+    database.psql(SLOW)
+    stage.locations(database)
+    phase = threading.Thread(target=stage.transform, args=(database,), kwargs={"workers": None})
+    phase.start()
+    asleep = """
+        SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event = 'PgSleep'
+    """
+    until(lambda: database.psql(asleep) == str(usual_workers(database.engine)), "all at work")
+    database.psql("CREATE OR REPLACE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS "
+                  "'BEGIN RETURN NEW; END'")  # fmt: skip
+    phase.join(60)
+    assert stage.outcomes(database) == {"migrated": 200}
+
+
+@pytest.mark.parametrize(
+    ("cores", "connections", "workers"),
+    [
+        (1, 100, 2), (2, 100, 2), (6, 100, 6), (64, 100, 8), (None, 100, 4),
+        (8, 30, 3), (None, 20, 2), (2, 5, 1),
+    ],
+)  # fmt: skip
+def test_workers_fit_the_servers_cores_and_its_connections(
+    cores: int | None, connections: int, workers: int
+) -> None:
+    assert fitting_workers(cores, connections) == workers
 
 
 @pytest.mark.parametrize("workers", [1, 4])
@@ -60,6 +91,7 @@ def test_a_phase_is_not_at_its_end_while_somebody_holds_its_last_chunk(database:
         phase = threading.Thread(
             target=work_phase,
             args=(database.engine, resolved, migration, 1, pacing),
+            kwargs={"workers": 2},
             daemon=True,
         )
         phase.start()

@@ -61,7 +61,7 @@ def dashboard(
     tls_key: Annotated[
         Path | None, typer.Option("--tls-key", metavar="PATH", help="The certificate's key.")
     ] = None,
-    workers: Workers = 2,
+    workers: Workers = None,
     as_superuser: AsSuperuser = False,
     open_: Annotated[
         bool, typer.Option("--open", help="Open it in this machine's browser.")

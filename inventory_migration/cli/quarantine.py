@@ -89,7 +89,7 @@ def retry(
         str | None, typer.Option("--rule", metavar="RULE", help="All open records of this rule.")
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All open records.")] = False,
-    workers: Workers = 2,
+    workers: Workers = None,
     window: Window = False,
     as_superuser: AsSuperuser = False,
     write_stop: WriteStop = False,

@@ -11,7 +11,15 @@ StopAfter = Annotated[
     typer.Option("--stop-after", metavar="PHASE", help="Pause when this phase is done."),
 ]
 Workers = Annotated[
-    int, typer.Option("--workers", min=1, max=64, help="How many move chunks at the same time.")
+    int | None,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        min=1,
+        max=64,
+        help="How many move chunks at the same time; by default as many as the server, if it is "
+        "on this machine, has cores, from 2 to 8, and 4 elsewhere.",
+    ),
 ]
 MaxRowsPerSecond = Annotated[
     int | None,

@@ -40,17 +40,18 @@ class Options:
     """What a process that goes on is given.
 
     Attributes:
-        workers: How many move chunks at the same time.
+        workers: How many move chunks at the same time; None leaves it to the command.
         as_superuser: Whether the application's triggers may run with a superuser's rights.
     """
 
-    workers: int = 2
+    workers: int | None = None
     as_superuser: bool = False
 
     @property
     def words(self) -> list[str]:
         """They as the command line takes them."""
-        return ["--workers", str(self.workers), *self.as_superuser * ["--as-superuser"]]
+        workers = [] if self.workers is None else ["--workers", str(self.workers)]
+        return [*workers, *self.as_superuser * ["--as-superuser"]]
 
 
 @dataclass(frozen=True)

@@ -51,11 +51,13 @@ class StartOptions(dg.Config):
 class WorkOptions(StartOptions):
     """A start, how many work, when and how fast."""
 
-    workers: int = Field(
-        default=2,
+    workers: int | None = Field(
+        default=None,
         ge=1,
         le=64,
-        description="Threads that move chunks at the same time, each on a connection of its own.",
+        description="Threads that move chunks at the same time, each on a connection of its own; "
+        "by default as many as the server, if it is on this machine, has cores, from 2 to 8, and 4 "
+        "elsewhere.",
     )
     max_rows_per_second: int | None = Field(
         default=None,
@@ -143,11 +145,13 @@ class RetryOptions(dg.Config):
         default=None, description="All open records of this rule, such as quantity_missing."
     )
     everything: bool = Field(default=False, description="All open records.")
-    workers: int = Field(
-        default=2,
+    workers: int | None = Field(
+        default=None,
         ge=1,
         le=64,
-        description="Threads that move chunks at the same time, each on a connection of its own.",
+        description="Threads that move chunks at the same time, each on a connection of its own; "
+        "by default as many as the server, if it is on this machine, has cores, from 2 to 8, and 4 "
+        "elsewhere.",
     )
     maintenance_window: bool = Field(
         default=False,

@@ -198,7 +198,7 @@ def _local_disk(connection: sa.Connection, told: Mapping[str, Any]) -> tuple[int
     directory = told.get("directory")
     if directory is None:
         raise _UnknownError(f"the role may not see data_directory; GRANT {MONITORING}, or {say}")
-    if not _is_local(connection, told["backend"]):
+    if not is_local(connection, told["backend"]):
         raise _UnknownError(f"the server is on another machine; {say}")
     free: list[int] = []
     # WAL may have a disk of its own, behind a link that not everybody may follow.
@@ -213,7 +213,7 @@ def _local_disk(connection: sa.Connection, told: Mapping[str, Any]) -> tuple[int
     return min(free), str(directory)
 
 
-def _is_local(connection: sa.Connection, backend: int) -> bool:
+def is_local(connection: sa.Connection, backend: int) -> bool:
     """Whether the server runs here, and in our own space of processes, so that paths are ours."""
     driver = connection.connection.driver_connection
     if not isinstance(driver, psycopg.Connection):

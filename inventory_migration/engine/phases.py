@@ -30,6 +30,7 @@ from inventory_migration.engine.ledger import Migration
 from inventory_migration.engine.pacing import Pacing
 from inventory_migration.engine.patience import patiently
 from inventory_migration.engine.plan import Start
+from inventory_migration.engine.staffing import usual_workers
 from inventory_migration.engine.thresholds import Exceeded
 from inventory_migration.engine.worker import work_phase
 from inventory_migration.errors import (
@@ -69,7 +70,7 @@ def transform_stock(
     start: Start,
     *,
     stop_after: str | None = None,
-    workers: int = 2,
+    workers: int | None = None,
 ) -> Migration | None:
     """Give every stock record its default location: snapshot, then chunk after chunk.
 
@@ -79,7 +80,7 @@ def transform_stock(
         claim: The right to drive the target.
         start: Who starts.
         stop_after: Name of the phase after which to pause.
-        workers: Threads.
+        workers: Threads; None leaves it to the server's size.
 
     Returns:
         The migration; None where nothing was new.
@@ -141,7 +142,7 @@ def work(
     start: Start,
     *,
     stop_after: str | None = None,
-    workers: int = 2,
+    workers: int | None = None,
 ) -> None:
     """Work all phases off, or leave the migration in a state that says why not.
 
@@ -152,6 +153,7 @@ def work(
     try:
         again(partial(snapshot.write_snapshot, engine, resolved, migration))
         again(partial(set_running, engine, migration))
+        workers = workers or again(partial(usual_workers, engine))
         for number, phase in again(partial(_phases, engine, migration)):
             _work_one_phase(engine, resolved, migration, number, phase, pacing, workers)
             stop = again(partial(thresholds.exceeded, engine, resolved, migration))

@@ -56,7 +56,7 @@ def reconcile(
     claim: control.Claim,
     start: Start,
     *,
-    workers: int = 2,
+    workers: int | None = None,
 ) -> Reconciled:
     """Sweep, prove and close the active migration; where none is active, prove the last one again.
 

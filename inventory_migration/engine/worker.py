@@ -90,7 +90,7 @@ def work_phase(
     phase: int,
     pacing: Pacing,
     *,
-    workers: int = 2,
+    workers: int,
     watch: Callable[[], bool] | None = None,
 ) -> None:
     """Work until no chunk of the phase is pending, or until the desired state says otherwise.
