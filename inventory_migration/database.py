@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 import psycopg
-import sqlalchemy as sa
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict
-from sqlalchemy.pool import NullPool
 
 from inventory_migration import embedded
 from inventory_migration.errors import (
@@ -26,6 +26,9 @@ from inventory_migration.errors import (
     ServerTooOld,
     StatementFailed,
 )
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
 
 OLDEST_SUPPORTED = 14
 
@@ -113,33 +116,75 @@ def create_engine(
         on_behalf_of: For whom the role works, as the trail will have it; by default
             `$INVENTORY_ON_BEHALF_OF`, and nobody but the role.
     """
+    import sqlalchemy as sa
+    from sqlalchemy.pool import NullPool
+
+    found = settings(url, application_name=application_name, on_behalf_of=on_behalf_of)
+    engine = sa.create_engine(
+        "postgresql+psycopg://",
+        connect_args=dict(found.parameters),
+        poolclass=NullPool,
+        isolation_level="READ COMMITTED",
+        # An error's text must not carry the application's rows into a log.
+        hide_parameters=True,
+        execution_options={"where": found.where, "role": found.role},
+    )
+
+    # First of all listeners: SQLAlchemy's own asks the server some questions.
+    @sa.event.listens_for(engine, "connect", insert=True)
+    def spell_out(connection: Any, _record: Any) -> None:
+        found.spell_out(connection, read_only=read_only)
+
+    return engine
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every connection to a database is made with.
+
+    Attributes:
+        parameters: libpq's own.
+        where: Host and database, as errors say them.
+        role: In which role.
+        person: For whom the role works, if for anybody else.
+    """
+
+    parameters: Mapping[str, str] = field(repr=False)
+    where: str
+    role: str
+    person: str | None
+
+    def spell_out(self, connection: Any, *, read_only: bool) -> None:
+        """Say on a new connection of the driver's what no default is to decide."""
+        connection.read_only = read_only
+        if self.person:
+            # No option of the connection: a pooler in between may refuse those.
+            connection.execute("SELECT set_config(%s, %s, false)", [ON_BEHALF_OF, self.person])
+            connection.commit()
+
+
+def settings(
+    url: str | None = None,
+    *,
+    application_name: str = "inventory-migration",
+    on_behalf_of: str | None = None,
+) -> Settings:
+    """Return what connections to a database are made with; see `create_engine`."""
     parameters = connection_parameters(url)
-    person = on_behalf_of or os.environ.get("INVENTORY_ON_BEHALF_OF")
     where = describe(parameters)
     for name, value in _DEFAULTS.items():
         if not os.environ.get(_VARIABLES.get(name, "")):
             parameters.setdefault(name, value)
     parameters.setdefault("application_name", application_name)
-    engine = sa.create_engine(
-        "postgresql+psycopg://",
-        connect_args=parameters,
-        poolclass=NullPool,
-        isolation_level="READ COMMITTED",
-        # An error's text must not carry the application's rows into a log.
-        hide_parameters=True,
-        execution_options={"where": where, "role": _role(parameters)},
-    )
+    person = on_behalf_of or os.environ.get("INVENTORY_ON_BEHALF_OF")
+    return Settings(parameters, where, _role(parameters), person or None)
 
-    # First of all listeners: SQLAlchemy's own asks the server some questions.
-    @sa.event.listens_for(engine, "connect", insert=True)
-    def spell_out_access_mode(connection: Any, _record: Any) -> None:
-        connection.read_only = read_only
-        if person:
-            # No option of the connection: a pooler in between may refuse those.
-            connection.execute("SELECT set_config(%s, %s, false)", [ON_BEHALF_OF, person])
-            connection.commit()
 
-    return engine
+class Described(Protocol):
+    """An engine that says where it connects to, and in which role."""
+
+    def get_execution_options(self) -> Mapping[str, Any]:
+        """Its `where` and its `role`."""
 
 
 def open_database(
@@ -157,6 +202,8 @@ def open_database(
         PrivilegeMissing: The role may not connect to it.
         ServerTooOld: The server is older than what is supported.
     """
+    import sqlalchemy as sa
+
     engine = create_engine(url, read_only=read_only, application_name=application_name)
     try:
         with engine.connect() as connection:
@@ -182,9 +229,9 @@ def require_supported(server_version_num: int, where: str) -> None:
         raise ServerTooOld(where, version, str(OLDEST_SUPPORTED))
 
 
-def describe(target: sa.Engine | str | dict[str, str] | None = None) -> str:
+def describe(target: Described | str | dict[str, str] | None = None) -> str:
     """Return host and database for a person to recognise: no role, no password, no options."""
-    if isinstance(target, sa.Engine):
+    if target is not None and not isinstance(target, str | dict):
         return str(target.get_execution_options()["where"])
     parameters = target if isinstance(target, dict) else connection_parameters(target)
     hosts = _setting(parameters, "host") or _setting(parameters, "hostaddr") or "localhost"
@@ -201,11 +248,9 @@ def describe(target: sa.Engine | str | dict[str, str] | None = None) -> str:
     return f"{service}{' or '.join(places)}, database {database}"
 
 
-def explain(
-    error: sa.exc.DBAPIError | psycopg.Error, engine: sa.Engine | None = None
-) -> MigrationError:
+def explain(error: BaseException, engine: Described | None = None) -> MigrationError:
     """Return a driver's error as its condition, with no statement, value or password in it."""
-    cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+    cause = original(error)
     where, role = "the database", "?"
     if engine is not None:
         where, role = describe(engine), str(engine.get_execution_options()["role"])
@@ -227,6 +272,12 @@ def explain(
     if state.startswith(("08", "57P")) or state == "53300":
         return DatabaseUnreachable(where, reason)
     return StatementFailed(where, state, reason)
+
+
+def original(error: BaseException) -> BaseException:
+    """Return the driver's error, which SQLAlchemy wraps in one of its own."""
+    wrapped = getattr(error, "orig", None)
+    return wrapped if isinstance(wrapped, psycopg.Error) else error
 
 
 _REFUSALS = {

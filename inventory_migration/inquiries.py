@@ -21,6 +21,7 @@ from inventory_migration.engine import (
     rivals,
     rollback,
     statements,
+    story,
     summary,
 )
 from inventory_migration.engine.ledger import Migration
@@ -52,12 +53,6 @@ def list_notifications(
         return notifications.listing(connection, mapping=mapping, limit=limit)
 
 
-def is_known(target: Target, mapping: str) -> bool:
-    """Whether the ledger has a migration of a mapping of this name."""
-    with target.reader.connect() as connection:
-        return ledger.installed(connection) and _last(connection, mapping) is not None
-
-
 def last_summary(target: Target, mapping: str) -> dict[str, Any]:
     """What the newest migration of a mapping did, in the shape of `run --json`."""
     with target.reader.connect() as connection:
@@ -66,9 +61,9 @@ def last_summary(target: Target, mapping: str) -> dict[str, Any]:
 
 
 def show_record(target: Target, mapping: StockMapping, key: str) -> dict[str, Any]:
-    """The story of one stock record; see `summary.show_record`."""
+    """The story of one stock record; see `story.show_record`."""
     with target.reader.connect() as connection:
-        return summary.show_record(connection, resolve(connection, mapping), key)
+        return story.show_record(connection, resolve(connection, mapping), key)
 
 
 def statements_for(

@@ -20,6 +20,9 @@ Kind = Literal["expectations", "mappings"]
 
 logger = logging.getLogger(__name__)
 
+NOTIFIED_EVERYWHERE = ("INVENTORY_NOTIFY_URL", "INVENTORY_NOTIFY_SLACK_URL")
+"""The variables of the channels that need no mapping to name them."""
+
 _PACKAGE = Path(__file__).resolve().parent
 
 _DAGSTER_DEFAULTS = """\

@@ -6,19 +6,24 @@ on again is a start like any other, see `verbs.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from inventory_migration.engine import control, ending, ledger, summary
+from inventory_migration import project
+from inventory_migration.engine import control, ledger, summary
 from inventory_migration.errors import StartRefused
-from inventory_migration.notifications import delivering
+from inventory_migration.plain import PlainEngine, PlainTarget
 
 if TYPE_CHECKING:
+    import sqlalchemy as sa
+
     from inventory_migration.verbs import Target
 
 
 def pause(
-    target: Target,
+    target: Target | PlainTarget,
     mapping: str,
     *,
     migration_id: int | None = None,
@@ -50,7 +55,7 @@ def pause(
     _refuse_rolling_back(found, "cannot be paused")
     under_way = found is not None and found.state in control.UNDER_WAY
     if found is not None and under_way:
-        with delivering(target.engine):
+        with _told(target.engine):
             control.pause(
                 target.engine,
                 found.migration_id,
@@ -95,18 +100,41 @@ def abort(
         StillBusy: Somebody's transaction did not end in time; nothing new begins all the same.
         LockNotObtained: The application held the table too long for its triggers to go.
     """
+    from inventory_migration.engine import ending
+
     ledger.bring_up_to_date(target.engine)
     with target.reader.connect() as connection:
         found = _meant(ending.abortable(connection, mapping), migration_id)
     _refuse_rolling_back(found, "cannot be aborted")
     if found is not None:
-        with delivering(target.engine):
+        with _told(target.engine):
             ending.abort(
                 target.engine, found, reason=reason, force=force, seconds=seconds, tell=tell
             )
     with target.reader.connect() as connection:
         last = ledger.find(connection, mapping=mapping) if ledger.installed(connection) else None
         return summary.summarize(connection, last, mapping=mapping, changed=found is not None)
+
+
+@contextmanager
+def _told(engine: sa.Engine | PlainEngine) -> Iterator[None]:
+    """Tell people of what happens meanwhile; where there is nobody, without what telling needs."""
+    if isinstance(engine, PlainEngine):
+        if not _anybody(engine):
+            yield
+            return
+        engine = engine.with_sqlalchemy()
+    from inventory_migration.notifications import delivering
+
+    with delivering(engine):
+        yield
+
+
+def _anybody(engine: PlainEngine) -> bool:
+    """Whether this process knows how to reach anybody who is to be told."""
+    with engine.connect() as connection:
+        variables = {*project.NOTIFIED_EVERYWHERE, *ledger.channel_variables(connection)}
+    return any(os.environ.get(variable) for variable in variables)
 
 
 def _meant(found: ledger.Migration | None, migration_id: int | None) -> ledger.Migration | None:

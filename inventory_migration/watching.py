@@ -16,16 +16,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import psycopg
-import sqlalchemy as sa
 from psycopg.conninfo import make_conninfo
 
-from inventory_migration.database import create_engine, explain
-from inventory_migration.engine import ledger, particulars
+from inventory_migration.database import create_engine, explain, original
+from inventory_migration.engine import ledger
 from inventory_migration.engine.picture import Reading, list_at_a_glance
 from inventory_migration.engine.watched import PULSE_SECONDS, Watched
 from inventory_migration.errors import MigrationError, MigrationUnknown
+from inventory_migration.plain import PlainTarget, ask
 
 if TYPE_CHECKING:
+    import sqlalchemy as sa
+
     from inventory_migration.verbs import Target
 
 DUTY = 0.02
@@ -59,10 +61,19 @@ def picture(target: Target, migration_id: int) -> dict[str, Any]:
     return reading.picture()
 
 
-def glance(target: Target) -> list[dict[str, Any]]:
+def glance(target: Target | PlainTarget) -> list[dict[str, Any]]:
     """Every migration, newest first, as `status` lists it, with percent, rate and ETA."""
-    with _moment(target.reader) as connection:
-        return list_at_a_glance(connection)
+    if isinstance(target, PlainTarget):
+        with target.reader.connect(psycopg.IsolationLevel.REPEATABLE_READ) as connection:
+            return list_at_a_glance(connection)
+    with _moment(target.reader) as moment:
+        return list_at_a_glance(moment)
+
+
+def is_known(target: Target | PlainTarget, mapping: str) -> bool:
+    """Whether the ledger has a migration of a mapping of this name."""
+    with target.reader.connect() as connection:
+        return ledger.installed(connection) and bool(ledger.find(connection, mapping=mapping))
 
 
 def companies(
@@ -79,6 +90,8 @@ def companies(
     Raises:
         MigrationUnknown: The ledger has none of this number.
     """
+    from inventory_migration.engine import particulars
+
     with _moment(target.reader) as connection:
         _reading(connection, migration_id)
         return particulars.read_companies(connection, migration_id, search=search, limit=limit)
@@ -226,7 +239,9 @@ class Poller:
             if self._connection is None:
                 self._connection = self._connect()
             shown = watched.ask(self._connection, duty)
-        except (sa.exc.DBAPIError, psycopg.Error, MigrationError) as error:
+        except Exception as error:
+            if not isinstance(original(error), psycopg.Error | MigrationError):
+                raise
             self._drop()
             with self._lock:
                 watched.first.due = time.monotonic() + PULSE_SECONDS
@@ -246,18 +261,19 @@ class Poller:
 
     def _connect(self) -> sa.Connection:
         connection = _moment(self._engine)
-        connection.execute(
-            sa.text(
-                f"SELECT set_config('statement_timeout', '{STATEMENT_SECONDS:.0f}s', false), "
-                "set_config('lock_timeout', '200ms', false), set_config('jit', 'off', false), "
-                "set_config('max_parallel_workers_per_gather', '0', false)"
-            )
+        ask(
+            connection,
+            f"SELECT set_config('statement_timeout', '{STATEMENT_SECONDS:.0f}s', false), "
+            "set_config('lock_timeout', '200ms', false), set_config('jit', 'off', false), "
+            "set_config('max_parallel_workers_per_gather', '0', false)",
         )
         connection.commit()
         return connection
 
     def _abandon(self) -> None:
         """End a wait for an answer that does not come: the thread then connects anew."""
+        import sqlalchemy as sa
+
         connection = self._connection
         with suppress(sa.exc.SQLAlchemyError, psycopg.Error, OSError, AttributeError):
             assert connection is not None  # noqa: S101 - nothing to abandon otherwise
@@ -266,6 +282,8 @@ class Poller:
                 wire.shutdown(socket.SHUT_RDWR)
 
     def _drop(self) -> None:
+        import sqlalchemy as sa
+
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(sa.exc.SQLAlchemyError, psycopg.Error):

@@ -34,6 +34,7 @@ LAYERS = [
     {"archive", "audit", "notifications", "quality", "report", "proposal"},
     {"engine"},
     {"mapping", "catalog", "demo", "examples"},
+    {"plain"},
     {"database", "embedded", "binaries", "accounts"},
     {"project", "logs"},
     {"errors"},

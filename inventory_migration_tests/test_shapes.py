@@ -22,7 +22,7 @@ from inventory_migration.engine import (
     plan,
     prediction,
     proof,
-    summary,
+    story,
     trail,
 )
 from inventory_migration.engine.plan import Start
@@ -294,7 +294,7 @@ def test_status_of_a_record(migrated: Migrated) -> None:
         key = migrated.database.psql(wanted)
         with migrated.database.engine.connect() as connection:
             resolved = plan.resolve(connection, migrated.mapping)
-            found = summary.show_record(connection, resolved, key)
+            found = story.show_record(connection, resolved, key)
         told[sku] = [(h["outcome"], h["rule"], h["location_after"]) for h in found["history"]]
     assert told == {
         "SKU-1": [("migrated", None, "1")],

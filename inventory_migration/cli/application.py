@@ -41,12 +41,17 @@ from inventory_migration.cli.session import (
     LogFormat,
     complain,
 )
+from inventory_migration.cli.unsaid import Command, spared
 
 PROGRAM = "inventory-migration"
 
 
 class Program(TyperGroup):
     """Ends with one sentence where it was called in a way that it does not understand."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The options of the program, and none is converted that was not given."""
+        return spared(super().get_params(ctx))
 
     def main(  # type: ignore[override]
         self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
@@ -105,7 +110,7 @@ _COMMANDS = {
     **server.COMMANDS,
 }
 for _name, (_command, _example) in _COMMANDS.items():
-    app.command(_name, epilog=f"For example: {PROGRAM} {_name} {_example}")(_command)
+    app.command(_name, cls=Command, epilog=f"For example: {PROGRAM} {_name} {_example}")(_command)
 
 
 def _version(wanted: bool) -> None:

@@ -37,7 +37,7 @@ def demo(
     ] = False,
 ) -> None:
     """Make a believable single-location inventory to try this on."""
-    from inventory_migration import inquiries
+    from inventory_migration import watching
     from inventory_migration.demo import create_demo
     from inventory_migration.demo.schema import taken_names
 
@@ -63,7 +63,7 @@ def demo(
         replace=replace,
     )
     session.show({"created": True, "why": None, **made.to_dict()}, answers.demo)
-    if replace and inquiries.is_known(target, "stock_items"):
+    if replace and watching.is_known(target, "stock_items"):
         session.note(
             "The ledger still tells of the former demo's migrations, and a run takes only what is "
             "new to them; 'inventory-migration db reset' starts from nothing."

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -25,10 +25,12 @@ from inventory_migration import logs, project
 from inventory_migration.errors import CommandUnclear, MigrationError
 
 if TYPE_CHECKING:
+    import sqlalchemy as sa
     from rich.console import Console
 
     from inventory_migration import verbs
     from inventory_migration.mapping import StockMapping
+    from inventory_migration.plain import PlainEngine, PlainTarget
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +47,9 @@ _NAMING = (
 
 _MANNERS = {3: "Refused", 4: "Stopped", 5: "Rolled back"}
 """What is no mistake of the user's is not called an error."""
+
+
+Reached = TypeVar("Reached", "verbs.Target", "PlainTarget")
 
 
 class LogFormat(StrEnum):
@@ -96,7 +101,8 @@ class Session:
     Attributes:
         json: Whether the answer is one JSON object.
         database_url: What was given on the command line.
-        reached: The database, once it is reached.
+        reached: The database, once it is reached; not where that was done plainly.
+        engine: What connects to it, once it is reached in either way.
         files: The mapping files that were given, by their mappings' names.
         so_far: What is told beside a condition that stops the command, with `--json`.
     """
@@ -108,6 +114,7 @@ class Session:
         self.log_format = log_format
         self.so_far: dict[str, Any] = {}
         self.reached: verbs.Target | None = None
+        self.engine: sa.Engine | PlainEngine | None = None
         self.files: dict[str, Path] = {}
 
     @functools.cached_property
@@ -136,7 +143,19 @@ class Session:
         Args:
             writes: Name host and database first, on stderr, and bring an older ledger up to date.
         """
-        from inventory_migration import database, embedded, verbs
+        from inventory_migration import verbs
+
+        self.reached = self._reach(verbs.open_target, writes=writes)
+        return self.reached
+
+    def plain_target(self, *, writes: bool = False) -> PlainTarget:
+        """Reach the database as `target` does, for what answers at once: without SQLAlchemy."""
+        from inventory_migration import plain
+
+        return self._reach(plain.open_target, writes=writes)
+
+    def _reach(self, opened: Callable[[str | None], Reached], *, writes: bool) -> Reached:
+        from inventory_migration import database, embedded
         from inventory_migration.engine import ledger
 
         if self.embedded and embedded.status() is None:
@@ -144,17 +163,20 @@ class Session:
         parameters = database.connection_parameters(self.database_url)
         if writes:
             self.note(f"Database: {database.describe(parameters)}")
-        self.reached = verbs.open_target(self.database_url)
+        found = opened(self.database_url)
+        self.engine = found.engine
         if writes:
-            ledger.bring_up_to_date(self.reached.engine)
-        return self.reached
+            ledger.bring_up_to_date(found.engine)
+        return found
 
     def mappings(self, paths: Sequence[Path] | None) -> dict[str, StockMapping]:
         """Read the mappings that were given by path, by their names."""
+        if not paths:
+            return {}
         from inventory_migration.mapping import load_mapping
 
         found: dict[str, StockMapping] = {}
-        for path in paths or ():
+        for path in paths:
             mapping = load_mapping(path)
             if mapping.name in found:
                 raise CommandUnclear(
@@ -175,12 +197,14 @@ class Session:
             raise CommandUnclear(f"say which mapping ({known}), or give one with --mapping PATH")
         return given[name] if name in given else named_mapping(name)
 
-    def name(self, name: str | None, paths: Sequence[Path] | None, target: verbs.Target) -> str:
+    def name(
+        self, name: str | None, paths: Sequence[Path] | None, target: verbs.Target | PlainTarget
+    ) -> str:
         """Choose a mapping's name where its file is not needed; the ledger may know others."""
-        from inventory_migration import inquiries
+        from inventory_migration import watching
 
         given = self.mappings(paths)
-        if name is not None and name not in given and inquiries.is_known(target, name):
+        if name is not None and name not in given and watching.is_known(target, name):
             return name
         return self.mapping(name, given).name
 
@@ -347,16 +371,16 @@ def _guarded(
 
 def _explained(error: Exception, session: Session) -> MigrationError | None:
     """A database's error as its condition; None for any other error."""
-    if "sqlalchemy" not in sys.modules:
+    if "psycopg" not in sys.modules:
         return None
     import psycopg
-    import sqlalchemy as sa
 
-    from inventory_migration.database import explain
+    from inventory_migration.database import explain, original
 
-    if not isinstance(error, sa.exc.DBAPIError | psycopg.Error):
+    cause = original(error)
+    if not isinstance(cause, psycopg.Error):
         return None
-    return explain(error, session.reached.engine if session.reached else None)
+    return explain(cause, session.engine)
 
 
 @contextmanager

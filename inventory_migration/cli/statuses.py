@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -13,6 +13,12 @@ from inventory_migration.cli.answers import PROGRAM
 from inventory_migration.cli.session import Mappings, Name, Session, verb
 from inventory_migration.cli.terminal import duration, moment, number, say, table
 from inventory_migration.errors import CommandUnclear
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from inventory_migration.plain import PlainTarget
+    from inventory_migration.verbs import Target
 
 
 @verb
@@ -47,19 +53,28 @@ def status(
     ] = False,
 ) -> int:
     """List the migrations of this database, newest first, and how far each is; or watch one."""
-    from inventory_migration import watching
-
     if not watch and (interval is not None or until_paused):
         raise CommandUnclear("--interval and --until-paused go with --watch; add it")
-    target = session.target()
-    chosen = session.name(name, mapping, target) if name or mapping else None
-    found = [one for one in watching.glance(target) if chosen in {None, one["mapping"]}]
     if not watch:
-        session.show(found, listed)
+        session.show(_found(session, session.plain_target(), name, mapping), listed)
         return 0
     from inventory_migration.cli.watch import watch as watch_one
 
+    target = session.target()
+    found = _found(session, target, name, mapping)
     return watch_one(session, target, found, interval=interval, until_paused=until_paused)
+
+
+def _found(
+    session: Session,
+    target: Target | PlainTarget,
+    name: str | None,
+    mapping: Sequence[Path] | None,
+) -> list[dict[str, Any]]:
+    from inventory_migration import watching
+
+    chosen = session.name(name, mapping, target) if name or mapping else None
+    return [one for one in watching.glance(target) if chosen in {None, one["mapping"]}]
 
 
 def listed(screen: Console, found: Sequence[Mapping[str, Any]]) -> None:

@@ -44,7 +44,7 @@ def pause(
     """
     from inventory_migration import steering
 
-    target = session.target(writes=True)
+    target = session.plain_target(writes=True)
     chosen = session.name(name, mapping, target)
     session.note(f"Pausing {chosen}: waiting for the chunks under way.")
     found = steering.pause(

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import sqlalchemy as sa
+import psycopg
 
+from inventory_migration.database import original
 from inventory_migration.errors import PrivilegeMissing
+from inventory_migration.plain import Connection, ask
 
 MARK = 20261124
 """The first half of the advisory lock's key; the second is the migration's id."""
@@ -47,20 +49,20 @@ class Busy:
         return f"process {self.pid} of {self.role}{program}, {self.state} for {self.seconds:.0f} s"
 
 
-def mark(connection: sa.Connection, migration_id: int) -> None:
+def mark(connection: Connection, migration_id: int) -> None:
     """Let this transaction be seen as one that works on a migration."""
-    connection.execute(_MARK_BUSY, {"migration_id": migration_id})
+    ask(connection, _MARK_BUSY, {"migration_id": migration_id})
 
 
-def working(connection: sa.Connection, migration_id: int) -> list[Busy]:
+def working(connection: Connection, migration_id: int) -> list[Busy]:
     """The sessions with such a transaction, the longest first; the asking one left out."""
     # Within a transaction the server would show what it showed the first time.
-    connection.execute(sa.text("SELECT pg_stat_clear_snapshot()"))
-    rows = connection.execute(_WORKING, {"migration_id": migration_id})
+    ask(connection, "SELECT pg_stat_clear_snapshot()")
+    rows = ask(connection, _WORKING, {"migration_id": migration_id})
     return [Busy(row.pid, row.role, row.program, row.state, float(row.seconds)) for row in rows]
 
 
-def end(connection: sa.Connection, found: list[Busy], *, terminate: bool) -> None:
+def end(connection: Connection, found: list[Busy], *, terminate: bool) -> None:
     """Cancel the statements of these sessions, or end the sessions themselves.
 
     Raises:
@@ -69,8 +71,10 @@ def end(connection: sa.Connection, found: list[Busy], *, terminate: bool) -> Non
     statement = _TERMINATE if terminate else _CANCEL
     for session in found:
         try:
-            connection.execute(statement, {"pid": session.pid})
-        except sa.exc.DBAPIError as error:
+            ask(connection, statement, {"pid": session.pid})
+        except Exception as error:
+            if not isinstance(original(error), psycopg.Error):
+                raise
             connection.rollback()
             engine = connection.engine.get_execution_options()
             raise PrivilegeMissing(
@@ -78,9 +82,9 @@ def end(connection: sa.Connection, found: list[Busy], *, terminate: bool) -> Non
             ) from error
 
 
-_MARK_BUSY = sa.text(f"SELECT pg_advisory_xact_lock_shared({MARK}, CAST(:migration_id AS integer))")
+_MARK_BUSY = f"SELECT pg_advisory_xact_lock_shared({MARK}, CAST(:migration_id AS integer))"
 
-_WORKING = sa.text(f"""
+_WORKING = f"""
     SELECT a.pid, a.usename AS role, COALESCE(a.application_name, '') AS program,
            COALESCE(a.state, 'busy') AS state,
            GREATEST(COALESCE(extract(epoch FROM clock_timestamp() - a.xact_start), 0), 0)
@@ -88,8 +92,8 @@ _WORKING = sa.text(f"""
     FROM pg_stat_activity a
     WHERE a.pid IN (SELECT pid FROM pg_locks WHERE {MARKED}) AND a.pid <> pg_backend_pid()
     ORDER BY seconds DESC, a.pid
-""")
+"""
 
-_CANCEL = sa.text("SELECT pg_cancel_backend(:pid)")
+_CANCEL = "SELECT pg_cancel_backend(:pid)"
 
-_TERMINATE = sa.text("SELECT pg_terminate_backend(:pid)")
+_TERMINATE = "SELECT pg_terminate_backend(:pid)"

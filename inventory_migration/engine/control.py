@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
+from typing import TYPE_CHECKING, TypeVar
 
 import psycopg
-import sqlalchemy as sa
 
 from inventory_migration.engine import busy, ledger
 from inventory_migration.engine.failures import Action, action_for, sqlstate
@@ -26,6 +26,12 @@ from inventory_migration.errors import (
     StartRefused,
     StillBusy,
 )
+from inventory_migration.plain import Connection, Engine, ask, execute
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+C = TypeVar("C", bound=Connection)
 
 BARRIER_SECONDS = 60.0
 TELL_SECONDS = 1.0
@@ -70,18 +76,20 @@ class Claim:
         for wanted in [*lost, target]:
             if wanted in self._targets:
                 continue
-            while not connection.execute(_TRY_CLAIM, {"target": wanted}).scalar_one():
+            while not ask(connection, _TRY_CLAIM, {"target": wanted})[0].taken:
                 if time.monotonic() >= deadline:
-                    holder = connection.execute(_HOLDER, {"target": wanted}).scalar()
-                    raise MigrationBusy(target=wanted, holder=holder or "another session")
+                    holder = [row.holder for row in ask(connection, _HOLDER, {"target": wanted})]
+                    raise MigrationBusy(target=wanted, holder=[*holder, "another session"][0])
                 time.sleep(0.1)
             self._targets.add(wanted)
 
     def _session(self) -> tuple[sa.Connection, list[str]]:
         """The session that holds the claims, and which ones an earlier session has lost."""
+        import sqlalchemy as sa
+
         if self._connection is not None:
             try:
-                self._connection.execute(sa.text("SELECT 1"))
+                ask(self._connection, "SELECT 1 AS one")
             except sa.exc.DBAPIError:
                 self._connection.invalidate()
                 self._connection.close()
@@ -92,8 +100,8 @@ class Claim:
         self._targets.clear()
         self._connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         # It idles for as long as a migration takes.
-        self._connection.execute(sa.text("SET idle_session_timeout = 0"))
-        self._connection.execute(sa.text(f"SELECT {keepalives(local=False)}"))
+        execute(self._connection, "SET idle_session_timeout = 0")
+        ask(self._connection, f"SELECT {keepalives(local=False)}")
         return self._connection, lost
 
     def holds(self, target: str) -> bool:
@@ -108,8 +116,10 @@ class Claim:
             # A server notices only after a while that a session has closed; unlocking is at once.
             # A session that is lost already has given all up, and its loss has been told. Whatever
             # else comes in between, the session ends.
+            import sqlalchemy as sa
+
             with connection, suppress(sa.exc.SQLAlchemyError):
-                connection.execute(sa.text("SELECT pg_advisory_unlock_all()"))
+                ask(connection, "SELECT pg_advisory_unlock_all()")
 
     def __enter__(self) -> Claim:
         """Use the claim as a context."""
@@ -139,56 +149,40 @@ def keepalives(*, local: bool = True) -> str:
 
 
 def desire(
-    connection: sa.Connection, migration_id: int, desired: str, *, reason: str | None = None
+    connection: Connection, migration_id: int, desired: str, *, reason: str | None = None
 ) -> None:
     """Say what workers should do: run, pause, abort or rollback. Durable before it counts.
 
     Who says it again, as a process does that stops since it was asked to, is not who asked.
     """
     durably(connection)
-    known = ledger.control.c
-    asked = connection.execute(
-        sa.update(ledger.control)
-        .where(
-            known.migration_id == migration_id,
-            sa.or_(known.desired != desired, known.reason.is_distinct_from(reason)),
-        )
-        .values(
-            desired=desired,
-            reason=reason,
-            set_by=ledger.who(connection),
-            set_at=sa.func.clock_timestamp(),
-        )
-    )
-    if asked.rowcount:
+    said = {"migration_id": migration_id, "desired": desired, "reason": reason}
+    if execute(connection, _DESIRE, said):
         ledger.note(connection, f"desired_{desired}", migration_id=migration_id, reason=reason)
 
 
-def durably(connection: sa.Connection) -> None:
+def durably(connection: Connection) -> None:
     """Let this transaction's commit be on disk before it is told: a pause must not be unsaid."""
-    connection.execute(_DURABLY)
+    ask(connection, _DURABLY)
 
 
-def desired_state(connection: sa.Connection, migration_id: int) -> str:
+def desired_state(connection: Connection, migration_id: int) -> str:
     """What workers should do."""
-    return str(
-        connection.execute(
-            sa.select(ledger.control.c.desired).where(ledger.control.c.migration_id == migration_id)
-        ).scalar_one()
-    )
+    [row] = ask(connection, _DESIRED, {"migration_id": migration_id})
+    return str(row.desired)
 
 
-def enter(connection: sa.Connection, migration_id: int) -> str:
+def enter(connection: Connection, migration_id: int) -> str:
     """Begin a worker's transaction: hold the migration's row, then read the desired state.
 
     Separate statements on purpose: one would read the state as it was before it waited for the row.
     """
     busy.mark(connection, migration_id)
-    connection.execute(_HOLD_MIGRATION, {"migration_id": migration_id})
+    ask(connection, _HOLD_MIGRATION, {"migration_id": migration_id})
     return desired_state(connection, migration_id)
 
 
-def require(connection: sa.Connection, migration_id: int, wanted: str) -> None:
+def require(connection: Connection, migration_id: int, wanted: str) -> None:
     """Go no further where somebody has asked for something else meanwhile.
 
     The caller holds the migration's row, so that nobody can ask before this transaction ends.
@@ -198,11 +192,7 @@ def require(connection: sa.Connection, migration_id: int, wanted: str) -> None:
         MigrationAborted: Somebody asked for an end.
         StartRefused: Somebody asked for a rollback, or lifted it.
     """
-    asked = connection.execute(
-        sa.select(ledger.control.c.desired, ledger.control.c.reason, ledger.migration.c.mapping)
-        .join(ledger.migration)
-        .where(ledger.control.c.migration_id == migration_id)
-    ).one()
+    [asked] = ask(connection, _DESIRED, {"migration_id": migration_id})
     if asked.desired == wanted:
         return
     reason = asked.reason or "asked to"
@@ -221,13 +211,13 @@ def require(connection: sa.Connection, migration_id: int, wanted: str) -> None:
 
 @contextmanager
 def exclusive(
-    engine: sa.Engine,
+    engine: Engine[C],
     migration_id: int,
     *,
     seconds: float = BARRIER_SECONDS,
     wanted: str | None = None,
     waiting: Callable[[float], None] | None = None,
-) -> Iterator[sa.Connection]:
+) -> Iterator[C]:
     """A transaction that no chunk commits beside: what pause, sweep, plan and finalize write in.
 
     Waits in a loop of short lock timeouts, so that workers who come after are not queued behind it
@@ -249,12 +239,12 @@ def exclusive(
     while True:
         with engine.connect() as connection:
             try:
-                connection.execute(sa.text("SET LOCAL lock_timeout = '200ms'"))
-                connection.execute(_TAKE_MIGRATION, {"migration_id": migration_id})
-            except sa.exc.DBAPIError as error:
-                connection.rollback()
+                execute(connection, "SET LOCAL lock_timeout = '200ms'")
+                ask(connection, _TAKE_MIGRATION, {"migration_id": migration_id})
+            except Exception as error:
                 if action_for(sqlstate(error)) is not Action.RETRY:
                     raise
+                connection.rollback()
                 if time.monotonic() >= deadline:
                     raise LockNotObtained(
                         what=f"wait for the workers of migration {migration_id}", seconds=seconds
@@ -267,7 +257,7 @@ def exclusive(
             if wanted is not None:
                 require(connection, migration_id, wanted)
             # Whatever a role's default is meant for, a snapshot of a large table takes its time.
-            connection.execute(_UNHURRIED)
+            ask(connection, _UNHURRIED)
             with cancelled_on_interrupt(connection):
                 yield connection
             connection.commit()
@@ -275,7 +265,7 @@ def exclusive(
 
 
 @contextmanager
-def cancelled_on_interrupt(connection: sa.Connection) -> Iterator[None]:
+def cancelled_on_interrupt(connection: Connection) -> Iterator[None]:
     """Cancel at the server what is under way when the process is interrupted.
 
     The driver does so for Ctrl-C only; an orchestrator that raises its own interrupt would leave
@@ -291,12 +281,12 @@ def cancelled_on_interrupt(connection: sa.Connection) -> Iterator[None]:
         # By another session: SQLAlchemy has closed this one, which a server in the middle of a
         # statement does not notice.
         if backend is not None:
-            with suppress(sa.exc.DBAPIError), engine.connect() as other:
-                other.execute(_CANCEL, {"pid": backend})
+            with suppress(Exception), engine.connect() as other:
+                ask(other, _CANCEL, {"pid": backend})
         raise
 
 
-def stop(engine: sa.Engine, migration_id: int, desired: str, *, reason: str) -> None:
+def stop(engine: Engine[Connection], migration_id: int, desired: str, *, reason: str) -> None:
     """Say that work should stop, and return once no chunk can commit any more."""
     with engine.begin() as connection:
         desire(connection, migration_id, desired, reason=reason)
@@ -305,7 +295,7 @@ def stop(engine: sa.Engine, migration_id: int, desired: str, *, reason: str) -> 
 
 
 def pause(
-    engine: sa.Engine,
+    engine: Engine[Connection],
     migration_id: int,
     *,
     reason: str,
@@ -340,13 +330,13 @@ def pause(
 
 @contextmanager
 def barrier(
-    engine: sa.Engine,
+    engine: Engine[C],
     migration_id: int,
     *,
     seconds: float = BARRIER_SECONDS,
     force: bool = False,
     tell: Callable[[str], None] | None = None,
-) -> Iterator[sa.Connection]:
+) -> Iterator[C]:
     """A transaction after which nobody commits who does not read the desired state first.
 
     Raises:
@@ -384,28 +374,41 @@ def barrier(
         ) from error
 
 
+_DESIRE = f"""
+    UPDATE {ledger.SCHEMA}.control
+    SET desired = :desired, reason = :reason, set_by = {ledger.WHO}, set_at = clock_timestamp()
+    WHERE migration_id = :migration_id
+      AND (desired <> :desired OR reason IS DISTINCT FROM :reason)
+"""
+
+_DESIRED = f"""
+    SELECT c.desired, c.reason, m.mapping
+    FROM {ledger.SCHEMA}.control AS c JOIN {ledger.SCHEMA}.migration AS m USING (migration_id)
+    WHERE c.migration_id = :migration_id
+"""
+
 # Never less than a role or server asks for: remote_apply waits for more than on.
-_DURABLY = sa.text("""
+_DURABLY = """
     SELECT set_config('synchronous_commit', 'on', true)
     WHERE current_setting('synchronous_commit') <> 'remote_apply'
-""")
+"""
 
 # A client that was killed must not leave a long statement behind, with its locks.
-_UNHURRIED = sa.text(f"""
+_UNHURRIED = f"""
     SELECT set_config('lock_timeout', '0', true), set_config('statement_timeout', '0', true),
            set_config('extra_float_digits', '3', true),
            CASE WHEN version() LIKE '%linux%'
                 THEN set_config('client_connection_check_interval', '500ms', true) END,
            {keepalives()}
-""")
+"""
 
-_TRY_CLAIM = sa.text("SELECT pg_try_advisory_lock(hashtextextended(:target, 20261123))")
+_TRY_CLAIM = "SELECT pg_try_advisory_lock(hashtextextended(:target, 20261123)) AS taken"
 
-_CANCEL = sa.text("SELECT pg_cancel_backend(:pid)")
+_CANCEL = "SELECT pg_cancel_backend(:pid)"
 
-_HOLDER = sa.text("""
+_HOLDER = """
     SELECT format('process %s of %s, %s, since %s', a.pid, a.usename, a.application_name,
-                  to_char(a.backend_start, 'YYYY-MM-DD HH24:MI:SS'))
+                  to_char(a.backend_start, 'YYYY-MM-DD HH24:MI:SS')) AS holder
     FROM pg_locks k
     JOIN pg_stat_activity a ON a.pid = k.pid
     CROSS JOIN (SELECT hashtextextended(:target, 20261123) AS key) AS wanted
@@ -413,14 +416,14 @@ _HOLDER = sa.text("""
       AND k.database = (SELECT oid FROM pg_database WHERE datname = current_database())
       AND k.classid::bigint = (wanted.key >> 32) & 4294967295
       AND k.objid::bigint = wanted.key & 4294967295
-""")
+"""
 
-_HOLD_MIGRATION = sa.text(f"""
+_HOLD_MIGRATION = f"""
     SELECT migration_id FROM {ledger.SCHEMA}.migration
     WHERE migration_id = :migration_id FOR KEY SHARE
-""")
+"""
 
-_TAKE_MIGRATION = sa.text(f"""
+_TAKE_MIGRATION = f"""
     SELECT migration_id FROM {ledger.SCHEMA}.migration
     WHERE migration_id = :migration_id FOR UPDATE
-""")
+"""

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import sqlalchemy as sa
-
 from inventory_migration.engine.ledger import SCHEMA
 from inventory_migration.engine.progress import Numbers, Pulse
 from inventory_migration.engine.summary import exact
+from inventory_migration.plain import Connection, ask
 
 BUCKETS = 120
 """Into how many stretches of time the course is cut at most."""
@@ -38,19 +37,18 @@ class Course:
     marks: list[tuple[datetime, str]]
 
 
-def read_course(connection: sa.Connection, pulse: Pulse, numbers: Numbers) -> Course:
+def read_course(connection: Connection, pulse: Pulse, numbers: Numbers) -> Course:
     """The chunks on a time line, in buckets of a round number of seconds."""
     parameters = {"migration_id": pulse.row.migration_id}
-    marks = connection.execute(_MARKS, {**parameters, "mapping": pulse.row.mapping}).all()
+    marks = ask(connection, _MARKS, {**parameters, "mapping": pulse.row.mapping})
     found = [(mark.at, mark.kind) for mark in marks]
     if numbers.first_at is None or numbers.last_at is None:
         return Course([], [], found)
     span = (numbers.last_at - numbers.first_at).total_seconds()
     width = bucket_seconds(span)
-    buckets = connection.execute(
-        _TIMELINE, {**parameters, "first": numbers.first_at, "width": width}
-    )
-    gaps = connection.execute(_GAPS, {**parameters, "limit": GAPS, "least": 1.0})
+    timed = {**parameters, "first": numbers.first_at, "width": width}
+    buckets = ask(connection, _TIMELINE, timed)
+    gaps = ask(connection, _GAPS, {**parameters, "limit": GAPS, "least": 1.0})
     return Course(
         timeline=[_bucket(row, width, numbers.last_at) for row in buckets],
         gaps=[(row.since, row.until) for row in gaps],
@@ -70,7 +68,7 @@ def bucket_seconds(span: float) -> float:
 _WIDTHS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
 
 
-def _bucket(row: sa.Row[Any], width: float, last_at: datetime) -> dict[str, Any]:
+def _bucket(row: Any, width: float, last_at: datetime) -> dict[str, Any]:
     lasted = min(width, max((last_at - row.at).total_seconds(), 0.05))
     return {
         "at": row.at.isoformat(),
@@ -95,7 +93,7 @@ _TRANSACTIONS = f"""
     WHERE migration_id = :migration_id AND xid IS NOT NULL AND finished_at IS NOT NULL
     GROUP BY xid"""
 
-_TIMELINE = sa.text(f"""
+_TIMELINE = f"""
     SELECT CAST(:first AS timestamptz)
                + make_interval(secs => :width * floor(
                    EXTRACT(EPOCH FROM t.finished_at - :first) / :width)) AS at,
@@ -106,9 +104,9 @@ _TIMELINE = sa.text(f"""
            sum(EXTRACT(EPOCH FROM t.finished_at - t.started_at)) AS busy_seconds
     FROM ({_TRANSACTIONS}) AS t
     GROUP BY 1 ORDER BY 1
-""")
+"""
 
-_GAPS = sa.text(f"""
+_GAPS = f"""
     SELECT * FROM (
         SELECT since, until FROM (
             SELECT max(finished_at) OVER (
@@ -120,10 +118,10 @@ _GAPS = sa.text(f"""
         ORDER BY until - since DESC
         LIMIT :limit) AS longest
     ORDER BY since
-""")
+"""
 
 # A run looks at the inventory first, so that its gate tells when somebody came.
-_MARKS = sa.text(f"""
+_MARKS = f"""
     SELECT at, kind FROM {SCHEMA}.event
     WHERE migration_id = :migration_id
       AND (kind LIKE 'state\\_%' OR kind LIKE 'health\\_%' OR kind = 'planned')
@@ -134,4 +132,4 @@ _MARKS = sa.text(f"""
     WHERE g.mapping = :mapping AND g.opened_at BETWEEN m.started_at - interval '1 hour'
           AND COALESCE(m.finished_at, clock_timestamp())
     ORDER BY at
-""")
+"""

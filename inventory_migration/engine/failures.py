@@ -10,7 +10,8 @@ import enum
 from dataclasses import dataclass
 
 import psycopg
-import sqlalchemy as sa
+
+from inventory_migration.database import original
 
 
 class Action(enum.Enum):
@@ -66,11 +67,11 @@ _ACTIONS = {failure.state: failure.action for failure in FAILURES}
 
 def sqlstate(error: BaseException) -> str | None:
     """The SQLSTATE of an error; a lost connection has none and counts as 08006."""
-    original = error.orig if isinstance(error, sa.exc.DBAPIError) else error
-    if isinstance(original, psycopg.Error):
-        if original.sqlstate:
-            return original.sqlstate
-        if isinstance(original, psycopg.OperationalError | psycopg.InterfaceError):
+    cause = original(error)
+    if isinstance(cause, psycopg.Error):
+        if cause.sqlstate:
+            return cause.sqlstate
+        if isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError):
             return "08006"
     return None
 
@@ -94,15 +95,15 @@ def lets_nobody_through(error: BaseException) -> bool:
 
 def constraint(error: BaseException) -> str | None:
     """The constraint that refused, where one did."""
-    original = error.orig if isinstance(error, sa.exc.DBAPIError) else error
-    return original.diag.constraint_name if isinstance(original, psycopg.Error) else None
+    cause = original(error)
+    return cause.diag.constraint_name if isinstance(cause, psycopg.Error) else None
 
 
 def message(error: BaseException) -> str:
     """The server's own words, with the constraint where one refused, and no statement text."""
-    original = error.orig if isinstance(error, sa.exc.DBAPIError) else error
-    if isinstance(original, psycopg.Error) and original.diag.message_primary:
-        constraint = original.diag.constraint_name
+    cause = original(error)
+    if isinstance(cause, psycopg.Error) and cause.diag.message_primary:
+        constraint = cause.diag.constraint_name
         named = f" (constraint {constraint})" if constraint else ""
-        return f"{original.diag.message_primary}{named}"
-    return str(original).strip().partition("\n")[0] or type(error).__name__
+        return f"{cause.diag.message_primary}{named}"
+    return str(cause).strip().partition("\n")[0] or type(error).__name__

@@ -304,22 +304,3 @@ def _keep(
         .values(migration_id=migration_id, **said)
         .on_conflict_do_update(index_elements=[ledger.health.c.migration_id], set_=said)
     )
-
-
-def last_looks(connection: sa.Connection) -> dict[int, dict[str, Any]]:
-    """What was found last about each migration that is under way, by its id."""
-    rows = connection.execute(
-        sa.select(ledger.health)
-        .join(ledger.migration)
-        .where(ledger.migration.c.state.in_(ledger.ACTIVE))
-    )
-    return {
-        row.migration_id: {
-            "verdict": row.verdict,
-            "since": row.since.isoformat(),
-            "at": row.at.isoformat(),
-            "reasons": row.reasons,
-            **row.observed,
-        }
-        for row in rows
-    }

@@ -18,14 +18,14 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+from inventory_migration import project
 from inventory_migration.engine import ledger, posting
 from inventory_migration.engine.ledger import SCHEMA, notification, notification_channel
 from inventory_migration.mapping import Channel, StockMapping
 
-EVERYWHERE = (
-    Channel(url_variable="INVENTORY_NOTIFY_URL"),
-    Channel(url_variable="INVENTORY_NOTIFY_SLACK_URL", format="slack"),
-)
+_PLAIN, _SLACK = project.NOTIFIED_EVERYWHERE
+
+EVERYWHERE = (Channel(url_variable=_PLAIN), Channel(url_variable=_SLACK, format="slack"))
 """The channels that need no mapping to name them, where their variables are set."""
 
 NEWS_HOURS = 6
@@ -152,8 +152,7 @@ def _upsert(
 
 def known_variables(connection: sa.Connection) -> set[str]:
     """The variables of all channels whose URL this process knows."""
-    found = connection.execute(sa.select(notification_channel.c.url_variable).distinct())
-    return set_variables(found.scalars())
+    return set_variables(ledger.channel_variables(connection))
 
 
 def oldest(connection: sa.Connection) -> int:

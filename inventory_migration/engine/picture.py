@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
-
-import sqlalchemy as sa
+from typing import TYPE_CHECKING, Any
 
 from inventory_migration import logs
-from inventory_migration.engine import forecast, particulars, progress, summary
+from inventory_migration.engine import forecast, progress, summary
 from inventory_migration.engine.course import Course, read_course
 from inventory_migration.engine.forecast import Bucket, Eta, Span
 from inventory_migration.engine.progress import Numbers, Pulse, iso
+from inventory_migration.plain import Connection
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
 
 STANDING_STATES = ("paused", "held", "failed")
 ENDED_STATES = ("verified", "aborted", "rolled_back")
@@ -45,24 +47,27 @@ class Reading:
     details: dict[str, Any] = field(default_factory=dict)
     workers: int = 0
 
-    def read_pulse(self, connection: sa.Connection) -> bool:
+    def read_pulse(self, connection: Connection) -> bool:
         """Read who works; False where there is no such migration."""
         self.pulse = progress.read_pulse(connection, self.migration_id)
         self.workers = len(self.pulse.workers) if self.pulse else 0
         return self.pulse is not None
 
-    def read_numbers(self, connection: sa.Connection) -> None:
+    def read_numbers(self, connection: Connection) -> None:
         """Add its chunks up."""
         if self.pulse is not None:
             self.numbers = progress.read_numbers(connection, self.pulse)
 
-    def read_course(self, connection: sa.Connection) -> None:
+    def read_course(self, connection: Connection) -> None:
         """Put its chunks on a time line."""
         if self.pulse is not None and self.numbers is not None:
             self.course = read_course(connection, self.pulse, self.numbers)
 
     def read_details(self, connection: sa.Connection) -> None:
         """List what was put aside, judged and noted."""
+        # Only for who looks closely: the list of all migrations does without what it imports.
+        from inventory_migration.engine import particulars
+
         if self.pulse is not None:
             self.details = particulars.read_details(connection, self.pulse)
 
@@ -74,7 +79,7 @@ class Reading:
         return _picture(self.pulse, self.numbers, course, self.details, self.workers)
 
 
-def list_at_a_glance(connection: sa.Connection) -> list[dict[str, Any]]:
+def list_at_a_glance(connection: Connection) -> list[dict[str, Any]]:
     """Every migration, newest first, as `status` lists it, with percent, rate and ETA."""
     found = summary.list_migrations(connection)
     for listed in found:

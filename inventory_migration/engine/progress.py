@@ -12,12 +12,11 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-import sqlalchemy as sa
-
 from inventory_migration import logs
-from inventory_migration.engine import archived, busy, control, trail
+from inventory_migration.engine import archived, busy, control
 from inventory_migration.engine.ledger import SCHEMA
 from inventory_migration.engine.summary import OUTCOMES, exact
+from inventory_migration.plain import Connection, ask
 
 MEASURES = ("units", "reserved")
 
@@ -35,7 +34,7 @@ class Pulse:
         last_sign_at: When the newest event or look at the server's health was.
     """
 
-    row: sa.Row[Any]
+    row: Any
     at: datetime
     driver: bool
     workers: tuple[int, ...]
@@ -53,11 +52,12 @@ class Pulse:
         return bool(self.row.purged)
 
 
-def read_pulse(connection: sa.Connection, migration_id: int) -> Pulse | None:
+def read_pulse(connection: Connection, migration_id: int) -> Pulse | None:
     """The state, what is desired, and who works; None where there is no such migration."""
-    row = connection.execute(_PULSE, {"migration_id": migration_id}).one_or_none()
-    if row is None:
+    rows = ask(connection, _PULSE, {"migration_id": migration_id})
+    if not rows:
         return None
+    [row] = rows
     signs = [sign for sign in (row.event_at, row.health_at) if sign is not None]
     return Pulse(
         row=row,
@@ -112,21 +112,21 @@ RECENT_SECONDS = 15.0
 """What counts as now, where a rate is told."""
 
 
-def read_numbers(connection: sa.Connection, pulse: Pulse) -> Numbers:
+def read_numbers(connection: Connection, pulse: Pulse) -> Numbers:
     """The chunk table added up by phase."""
     migration_id = pulse.row.migration_id
     kept = archived.purged(connection, migration_id) if pulse.purged else None
     if kept is not None:
         return _of_purged(pulse.at, kept.summary)
     parameters = {"migration_id": migration_id, "recent": RECENT_SECONDS}
-    rows = connection.execute(_NUMBERS, parameters).all()
+    rows = ask(connection, _NUMBERS, parameters)
     put_aside = {row.number: {name: _count(row, name) for name in OUTCOMES[1:]} for row in rows}
     if any(row.reopened for row in rows):
         # What a sweep takes up again has an outcome in a chunk that counted it once before.
         put_aside = {number: dict.fromkeys(OUTCOMES[1:], 0) for number in put_aside}
-        for phase, outcome, count in connection.execute(_PUT_ASIDE, parameters):
+        for phase, outcome, count in ask(connection, _PUT_ASIDE, parameters):
             put_aside[phase][outcome] = int(count)
-    attempts = logs.hide_within(trail.attempts(connection, migration_id))
+    failed = logs.hide_within(attempts(connection, migration_id))
     aside = {name: sum(found[name] for found in put_aside.values()) for name in OUTCOMES[1:]}
     written = _total(rows, "records_done")
     return Numbers(
@@ -140,7 +140,7 @@ def read_numbers(connection: sa.Connection, pulse: Pulse) -> Numbers:
         },
         measures={name: _measure(pulse.row, rows, name) for name in MEASURES},
         phases=[_phase(row, put_aside[row.number]) for row in rows],
-        attempts=attempts,
+        attempts=failed,
         to_undo=_total(rows, "to_undo"),
         taken_back=_total(rows, "taken_back"),
         recent=_total(rows, "recent"),
@@ -149,16 +149,26 @@ def read_numbers(connection: sa.Connection, pulse: Pulse) -> Numbers:
     )
 
 
+def attempts(connection: Connection, migration_id: int) -> dict[str, Any]:
+    """Failed attempts of all chunks, and by what a chunk failed on last."""
+    by_error = [row._asdict() for row in ask(connection, _ATTEMPTS, {"migration_id": migration_id})]
+    return {
+        "failed": sum(row["attempts"] for row in by_error),
+        "chunks": sum(row["chunks"] for row in by_error),
+        "by_error": by_error,
+    }
+
+
 def _total(rows: Any, name: str) -> int:
     return sum(_count(row, name) for row in rows)
 
 
-def _count(row: sa.Row[Any], name: str) -> int:
+def _count(row: Any, name: str) -> int:
     """A number of a phase, which may have no chunk at all."""
     return int(getattr(row, name) or 0)
 
 
-def _measure(migration: sa.Row[Any], rows: Any, name: str) -> dict[str, str]:
+def _measure(migration: Any, rows: Any, name: str) -> dict[str, str]:
     after, changed = getattr(migration, f"{name}_after"), getattr(migration, f"{name}_changed")
     if after is not None and changed is not None:
         # The proof has looked at each record once; what a sweep took up again is in two chunks.
@@ -173,7 +183,7 @@ def _measure(migration: sa.Row[Any], rows: Any, name: str) -> dict[str, str]:
     }
 
 
-def _phase(row: sa.Row[Any], put_aside: dict[str, int]) -> dict[str, Any]:
+def _phase(row: Any, put_aside: dict[str, int]) -> dict[str, Any]:
     return {
         "number": row.number,
         "name": row.name,
@@ -235,7 +245,7 @@ def iso(moment: datetime | None) -> str | None:
 
 
 # One look at the locks for both: it holds every lock table of the server for a moment.
-_PULSE = sa.text(f"""
+_PULSE = f"""
     WITH held AS MATERIALIZED (
         SELECT locktype, pid, classid::bigint AS classid, objid::bigint AS objid, objsubid
         FROM pg_locks
@@ -261,9 +271,9 @@ _PULSE = sa.text(f"""
                        WHERE e.migration_id = m.migration_id
                        ORDER BY event_id DESC LIMIT 1) AS e ON true
     WHERE m.migration_id = :migration_id
-""")
+"""
 
-_NUMBERS = sa.text(f"""
+_NUMBERS = f"""
     SELECT p.number, p.name, p.companies, p.records, p.reconciled_at, k.*
     FROM {SCHEMA}.phase AS p
     LEFT JOIN (
@@ -291,13 +301,21 @@ _NUMBERS = sa.text(f"""
         GROUP BY phase) AS k ON k.phase = p.number
     WHERE p.migration_id = :migration_id
     ORDER BY p.number
-""")
+"""
 
-_PUT_ASIDE = sa.text(f"""
+_PUT_ASIDE = f"""
     SELECT k.phase, o.outcome, sum(o.records) AS records
     FROM (SELECT chunk, outcome, count(*) AS records FROM {SCHEMA}.outcome
           WHERE migration_id = :migration_id GROUP BY chunk, outcome) AS o
     JOIN {SCHEMA}.chunk AS k ON k.migration_id = :migration_id AND k.number = o.chunk
     WHERE k.xid IS NOT NULL
     GROUP BY k.phase, o.outcome
-""")
+"""
+
+_ATTEMPTS = f"""
+    SELECT last_error AS error, count(*) AS chunks, sum(attempts)::bigint AS attempts
+    FROM {SCHEMA}.chunk
+    WHERE migration_id = :migration_id AND attempts > 0
+    GROUP BY last_error
+    ORDER BY attempts DESC, error
+"""

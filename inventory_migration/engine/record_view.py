@@ -1,7 +1,7 @@
 """The view that answers for any record: `<mapping>_record_status` in the ledger's schema.
 
 It reads nothing but the ledger's own tables, so it never keeps the application from changing its
-own. What it says of one migration is `summary.record_status`.
+own. What it says of one migration is `story.record_status`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped, quoted
-from inventory_migration.engine import ledger, summary
+from inventory_migration.engine import ledger, story
 from inventory_migration.engine.failures import message, sqlstate
 from inventory_migration.engine.ledger import SCHEMA, Migration
 
@@ -43,7 +43,7 @@ def refresh(
     selects = [
         f"""
         SELECT r.*, m.state AS migration_state
-        FROM ({summary.record_status(resolved, migration)}) AS r
+        FROM ({story.record_status(resolved, migration)}) AS r
         JOIN {SCHEMA}.migration AS m ON m.migration_id = r.migration_id"""
         for migration in alike(connection, resolved)
         if without is None or migration.migration_id != without.migration_id

@@ -1,7 +1,7 @@
-"""The ledger as people and scripts read it: a migration's numbers, a record's story.
+"""The ledger as people and scripts read it: a migration's numbers, and the list of all.
 
 Every number is asked of the tables. These functions only read, and promise the keys that `--json`
-documents.
+documents. A record's story is in `story.py`.
 """
 
 from __future__ import annotations
@@ -9,13 +9,9 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-import sqlalchemy as sa
-
-from inventory_migration.catalog import ResolvedMapping
-from inventory_migration.database import escaped
-from inventory_migration.engine import archived, canonical, columns, health, ledger
-from inventory_migration.engine.ledger import SCHEMA, Migration
-from inventory_migration.errors import RecordUnknown
+from inventory_migration.engine import archived, ledger
+from inventory_migration.engine.ledger import ACTIVE, SCHEMA, Migration
+from inventory_migration.plain import Connection, ask
 
 _UNWRITTEN = {"html": None, "markdown": None, "json": None}
 
@@ -31,7 +27,7 @@ def exact(value: Decimal | int | None) -> str:
 
 
 def summarize(
-    connection: sa.Connection, migration: Migration | None, *, mapping: str, changed: bool
+    connection: Connection, migration: Migration | None, *, mapping: str, changed: bool
 ) -> dict[str, Any]:
     """What a migration did, in the shape that `run`, `resume` and `rollback` print.
 
@@ -54,10 +50,10 @@ def summarize(
             "seal": None,
         }
     parameters = {"migration_id": migration.migration_id}
-    row = connection.execute(_MIGRATION, parameters).one()
-    records = connection.execute(_RECORDS, parameters).one()
-    quarantined = connection.execute(_QUARANTINED, parameters).all()
-    warnings = connection.execute(_WARNINGS, parameters).all()
+    [row] = ask(connection, _MIGRATION, parameters)
+    [records] = ask(connection, _RECORDS, parameters)
+    quarantined = ask(connection, _QUARANTINED, parameters)
+    warnings = ask(connection, _WARNINGS, parameters)
     before, reserved_before = row.snapshot_units or 0, row.snapshot_reserved or 0
     after = row.units_after if row.units_after is not None else before
     reserved_after = row.reserved_after if row.reserved_after is not None else reserved_before
@@ -131,16 +127,17 @@ def _nothing(mapping: str) -> dict[str, Any]:
     }
 
 
-def by_company(connection: sa.Connection, migration: Migration) -> list[dict[str, Any]]:
+def by_company(connection: Connection, migration: Migration) -> list[dict[str, Any]]:
     """Outcomes and totals of each company, as planned: what adds up to the migration's own."""
-    rows = connection.execute(
-        sa.text(f"""
+    rows = ask(
+        connection,
+        f"""
             SELECT w.company_key, w.company_name, w.location_key, w.created, n.*
             FROM ({counted_by_company(migration)}) AS n
             FULL JOIN (SELECT * FROM {SCHEMA}.company_location
                        WHERE migration_id = :migration_id) AS w ON w.company_key = n.key
             ORDER BY COALESCE(n.snapshot, 0) DESC, w.company_name
-        """),
+        """,
         {"migration_id": migration.migration_id},
     )
     return [
@@ -178,14 +175,12 @@ def counted_by_company(migration: Migration) -> str:
         GROUP BY p.company_key"""
 
 
-def list_migrations(
-    connection: sa.Connection, *, mapping: str | None = None
-) -> list[dict[str, Any]]:
+def list_migrations(connection: Connection, *, mapping: str | None = None) -> list[dict[str, Any]]:
     """Every migration that the ledger knows, newest first, with how far it is."""
     if not ledger.installed(connection):
         return []
-    rows = connection.execute(_LIST, {"mapping": mapping})
-    looks = health.last_looks(connection)
+    rows = ask(connection, _LIST, {"mapping": mapping})
+    looks = last_looks(connection)
     return [
         {
             "migration_id": row.migration_id,
@@ -210,140 +205,25 @@ def list_migrations(
     ]
 
 
-def _of_purged(row: sa.Row[Any]) -> dict[str, Any]:
+def last_looks(connection: Connection) -> dict[int, dict[str, Any]]:
+    """What was found last about the server's health for each migration under way, by its id."""
+    return {
+        row.migration_id: {
+            "verdict": row.verdict,
+            "since": row.since.isoformat(),
+            "at": row.at.isoformat(),
+            "reasons": row.reasons,
+            **row.observed,
+        }
+        for row in ask(connection, _LAST_LOOKS, {"active": list(ACTIVE)})
+    }
+
+
+def _of_purged(row: Any) -> dict[str, Any]:
     return {**row.archived["progress"], "archived": archived.told(row)}
 
 
-def show_record(connection: sa.Connection, resolved: ResolvedMapping, key: str) -> dict[str, Any]:
-    """What became of one stock record, in every migration that met it, and how it stands now.
-
-    Args:
-        connection: A connection; only read from.
-        resolved: The mapping and its types.
-        key: The key as `key_text` shows it; parts of a composite key separated by commas.
-
-    Raises:
-        RecordUnknown: Neither the table nor the ledger knows it.
-    """
-    spelled = columns.spelling(key, len(resolved.key_columns))
-    same, parameters = "key_text IN (:key, :spelled)", {"key": key, "spelled": spelled}
-    current = connection.execute(
-        sa.text(
-            f"SELECT key_text, company_key::text, item_key, quantity, reserved, "
-            "location_key::text, outcome AS prediction, rule "
-            f"FROM ({escaped(canonical.records(resolved))}) AS r WHERE {same} "
-            "ORDER BY key_text = :key DESC"
-        ),
-        parameters,
-    ).first()
-    history = []
-    if ledger.installed(connection):
-        for migration_id in connection.execute(_IDS, {"mapping": resolved.mapping.name}).scalars():
-            found = ledger.find(connection, migration_id=migration_id)
-            if found and found.purged:
-                history += _in_archive(connection, resolved, found, same, parameters)
-            elif found and ledger.snapshot_exists(connection, found):
-                history += _story(connection, resolved, found, same, parameters)
-    if current is None and not history:
-        raise RecordUnknown(mapping=resolved.mapping.name, key=key)
-    now = None
-    if current is not None:
-        now = {
-            "company": current.company_key,
-            "item": current.item_key,
-            "quantity": exact(current.quantity) if current.quantity is not None else None,
-            "reserved": exact(current.reserved),
-            "location": current.location_key,
-            "prediction": current.prediction,
-            "rule": current.rule,
-        }
-    return {"mapping": resolved.mapping.name, "key": key, "now": now, "history": history}
-
-
-def _story(
-    connection: sa.Connection,
-    resolved: ResolvedMapping,
-    migration: Migration,
-    same: str,
-    parameters: dict[str, str],
-) -> list[dict[str, Any]]:
-    rows = connection.execute(
-        sa.text(f"SELECT * FROM ({escaped(record_status(resolved, migration))}) AS r WHERE {same}"),
-        parameters,
-    )
-    return [
-        {
-            "migration_id": row.migration_id,
-            "outcome": row.outcome,
-            "rule": row.rule,
-            "reason": row.reason,
-            "chunk": row.chunk,
-            "chunk_state": row.chunk_state,
-            "location_before": row.location_before,
-            "location_after": row.location_after,
-            "quantity": exact(row.quantity) if row.quantity is not None else None,
-            "reserved": exact(row.reserved),
-        }
-        for row in rows
-    ]
-
-
-def _in_archive(
-    connection: sa.Connection,
-    resolved: ResolvedMapping,
-    migration: Migration,
-    same: str,
-    parameters: dict[str, str],
-) -> list[dict[str, Any]]:
-    """That a migration which was purged has met the record, and where the rest is told."""
-    kept = archived.purged(connection, migration.migration_id)
-    if kept is None or not ledger.table_exists(connection, f"covered_{migration.migration_id}"):
-        return []
-    keys = f"SELECT {columns.key_text(resolved, 'p')} AS key_text FROM {migration.covered} AS p"
-    met = sa.text(f"SELECT FROM ({escaped(keys)}) AS r WHERE {same}")
-    return [
-        {
-            "migration_id": migration.migration_id,
-            "outcome": "archived",
-            "rule": None,
-            "reason": f"its story is in {kept.path}",
-            "chunk": None,
-            "chunk_state": None,
-            "location_before": None,
-            "location_after": None,
-            "quantity": None,
-            "reserved": None,
-        }
-        for _ in connection.execute(met, parameters)
-    ]
-
-
-def record_status(resolved: ResolvedMapping, migration: Migration) -> str:
-    """What a migration did to each of its records: outcome, chunk, location before and after."""
-    keys = ", ".join(f"p.{key}" for key in columns.keys(resolved))
-    return f"""
-        SELECT {migration.migration_id}::bigint AS migration_id,
-               {columns.key_text(resolved, "p")} AS key_text, {keys}, p.position, p.chunk,
-               k.state AS chunk_state,
-               CASE WHEN k.xid IS NULL THEN 'pending'
-                    ELSE COALESCE(o.outcome, 'migrated') END AS outcome,
-               o.rule, o.reason, p.before_1::text AS location_before,
-               CASE WHEN o.position IS NULL AND k.state = 'done'
-                    THEN COALESCE(i.location_key, w.location_key::text)
-                    ELSE p.before_1::text END AS location_after,
-               COALESCE(i.quantity, p.quantity) AS quantity,
-               COALESCE(i.reserved, p.reserved) AS reserved
-        FROM {migration.snapshot} AS p
-        JOIN {SCHEMA}.chunk AS k
-          ON k.migration_id = {migration.migration_id} AND k.number = p.chunk
-        LEFT JOIN {SCHEMA}.outcome AS o
-          ON o.migration_id = {migration.migration_id} AND o.position = p.position
-        LEFT JOIN {SCHEMA}.after_image AS i
-          ON i.migration_id = {migration.migration_id} AND i.position = p.position
-        LEFT JOIN {migration.planned_locations} AS w ON w.company_key = p.company_key"""
-
-
-_MIGRATION = sa.text(f"""
+_MIGRATION = f"""
     SELECT m.*,
            EXTRACT(EPOCH FROM COALESCE(m.finished_at, clock_timestamp()) - m.started_at)
                AS elapsed_seconds,
@@ -361,9 +241,9 @@ _MIGRATION = sa.text(f"""
     LEFT JOIN {SCHEMA}.company_location AS w USING (migration_id)
     WHERE m.migration_id = :migration_id
     GROUP BY m.migration_id, n.net
-""")
+"""
 
-_RECORDS = sa.text(f"""
+_RECORDS = f"""
     SELECT COALESCE(sum(k.records - k.reopened) FILTER (WHERE k.xid IS NOT NULL), 0)
                - COALESCE(sum(o.put_aside), 0) AS migrated,
            COALESCE(sum(o.already), 0) AS already, COALESCE(sum(o.skipped), 0) AS skipped,
@@ -382,23 +262,19 @@ _RECORDS = sa.text(f"""
         FROM {SCHEMA}.outcome WHERE migration_id = :migration_id GROUP BY chunk) AS o
       ON o.chunk = k.number
     WHERE k.migration_id = :migration_id
-""")
+"""
 
-_QUARANTINED = sa.text(f"""
+_QUARANTINED = f"""
     SELECT rule, count(*) FROM {SCHEMA}.outcome
     WHERE migration_id = :migration_id AND outcome = 'quarantined'
     GROUP BY rule ORDER BY rule
-""")
+"""
 
-_WARNINGS = sa.text(f"""
+_WARNINGS = f"""
     SELECT rule, records FROM {SCHEMA}.warning WHERE migration_id = :migration_id ORDER BY rule
-""")
+"""
 
-_IDS = sa.text(f"""
-    SELECT migration_id FROM {SCHEMA}.migration WHERE mapping = :mapping ORDER BY migration_id
-""")
-
-_LIST = sa.text(f"""
+_LIST = f"""
     SELECT m.migration_id, m.mapping, m.state, m.reason, m.started_at, m.finished_at,
            EXTRACT(EPOCH FROM COALESCE(m.finished_at, clock_timestamp()) - m.started_at)
                AS elapsed_seconds,
@@ -426,4 +302,9 @@ _LIST = sa.text(f"""
     WHERE CAST(:mapping AS text) IS NULL OR m.mapping = :mapping
     GROUP BY m.migration_id, a.archive_id
     ORDER BY m.migration_id DESC
-""")
+"""
+
+_LAST_LOOKS = f"""
+    SELECT h.* FROM {SCHEMA}.health AS h JOIN {SCHEMA}.migration AS m USING (migration_id)
+    WHERE m.state = ANY(:active)
+"""

@@ -60,16 +60,6 @@ def count_chunks(connection: sa.Connection, migration_id: int) -> int:
     return int(connection.execute(query).scalar_one())
 
 
-def attempts(connection: sa.Connection, migration_id: int) -> dict[str, Any]:
-    """Failed attempts of all chunks, and by what a chunk failed on last."""
-    by_error = _rows(connection, _ATTEMPTS, migration_id)
-    return {
-        "failed": sum(row["attempts"] for row in by_error),
-        "chunks": sum(row["chunks"] for row in by_error),
-        "by_error": by_error,
-    }
-
-
 def outcomes_by_rule(connection: sa.Connection, migration_id: int) -> list[dict[str, Any]]:
     """Records that were not simply migrated, by outcome, rule and reason, with a few keys."""
     return _rows(connection, _BY_RULE, migration_id)
@@ -206,14 +196,6 @@ _CHUNKS = sa.text(f"""
     WHERE k.migration_id = :migration_id
     ORDER BY k.number
     LIMIT :limit
-""")
-
-_ATTEMPTS = sa.text(f"""
-    SELECT last_error AS error, count(*) AS chunks, sum(attempts)::bigint AS attempts
-    FROM {SCHEMA}.chunk
-    WHERE migration_id = :migration_id AND attempts > 0
-    GROUP BY last_error
-    ORDER BY attempts DESC, error
 """)
 
 _BY_RULE = sa.text(f"""

@@ -9,14 +9,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-import sqlalchemy as sa
+from typing import TYPE_CHECKING, Any
 
 from inventory_migration.engine import ledger
 from inventory_migration.engine.failures import sqlstate
 from inventory_migration.engine.picture import Reading, list_at_a_glance
 from inventory_migration.errors import MigrationUnknown
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
 
 PULSE_SECONDS = 1.0
 REST_SECONDS = 30.0
@@ -116,7 +117,7 @@ class Watched:
                 continue
             try:
                 tier.read(connection, duty)
-            except sa.exc.DBAPIError as error:
+            except Exception as error:
                 state = sqlstate(error)
                 if state not in {_CANCELLED, _LOCKED}:
                     raise

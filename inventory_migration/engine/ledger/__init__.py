@@ -8,50 +8,53 @@ do belongs in `control.py`.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from typing import Any
-
-import sqlalchemy as sa
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from inventory_migration.database import ON_BEHALF_OF, quoted
-from inventory_migration.engine.ledger.installation import (
+from inventory_migration.engine.ledger.presence import (
+    ACTIVE,
+    SCHEMA,
     VERSION,
     bring_up_to_date,
-    install,
     installed,
     table_exists,
 )
-from inventory_migration.engine.ledger.tables import (
-    ACTIVE,
-    NOW,
-    SCHEMA,
-    after_image,
-    archive,
-    chunk,
-    company_location,
-    conflict,
-    control,
-    event,
-    gate,
-    health,
-    level_image,
-    location_link,
-    metadata,
-    migration,
-    notification,
-    notification_channel,
-    observation,
-    observation_company,
-    outcome,
-    phase,
-    reference,
-    retry,
-    seal,
-    sealed_rows,
-    transition,
-    version,
-    warning,
-)
+from inventory_migration.plain import Connection, ask, execute
+
+if TYPE_CHECKING:
+    from inventory_migration.engine.ledger.installation import install
+    from inventory_migration.engine.ledger.tables import (
+        NOW,
+        after_image,
+        archive,
+        chunk,
+        company_location,
+        conflict,
+        control,
+        event,
+        gate,
+        health,
+        level_image,
+        location_link,
+        metadata,
+        migration,
+        notification,
+        notification_channel,
+        observation,
+        observation_company,
+        outcome,
+        phase,
+        reference,
+        retry,
+        seal,
+        sealed_rows,
+        transition,
+        version,
+        warning,
+    )
 
 __all__ = [
     "ACTIVE",
@@ -63,6 +66,7 @@ __all__ = [
     "after_image",
     "archive",
     "bring_up_to_date",
+    "channel_variables",
     "chunk",
     "company_location",
     "conflict",
@@ -132,22 +136,25 @@ class Migration:
         return quoted(SCHEMA, f"covered_{self.migration_id}")
 
 
-_COLUMNS = (
-    migration.c.migration_id,
-    migration.c.mapping,
-    migration.c.mapping_hash,
-    migration.c.target,
-    migration.c.state,
-    migration.c.reason,
-    migration.c.column_added,
-    sa.exists()
-    .where(archive.c.migration_id == migration.c.migration_id, archive.c.purged_at.is_not(None))
-    .label("purged"),
-)
+def __getattr__(name: str) -> Any:
+    """Load tables, and what makes them, on first use: they need SQLAlchemy, and a look does not."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(f"{__name__}.{'installation' if name == 'install' else 'tables'}")
+    found = globals()[name] = getattr(module, name)
+    return found
+
+
+_FITS = {
+    "migration_id": "migration_id = :migration_id",
+    "mapping": "mapping = :mapping",
+    "target": "target = :target",
+    "states": "state = ANY(:states)",
+}
 
 
 def find(
-    connection: sa.Connection,
+    connection: Connection,
     *,
     migration_id: int | None = None,
     mapping: str | None = None,
@@ -155,59 +162,78 @@ def find(
     states: tuple[str, ...] | None = None,
 ) -> Migration | None:
     """The newest migration that fits, or None."""
-    query = sa.select(*_COLUMNS).order_by(migration.c.migration_id.desc()).limit(1)
-    for column, value in (
-        (migration.c.migration_id, migration_id),
-        (migration.c.mapping, mapping),
-        (migration.c.target, target),
-    ):
-        if value is not None:
-            query = query.where(column == value)
-    if states is not None:
-        query = query.where(migration.c.state.in_(states))
-    row = connection.execute(query).one_or_none()
-    return Migration(*row) if row else None
+    known = {
+        "migration_id": migration_id,
+        "mapping": mapping,
+        "target": target,
+        "states": None if states is None else list(states),
+    }
+    wanted = {name: value for name, value in known.items() if value is not None}
+    rows = ask(
+        connection,
+        f"""
+        SELECT migration_id, mapping, mapping_hash, target, state, reason, column_added,
+               EXISTS (SELECT FROM {SCHEMA}.archive AS a
+                       WHERE a.migration_id = m.migration_id AND a.purged_at IS NOT NULL) AS purged
+        FROM {SCHEMA}.migration AS m
+        WHERE {" AND ".join(["true", *(_FITS[name] for name in wanted)])}
+        ORDER BY migration_id DESC LIMIT 1
+        """,
+        wanted,
+    )
+    return next((Migration(*row) for row in rows), None)
 
 
-def current(connection: sa.Connection, mapping: str) -> Migration | None:
+def current(connection: Connection, mapping: str) -> Migration | None:
     """The migration that stands: the active one, else the last verified one."""
     if not installed(connection):
         return None
     return find(connection, mapping=mapping, states=(*ACTIVE, "verified"))
 
 
-def snapshot_exists(connection: sa.Connection, found: Migration) -> bool:
+def channel_variables(connection: Connection) -> set[str]:
+    """The environment variables of all channels that are told of migrations."""
+    if not table_exists(connection, "notification_channel"):
+        return set()
+    rows = ask(connection, f"SELECT DISTINCT url_variable FROM {SCHEMA}.notification_channel")
+    return {row.url_variable for row in rows}
+
+
+def snapshot_exists(connection: Connection, found: Migration) -> bool:
     """Whether a migration's snapshot has been written."""
     return table_exists(connection, f"snapshot_{found.migration_id}")
 
 
 def set_state(
-    connection: sa.Connection, migration_id: int, state: str, *, reason: str | None = None
+    connection: Connection, migration_id: int, state: str, *, reason: str | None = None
 ) -> None:
     """Move a migration to a state that the transition table allows, and note it in the trail."""
     # What a migration took is known when it is verified; a rollback later does not lengthen it.
-    finished_at: Any = migration.c.finished_at
-    if state in {"verified", "rolled_back", "aborted"}:
-        finished_at = sa.func.coalesce(finished_at, NOW)
-    connection.execute(
-        sa.update(migration)
-        .where(migration.c.migration_id == migration_id)
-        .values(state=state, reason=reason, finished_at=finished_at)
+    ended = state in {"verified", "rolled_back", "aborted"}
+    finished_at = "COALESCE(finished_at, clock_timestamp())" if ended else "finished_at"
+    execute(
+        connection,
+        f"""
+        UPDATE {SCHEMA}.migration SET state = :state, reason = :reason, finished_at = {finished_at}
+        WHERE migration_id = :migration_id
+        """,
+        {"migration_id": migration_id, "state": state, "reason": reason},
     )
     note(connection, f"state_{state}", migration_id=migration_id, reason=reason)
 
 
 def note(
-    connection: sa.Connection, kind: str, *, migration_id: int | None = None, **detail: Any
+    connection: Connection, kind: str, *, migration_id: int | None = None, **detail: Any
 ) -> None:
     """Append to the audit trail: who did what, and why."""
-    connection.execute(
-        sa.insert(event).values(
-            migration_id=migration_id,
-            who=who(connection),
-            kind=kind,
-            detail={key: value for key, value in detail.items() if value is not None},
-        )
+    said = {key: value for key, value in detail.items() if value is not None}
+    execute(
+        connection,
+        f"""
+        INSERT INTO {SCHEMA}.event (migration_id, who, kind, detail)
+        VALUES (:migration_id, {WHO}, :kind, CAST(:detail AS jsonb))
+        """,
+        {"migration_id": migration_id, "kind": kind, "detail": json.dumps(said)},
     )
 
 
@@ -216,6 +242,7 @@ WHO = f"""(session_user || ' by ' || current_setting('application_name')
 """The role, the program and, where it was said, the person for whom a statement runs, as SQL."""
 
 
-def who(connection: sa.Connection) -> str:
+def who(connection: Connection) -> str:
     """The role, the program and, where it was said, the person for whom a statement runs."""
-    return str(connection.execute(sa.text(f"SELECT {WHO}")).scalar_one())
+    [row] = ask(connection, f"SELECT {WHO} AS who")
+    return str(row.who)

@@ -9,8 +9,13 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from inventory_migration.database import quoted
-from inventory_migration.engine.ledger.tables import (
+from inventory_migration.engine.ledger.presence import (
     SCHEMA,
+    VERSION,
+    installed,
+    stored_version,
+)
+from inventory_migration.engine.ledger.tables import (
     chunk,
     conflict,
     metadata,
@@ -19,9 +24,6 @@ from inventory_migration.engine.ledger.tables import (
     transition,
     version,
 )
-from inventory_migration.errors import LedgerTooNew, LedgerTooOld
-
-VERSION = 7
 
 TRANSITIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "migration": {
@@ -80,57 +82,8 @@ END $$
 """
 
 
-def installed(connection: sa.Connection) -> bool:
-    """Whether the database has a ledger; a read-only question.
-
-    Raises:
-        LedgerTooNew: A later version of the tool has written it.
-        LedgerTooOld: An earlier one has, and this transaction may not bring it up to date.
-    """
-    found = table_exists(connection, version.name)
-    if found:
-        stored = connection.execute(sa.select(version.c.version)).scalar_one()
-        if stored > VERSION:
-            raise LedgerTooNew(found=stored, known=VERSION)
-        if stored < VERSION and _only_reads(connection):
-            raise LedgerTooOld(found=stored, known=VERSION)
-    return found
-
-
-def bring_up_to_date(engine: sa.Engine) -> None:
-    """Give a ledger of an earlier version what it lacks; where there is none, make none.
-
-    What writes begins with this, so that its looks find the ledger that they know.
-    """
-    with engine.begin() as connection:
-        if installed(connection):
-            install(connection)
-
-
-def _only_reads(connection: sa.Connection) -> bool:
-    setting = sa.text("SELECT current_setting('transaction_read_only')")
-    return bool(connection.execute(setting).scalar_one() == "on")
-
-
 def _is_up_to_date(connection: sa.Connection) -> bool:
-    return installed(connection) and (
-        connection.execute(sa.select(version.c.version)).scalar_one() == VERSION
-    )
-
-
-def table_exists(connection: sa.Connection, name: str) -> bool:
-    """Whether the ledger's schema has a table of this name."""
-    # Not to_regclass: within a transaction it remembers that a table was not there, also when
-    # another session has made it meanwhile.
-    return bool(
-        connection.execute(
-            sa.text("""
-                SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-                               WHERE n.nspname = :schema AND c.relname = :name)
-            """),
-            {"schema": SCHEMA, "name": name},
-        ).scalar_one()
-    )
+    return stored_version(connection) == VERSION
 
 
 def install(connection: sa.Connection) -> None:

@@ -7,10 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
-SCHEMA = "inventory_migration"
-
-ACTIVE = ("planned", "running", "paused", "held", "verifying", "failed", "rolling_back")
-"""States of a migration that has its target to itself."""
+from inventory_migration.engine.ledger.presence import ACTIVE, SCHEMA
 
 metadata = sa.MetaData(schema=SCHEMA)
 NOW = sa.text("clock_timestamp()")
