@@ -26,7 +26,7 @@ migrate ui dashboard: export INVENTORY_DASHBOARD_URL ?= http://127.0.0.1:$(DASHB
 migrate ui dashboard: export INVENTORY_DAGSTER_URL ?= http://127.0.0.1:$(PORT)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup migrate test slow chaos impact bench watching ui dashboard screenshots docs reference lint clean
+.PHONY: help setup migrate test slow chaos impact bench figures watching ui dashboard screenshots docs reference lint clean
 .SILENT:
 
 help: ## Say what there is
@@ -81,6 +81,9 @@ watching: setup ## Measure how well the end of a run is foretold, and what watch
 
 bench: setup ## Measure how fast stock moves beside the naked statement (ROWS=...): minutes
 	$(BIN)/python -m benchmarks.throughput $(if $(ROWS),--rows $(ROWS)) $(BENCH_ARGS)
+
+figures: setup ## Measure all that docs/performance.md tells, and make it anew: an hour or two
+	$(BIN)/python -m benchmarks.figures $(FIGURES_ARGS)
 
 ui: setup ## Serve Dagster on http://127.0.0.1:3000 (PORT=...), with what `make migrate` did
 	$(DAGSTER) exec $(BIN)/dagster dev --host 127.0.0.1 --port $(PORT)

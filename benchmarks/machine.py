@@ -17,7 +17,7 @@ def machine(url: str) -> dict[str, Any]:
     """
     with psycopg.connect(url, autocommit=True) as connection:
         version = connection.info.server_version
-        settings = dict(connection.execute(_SETTINGS).fetchall())
+        settings: dict[str, str] = dict(connection.execute(_SETTINGS).fetchall())
     return {
         "system": f"{platform.system()}, {platform.machine()}",
         "cores": os.cpu_count(),
