@@ -97,6 +97,11 @@ def engine(copy: Copy, workers: int, *, back: bool = False) -> Took:
     return _apart(_engine, copy, workers, back)
 
 
+def rewrite(copy: Copy) -> Took:
+    """The engine alone in a maintenance window, with one rewrite in the place of all chunks."""
+    return _apart(_engine, copy, 1, False, True)
+
+
 def job(copy: Copy) -> Took:
     """The whole job as a user runs it: start-up, audit, gates, plan, chunks, proof and report.
 
@@ -175,7 +180,7 @@ def imports() -> float:
     return (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime)
 
 
-def _engine(copy: Copy, workers: int, back: bool) -> Took:
+def _engine(copy: Copy, workers: int, back: bool, at_once: bool = False) -> Took:
     from inventory_migration import verbs
     from inventory_migration.engine import control, gates, ledger, phases, plan, reconcile
     from inventory_migration.engine.plan import Start
@@ -184,7 +189,12 @@ def _engine(copy: Copy, workers: int, back: bool) -> Took:
     _prepare(copy)
     mapping = StockMapping.model_validate(stock.definition(copy.shape))
     target = verbs.open_target(copy.url)
-    start = Start(explicit=True, write_stop=copy.shape == "stock_level")
+    start = Start(
+        explicit=True,
+        write_stop=copy.shape == "stock_level",
+        maintenance_window=at_once,
+        rewrite=at_once,
+    )
 
     def passed(suite: str) -> None:
         with target.engine.begin() as connection:

@@ -18,6 +18,7 @@ from inventory_migration.engine import (
     notifications,
     phases,
     plan,
+    rewrite_refusals,
     rivals,
     rollback,
     statements,
@@ -141,6 +142,13 @@ def abortable(target: Target, mapping: str) -> dict[str, Any] | None:
     return next(found, None)
 
 
+def rewrite_outlook(target: Target, mapping: StockMapping) -> dict[str, Any]:
+    """What a rewrite of a mapping's table takes; see `rewrite_refusals.outlook`."""
+    with target.reader.connect() as connection:
+        resolved = resolve(connection, mapping)
+        return rewrite_refusals.outlook(connection, resolved, 0) or {}
+
+
 def is_startable(
     target: Target,
     mapping: StockMapping,
@@ -149,6 +157,9 @@ def is_startable(
     stop_after: str | None = None,
     write_stop: bool = False,
     as_superuser: bool = False,
+    rewrite: bool = False,
+    maintenance_window: bool = False,
+    max_rows_per_second: int | None = None,
 ) -> bool:
     """Whether a start has anything to look at; refuses at once what the engine would refuse later.
 
@@ -159,11 +170,19 @@ def is_startable(
         MigrationPaused: It stands still until somebody resumes it.
         NothingMigrated: There is nothing to resume.
         PrivilegesMissing: The role would come to a halt halfway.
+        RewriteRefused: A rewrite is asked for, and something stands against it.
         StartRefused: What there is cannot be resumed.
         SuperuserRefused: The role would lend its rights to the application's triggers.
         TargetTaken: A migration of another mapping stands there.
     """
     phases.require_phase(mapping, stop_after)
+    if rewrite:
+        rewrite_refusals.refuse_options(
+            mapping,
+            maintenance_window=maintenance_window,
+            stop_after=stop_after,
+            max_rows_per_second=max_rows_per_second,
+        )
     resolved = plan.read_mapping(target.reader, mapping)
     plan.refuse_superuser(resolved, as_superuser=as_superuser)
     with target.reader.connect() as connection:
@@ -173,6 +192,8 @@ def is_startable(
         if ledger.installed(connection):
             found = ledger.find(connection, target=resolved.target, states=ledger.ACTIVE)
             found = found or _last(connection, mapping.name)
+        if rewrite and (found is None or found.state != "verified"):
+            rewrite_refusals.refuse(connection, resolved, found)
     if not resume:
         if found is not None and found.state in {"paused", "held"}:
             raise MigrationPaused(

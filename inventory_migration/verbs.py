@@ -38,6 +38,7 @@ from inventory_migration.engine import (
     prediction,
     proof,
     reconcile,
+    rewrite_refusals,
     rivals,
     rollback,
     standing,
@@ -249,6 +250,14 @@ def run(
     """
     start = start or Start(explicit=True)
     phases.require_phase(mapping, stop_after)
+    if start.rewrite:
+        rewrite_refusals.refuse_options(
+            mapping,
+            maintenance_window=start.maintenance_window,
+            stop_after=stop_after,
+            max_rows_per_second=start.max_rows_per_second,
+            retry=start.retry is not None,
+        )
     with delivering(target.engine, mapping), control.Claim(target.engine) as claim:
         audit_profile(target, mapping, claim, run_id=start.run_id)
         _pass(target, mapping, "audit_profile", start)
@@ -281,6 +290,8 @@ def test(target: Target, mapping: StockMapping) -> dict[str, Any]:
         _refuse(connection, resolved)
         verdict = verdict_at(target, connection, snapshot, resolved, "audit_profile")
         predicted = prediction.predict(connection, resolved)
+        left = predicted["records"]["skipped"] + predicted["records"]["quarantined"]
+        predicted["rewrite"] = rewrite_refusals.outlook(connection, resolved, left)
     predicted["gate"] = _gate(verdict)
     if mapping.locations.create is None and predicted["companies_without_default_location"]:
         predicted["gate"]["passed"] = False

@@ -17,6 +17,7 @@ from inventory_migration.cli.work_options import (
     AsSuperuser,
     MaxRowsPerSecond,
     NoWindow,
+    Rewrite,
     StopAfter,
     Window,
     Workers,
@@ -105,6 +106,7 @@ def run(
     workers: Workers = None,
     max_rows_per_second: MaxRowsPerSecond = None,
     window: Window = False,
+    rewrite: Rewrite = False,
     no_window: NoWindow = False,
     as_superuser: AsSuperuser = False,
     write_stop: WriteStop = False,
@@ -123,6 +125,7 @@ def run(
             "workers": workers,
             "max_rows_per_second": max_rows_per_second,
             "maintenance_window": window,
+            "rewrite": rewrite,
             "no_window": no_window,
             "as_superuser": as_superuser,
             "write_stop": write_stop,
@@ -139,6 +142,7 @@ def resume(
     workers: Workers = None,
     max_rows_per_second: MaxRowsPerSecond = None,
     window: Window = False,
+    rewrite: Rewrite = False,
     no_window: NoWindow = False,
     as_superuser: AsSuperuser = False,
     write_stop: WriteStop = False,
@@ -154,6 +158,7 @@ def resume(
             "workers": workers,
             "max_rows_per_second": max_rows_per_second,
             "maintenance_window": window,
+            "rewrite": rewrite,
             "no_window": no_window,
             "as_superuser": as_superuser,
             "write_stop": write_stop,
@@ -305,9 +310,15 @@ def _migrate(
             stop_after=options["stop_after"],
             write_stop=options["write_stop"],
             as_superuser=options["as_superuser"],
+            rewrite=options["rewrite"],
+            maintenance_window=options["maintenance_window"],
+            max_rows_per_second=options["max_rows_per_second"],
         ):
             finish(session, target, chosen, inquiries.last_summary(target, chosen.name))
             return
+        if options["rewrite"]:
+            cost = inquiries.rewrite_outlook(target, chosen)
+            session.note(f"A rewrite {outlook.rewrite_cost('will', cost)}")
         with told_beside(session, target, chosen), session.watched():
             # Seconds of imports, which only the commands that need them pay.
             from inventory_migration.defs.launch import migrate

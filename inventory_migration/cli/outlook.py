@@ -54,6 +54,9 @@ def prediction(screen: Console, found: Mapping[str, Any]) -> None:
     _companies(screen, found)
     _issues(screen, found)
     _fires(screen, found["fires"])
+    if found.get("rewrite"):
+        say(screen)
+        _rewrite(screen, found["rewrite"])
     say(screen)
     gate(screen, "audit_profile", found["gate"])
     if found["needs_write_stop"]:
@@ -186,6 +189,32 @@ def _fires(screen: Console, fires: Mapping[str, Any]) -> None:
         say(screen, f"  goes out through publication {publication}")
     if not fires["triggers"] and not fires["publications"]:
         say(screen, "  no trigger and no publication of the application takes part")
+
+
+def _rewrite(screen: Console, told: Mapping[str, Any]) -> None:
+    """What `--window --rewrite` would take, and what stands against it."""
+    if told["refused"]:
+        say(screen, "Its table cannot be rewritten in one pass (--window --rewrite):")
+        for reason in told["refused"]:
+            say(screen, f"  {reason}")
+        return
+    say(screen, f"In a maintenance window, --window --rewrite {rewrite_cost('would', told)}")
+
+
+def rewrite_cost(will: str, told: Mapping[str, Any]) -> str:
+    """What a rewrite takes, in words that go on a sentence."""
+    by = "as an earlier one here" if told["measured"] else "guessed from its size"
+    free = told["free_bytes"]
+    beside = f"{_megabytes(free)} are free" if free is not None else "what is free cannot be seen"
+    return (
+        f"{will} lock {told['table']} against everybody for about "
+        f"{_estimate(told['lock_seconds'])} ({by}), and take {_megabytes(told['disk_bytes'])} of "
+        f"disk until it is done, and as much WAL ({beside})."
+    )
+
+
+def _megabytes(size: int) -> str:
+    return f"{max(1, round(size / 2**20)):,} MB".replace(",", " ")
 
 
 def _counted(count: int, one: str, many: str) -> str:

@@ -38,6 +38,14 @@ Window = Annotated[
         "Neither opens nor lifts the hours of the mapping's health.window.",
     ),
 ]
+Rewrite = Annotated[
+    bool,
+    typer.Option(
+        "--rewrite",
+        help="Move all records at once by a rewrite of their table, which nobody can use "
+        "meanwhile; only with --window. What it costs is told by 'test'.",
+    ),
+]
 NoWindow = Annotated[
     bool,
     typer.Option(

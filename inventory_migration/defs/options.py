@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Literal
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from inventory_migration.engine.plan import Start
 from inventory_migration.engine.undo_scope import Scope
@@ -36,6 +36,11 @@ class StartOptions(dg.Config):
         description="The application's writes are stopped: lock its tables for the last pass and "
         "the proof, which makes the verdict final for every shape.",
     )
+    rewrite: bool = Field(
+        default=False,
+        description="Move all records at once by a rewrite of their table, which nobody can use "
+        "meanwhile; only together with maintenance_window, and only for a location_column.",
+    )
 
     def start(self, run_id: str) -> Start:
         """Return the start that these options make."""
@@ -45,6 +50,7 @@ class StartOptions(dg.Config):
             resume=self.resume,
             as_superuser=self.as_superuser,
             write_stop=self.write_stop,
+            rewrite=self.rewrite,
         )
 
 
@@ -91,6 +97,15 @@ class RunOptions(WorkOptions):
         default=None,
         description="Name of the phase after which to pause, such as pilot; `resume` goes on.",
     )
+
+    @model_validator(mode="after")
+    def _rewrite_alone(self) -> "RunOptions":
+        """Refuse before the first step what no step could do."""
+        if self.rewrite and not self.maintenance_window:
+            raise ValueError("rewrite is for a maintenance window only: set maintenance_window too")
+        if self.rewrite and self.stop_after is not None:
+            raise ValueError("a rewrite moves all phases at once: leave stop_after out")
+        return self
 
 
 class SteerOptions(dg.Config):

@@ -21,13 +21,15 @@ from inventory_migration.engine import (
     gates,
     ledger,
     plan,
+    rewrite,
+    rewrite_refusals,
     rollback,
     snapshot,
     thresholds,
 )
 from inventory_migration.engine.failures import lets_nobody_through, message, sqlstate
 from inventory_migration.engine.ledger import Migration
-from inventory_migration.engine.pacing import Pacing
+from inventory_migration.engine.pacing import POLL_SECONDS, Pacing
 from inventory_migration.engine.patience import patiently
 from inventory_migration.engine.plan import Start
 from inventory_migration.engine.staffing import usual_workers
@@ -100,6 +102,13 @@ def transform_stock(
                 f"{mapping.name}: there is no phase {stop_after}; phases: {', '.join(names)}"
             ],
         )
+    if start.rewrite:
+        rewrite_refusals.refuse_options(
+            mapping,
+            maintenance_window=start.maintenance_window,
+            stop_after=stop_after,
+            max_rows_per_second=start.max_rows_per_second,
+        )
     resolved = plan.read_mapping(engine, mapping)
     claim.take(resolved.target)
     with engine.connect() as connection:
@@ -117,6 +126,7 @@ def transform_stock(
         start,
         stop_after=stop_after,
         workers=workers,
+        at_once=start.rewrite,
     )
     with engine.begin() as connection:
         gates.open_gate(connection, resolved, "transformed_stock", run_id=start.run_id)
@@ -143,10 +153,20 @@ def work(
     *,
     stop_after: str | None = None,
     workers: int | None = None,
+    at_once: bool = False,
 ) -> None:
     """Work all phases off, or leave the migration in a state that says why not.
 
     The caller holds the claim on the target.
+
+    Args:
+        engine: The application's database.
+        resolved: The mapping and its types.
+        migration: The migration.
+        start: Who starts.
+        stop_after: Name of the phase after which to pause.
+        workers: Threads; None for as many as the server has cores for.
+        at_once: All records go in one rewrite of the table, before what is left goes in chunks.
     """
     pacing = Pacing(engine, resolved.mapping, migration, start)
     again = partial(patiently, tries=resolved.mapping.thresholds.failed_attempts)
@@ -154,6 +174,8 @@ def work(
         again(partial(snapshot.write_snapshot, engine, resolved, migration))
         again(partial(set_running, engine, migration))
         workers = workers or again(partial(usual_workers, engine))
+        if at_once:
+            _rewrite(engine, resolved, migration, pacing)
         for number, phase in again(partial(_phases, engine, migration)):
             _work_one_phase(engine, resolved, migration, number, phase, pacing, workers)
             stop = again(partial(thresholds.exceeded, engine, resolved, migration))
@@ -195,6 +217,23 @@ def work(
         raise
     finally:
         pacing.close()
+
+
+def _rewrite(
+    engine: sa.Engine, resolved: ResolvedMapping, migration: Migration, pacing: Pacing
+) -> None:
+    """All phases in one pass, once the server may be worked on."""
+    tries = resolved.mapping.thresholds.failed_attempts
+    while (going := pacing.tend()) and pacing.holding:
+        time.sleep(POLL_SECONDS)
+    if not going:
+        _stop_if_asked(engine, migration)
+    patiently(partial(rewrite.rewrite, engine, resolved, migration), tries=tries)
+    stop = patiently(partial(thresholds.exceeded, engine, resolved, migration), tries=tries)
+    if stop is not None:
+        _act(engine, resolved, migration, stop)
+    patiently(partial(_stop_if_asked, engine, migration), tries=tries)
+    checkpoints.refresh_statistics(engine, resolved)
 
 
 def set_running(engine: sa.Engine, migration: Migration) -> None:

@@ -22,6 +22,7 @@ from inventory_migration.engine import (
     joins,
     ledger,
     retries,
+    rewrite_refusals,
     rivals,
     schema_change,
     sync,
@@ -53,6 +54,7 @@ class Start:
         max_rows_per_second: How many records move at most, instead of what the mapping says.
         maintenance_window: Nobody waits for the records, so that transactions may be longer; says
             nothing about hours.
+        rewrite: All records go in one rewrite of their table, in such a window.
         no_window: Work may go on outside of the hours of the mapping's `health.window`.
         retry: The records of the quarantine that the migration is for; None for what is new.
         command: The command that starts; all its steps are one, and so are those of a Dagster run.
@@ -65,6 +67,7 @@ class Start:
     write_stop: bool = False
     max_rows_per_second: int | None = None
     maintenance_window: bool = False
+    rewrite: bool = False
     no_window: bool = False
     retry: Filter | None = None
     command: str = field(default_factory=lambda: uuid4().hex, compare=False)
@@ -88,6 +91,7 @@ def open_migration(engine: sa.Engine, resolved: ResolvedMapping, start: Start) -
 
     Raises:
         MigrationPaused: It stands still and `start` does not resume it.
+        RewriteRefused: A rewrite is asked for, and something stands against it.
         StartRefused: Its state does not allow this start.
         SuperuserRefused: The role would lend its rights to the application's triggers.
         TargetTaken: A migration of another mapping stands there.
@@ -98,6 +102,8 @@ def open_migration(engine: sa.Engine, resolved: ResolvedMapping, start: Start) -
         rivals.refuse_rival(connection, resolved)
         active = ledger.find(connection, target=resolved.target, states=ledger.ACTIVE)
         if active is not None and start.retry is None:
+            if start.rewrite:
+                rewrite_refusals.refuse(connection, resolved, active)
             _take_up(connection, resolved, active, start)
             return active
         if start.retry is not None:
@@ -135,6 +141,8 @@ def open_migration(engine: sa.Engine, resolved: ResolvedMapping, start: Start) -
             )
         if start.retry is not None:
             return _insert_retry(connection, resolved, start, start.retry)
+        if start.rewrite:
+            rewrite_refusals.refuse(connection, resolved)
         return _insert(connection, resolved, start)
 
 

@@ -106,6 +106,7 @@ from inventory_migration.errors.reports import (
     ReportNotSealed,
     ReportOfAnotherDatabase,
 )
+from inventory_migration.errors.rewrites import RewriteRefused, SnapshotsOpen, TableInUse
 
 __all__ = [
     "AcceptanceFailed",
@@ -171,12 +172,14 @@ __all__ = [
     "ReportNotWritten",
     "ReportOfAnotherDatabase",
     "RetriesExhausted",
+    "RewriteRefused",
     "RollbackHeld",
     "RollbackStopped",
     "RunFailed",
     "ServerNotWell",
     "ServerRestarted",
     "ServerTooOld",
+    "SnapshotsOpen",
     "StartRefused",
     "StatementFailed",
     "StillBusy",
@@ -184,6 +187,7 @@ __all__ = [
     "SuiteInvalid",
     "SuiteParametersMissing",
     "SuperuserRefused",
+    "TableInUse",
     "TableUnknown",
     "TargetTaken",
     "TokenMissing",
