@@ -33,14 +33,15 @@ class Part:
     name: str
     words: tuple[str | int, ...]
 
-    def call(self, divide: int) -> list[str]:
+    def call(self, divide: int, more: Sequence[str]) -> list[str]:
         """The words behind `python -m benchmarks.`, with so many times fewer records.
 
         Args:
             divide: By how much the numbers of records are divided.
+            more: Further options.
         """
         words = [str(word // divide) if isinstance(word, int) else word for word in self.words]
-        return [*words, "--json"]
+        return [*words, *more, "--json"]
 
 
 PARTS = (
@@ -70,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--again", action="store_true", help="also what is there")
     parser.add_argument("--results", type=Path, default=page.RESULTS, help="a folder of its own")
     parser.add_argument("--divide", type=int, default=1, help="so many times fewer records, to try")
+    parser.add_argument("more", nargs="*", help="behind --: further options of these parts")
     options = parser.parse_args(arguments)
     if options.divide > 1 and options.results == page.RESULTS:
         parser.error("--divide is for trying: give --results a folder that the page is not made of")
@@ -83,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _measure(part: Part, options: argparse.Namespace) -> None:
     path: Path = options.results / f"{part.name}.json"
-    call = part.call(options.divide)
+    call = part.call(options.divide, options.more)
     command = f"python -m benchmarks.{' '.join(call)}"
     if path.exists() and not options.again and json.loads(path.read_text())["command"] == command:
         _say(f"{part.name}: is there")

@@ -151,14 +151,3 @@ def test_throughput_measures_everything_that_it_was_asked_for() -> None:
     assert set(found["phases_seconds"]) >= {"audit", "gates", "plan", "chunks", "proof", "report"}
     assert found["peak_rss_mb"] == found["peak_rss_mb_by_process"]["job"]
     assert found["peak_rss_mb"] > 2 * found["peak_rss_mb_by_process"]["engine 2"]
-
-
-@pytest.mark.slow
-def test_scaling_measures_each_size_as_often_as_it_was_asked_to() -> None:
-    found = measured("scaling", "--sizes", "3000", "1000", "--repeat", "2", "--jobs", "0")
-    assert [size["rows"] for size in found["sizes"]] == [1_000, 3_000]
-    for size in found["sizes"]:
-        assert len(size["microseconds_per_row"]) == len(size["engine_peak_rss_mb"]) == 2
-        assert size["job_peak_rss_mb"] == []
-    assert nulls(found) == ["memory.job"]
-    assert [one["to_rows"] for one in found["growth"]] == [3_000]

@@ -260,13 +260,39 @@ def test_a_try_with_fewer_records_never_becomes_the_page() -> None:
 
 @pytest.mark.slow
 def test_figures_are_measured_part_by_part_and_go_on_where_they_were(tmp_path: Path) -> None:
-    part = next(part for part in PARTS if part.name == "scaling")
     words = ["--results", str(tmp_path), "--divide", "2000", "--parts", "scaling"]
-    assert part.call(2_000)[:5] == ["scaling", "--sizes", "50", "500", "5000"]
-    first = call(*words)
+    more = ["--", "--repeat", "2", "--jobs", "0"]
+    first = call(*words, *more)
     assert first.returncode == 0, first.stderr
     text = (tmp_path / "scaling.json").read_text()
-    assert [size["rows"] for size in json.loads(text)["figures"]["sizes"]] == [50, 500, 5_000]
-    assert "scaling: is there" in call(*words).stderr
+    found = json.loads(text)
+    assert found["command"] == (
+        "python -m benchmarks.scaling --sizes 50 500 5000 --repeat 2 --jobs 0 --json"
+    )
+    assert [size["rows"] for size in found["figures"]["sizes"]] == [50, 500, 5_000]
+    for size in found["figures"]["sizes"]:
+        assert len(size["microseconds_per_row"]) == len(size["engine_peak_rss_mb"]) == 2
+        assert size["job_peak_rss_mb"] == []
+    assert [one["to_rows"] for one in found["figures"]["growth"]] == [500, 5_000]
+    assert found["figures"]["memory"]["job"] is None
+    assert "scaling: is there" in call(*words, *more).stderr
     assert (tmp_path / "scaling.json").read_text() == text
-    assert "µs per record" in page.made(tmp_path)[page.PAGE]
+    assert "| 5,000 |" in page.made(tmp_path)[page.PAGE]
+
+
+def test_what_was_measured_by_another_call_does_not_count_as_there(tmp_path: Path) -> None:
+    kept(tmp_path, {"scaling": GOOD["scaling"]})
+    ended = call("--results", str(tmp_path), "--parts", "scaling", "--", "--repeat", "0")
+    assert "scaling: python -m benchmarks.scaling --sizes 100000" in ended.stderr
+    assert ended.returncode == 1
+    assert "at least one round" in ended.stderr
+    assert "scaling ended with 2; what is measured is kept" in ended.stderr
+    assert page.read(tmp_path) == {"scaling": GOOD["scaling"]}
+
+
+def test_the_parts_are_as_large_as_the_figures_that_were_set() -> None:
+    calls = {part.name: " ".join(part.call(1, [])) for part in PARTS}
+    for shape in SHAPES:
+        assert calls[f"throughput-{shape}"] == f"throughput --rows 2000000 --shape {shape} --json"
+    assert calls["whole-job"].startswith("throughput --rows 5000000 --skip engine")
+    assert calls["scaling"] == "scaling --sizes 100000 1000000 10000000 --json"
