@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from benchmarks import page
 from benchmarks.goals import SHAPES
@@ -75,6 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.divide > 1 and options.results == page.RESULTS:
         parser.error("--divide is for trying: give --results a folder that the page is not made of")
+    signal.signal(signal.SIGTERM, _leave)
     options.results.mkdir(parents=True, exist_ok=True)
     for part in PARTS:
         if part.name in options.parts:
@@ -92,25 +95,43 @@ def _measure(part: Part, options: argparse.Namespace) -> None:
         return
     _say(f"{part.name}: {command}")
     began = time.monotonic()
-    module, *words = call
-    ended = subprocess.run(  # noqa: S603 - our own module
-        [sys.executable, "-m", f"benchmarks.{module}", *words],
-        cwd=page.PROJECT,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    if ended.returncode:
-        raise SystemExit(f"{part.name} ended with {ended.returncode}; what is measured is kept")
+    printed = _printed(part, call)
     found = {
         "command": command,
         "measured_on": date.today().isoformat(),
-        "figures": json.loads(ended.stdout),
+        "figures": json.loads(printed),
     }
     made = path.with_suffix(".new")
     made.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     made.replace(path)
     _say(f"{part.name}: {time.monotonic() - began:.0f} s")
+
+
+def _printed(part: Part, call: Sequence[str]) -> str:
+    """What a benchmark prints. Whoever interrupts it waits until its server is gone."""
+    module, *words = call
+    with subprocess.Popen(  # noqa: S603 - our own module
+        [sys.executable, "-m", f"benchmarks.{module}", *words],
+        cwd=page.PROJECT,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as running:
+        try:
+            printed, _ = running.communicate()
+        except SystemExit:
+            running.terminate()
+            raise
+        finally:
+            running.wait()
+    if running.returncode:
+        raise SystemExit(
+            f"{part.name} ended with {running.returncode}; what is measured so far is kept"
+        )
+    return printed
+
+
+def _leave(*_: Any) -> None:
+    raise SystemExit(128 + signal.SIGTERM)
 
 
 def _say(text: str) -> None:

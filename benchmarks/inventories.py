@@ -5,7 +5,6 @@ What the inventory is like belongs in `stock.py`, who moves it in `contenders.py
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,18 +44,19 @@ def copied(server: EmbeddedServer, rows: int, shape: str) -> Iterator[Copy]:
         rows: The size, which has been made.
         shape: The shape that its stock is to be moved to.
     """
-    folder = Path(tempfile.mkdtemp(prefix="throughput-"))
-    with psycopg.connect(server.url, autocommit=True) as connection:
+    with (
+        tempfile.TemporaryDirectory(prefix="throughput-") as folder,
+        psycopg.connect(server.url, autocommit=True) as connection,
+    ):
         connection.execute(f"DROP DATABASE IF EXISTS {_MOVING} WITH (FORCE)")
         connection.execute(
             f"CREATE DATABASE {_MOVING} TEMPLATE {_template(rows)} STRATEGY file_copy"
         )
         connection.execute("CHECKPOINT")
         try:
-            yield Copy(_address(server, _MOVING), shape, folder)
+            yield Copy(_address(server, _MOVING), shape, Path(folder))
         finally:
             connection.execute(f"DROP DATABASE {_MOVING} WITH (FORCE)")
-            shutil.rmtree(folder)
 
 
 def _template(rows: int) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -280,13 +282,37 @@ def test_figures_are_measured_part_by_part_and_go_on_where_they_were(tmp_path: P
     assert "| 5,000 |" in page.made(tmp_path)[page.PAGE]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupted_part_leaves_no_server_behind(how: signal.Signals, folder: Path) -> None:
+    place = folder / f"interrupted-{how}"
+    place.mkdir(mode=0o711)
+    words = ["--results", str(place / "results"), "--divide", "1000", "--parts", "scaling"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.figures", *words],
+        cwd=PROJECT,
+        env={**os.environ, "TMPDIR": str(place)},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as running:
+        assert running.stderr
+        assert any("round 1: the engine" in line for line in running.stderr)
+        assert list(place.glob("scaling-server-*/postgres/data"))
+        # A terminal's Ctrl-C goes to all of its processes, an end from outside to one.
+        (os.killpg if how == signal.SIGINT else os.kill)(running.pid, how)
+        _, told = running.communicate(timeout=120)
+    assert running.returncode != 0, told
+    assert [path.name for path in place.iterdir()] == ["results"]
+
+
 def test_what_was_measured_by_another_call_does_not_count_as_there(tmp_path: Path) -> None:
     kept(tmp_path, {"scaling": GOOD["scaling"]})
     ended = call("--results", str(tmp_path), "--parts", "scaling", "--", "--repeat", "0")
     assert "scaling: python -m benchmarks.scaling --sizes 100000" in ended.stderr
     assert ended.returncode == 1
     assert "at least one round" in ended.stderr
-    assert "scaling ended with 2; what is measured is kept" in ended.stderr
+    assert "scaling ended with 2; what is measured so far is kept" in ended.stderr
     assert page.read(tmp_path) == {"scaling": GOOD["scaling"]}
 
 
