@@ -25,7 +25,7 @@ PLOTS = {name: f"docs/performance-{name}.svg" for name in ("ratios", "time", "si
 
 NOTE = "<!-- Made by `python -m benchmarks.page` from benchmarks/results: change it there. -->\n"
 _BETWEEN = re.compile(r"(<!-- figures -->\n).*?(<!-- /figures -->)", flags=re.S)
-_WHO = {"job": "whole job", "rewrite": "rewrite profile", "rollback": "rollback"}
+_WHO = {"rewrite": "rewrite in a window", "job": "whole job", "rollback": "rollback"}
 
 
 INTRODUCTION = """\
@@ -127,7 +127,7 @@ def headline(results: Results) -> str:
     column = throughput(results, "location_column")
     if column.get("ratios", {}).get("rewrite") is not None:
         lines.append(
-            f"- rewrite profile in a window, {column['rows']:,} records: "
+            f"- rewrite in a maintenance window, {column['rows']:,} records: "
             f"{column['ratios']['rewrite']:.2f}"
         )
     job = results.get("whole-job", {})
@@ -202,6 +202,14 @@ def _contenders(found: Mapping[str, Any]) -> Iterator[str]:
         if rate is not None:
             name = {"row_by_row": "row by row", "pandas": "pandas"}[who]
             yield f"| {name}, on a sample | | {rate:,.0f} | {rows / rate / naked:,.0f} | |"
+    rewrite = found["rewrite_phases_seconds"]
+    if rewrite:
+        parts = ", ".join(
+            f"{name.replace('chunks', 'the pass itself')} {seconds:.2f} "
+            f"({seconds / naked:.2f} of the naked statement)"
+            for name, seconds in rewrite.items()
+        )
+        yield from ("", f"Of the rewrite, seconds: {parts}.")
     peaks = ", ".join(
         f"{_engine(who[7:]) if who.startswith('engine ') else _WHO[who]} {mb:.0f}"
         for who, mb in found["peak_rss_mb_by_process"].items()

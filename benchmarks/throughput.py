@@ -27,7 +27,7 @@ from inventory_migration.embedded import EmbeddedServer
 SAMPLE_ROWS = 2_000
 SAMPLE_OF_FRAMES = 50_000
 
-SKIPPABLE = ("engine", "job", "rerun", "rollback", "row_by_row", "pandas", "imports")
+SKIPPABLE = ("engine", "job", "rewrite", "rerun", "rollback", "row_by_row", "pandas", "imports")
 
 
 def measure(server: EmbeddedServer, options: argparse.Namespace) -> dict[str, Any]:
@@ -88,6 +88,8 @@ def _contenders(
     for workers in options.workers if "engine" not in skipped else ():
         back = workers == max(options.workers) and "rollback" not in skipped
         yield f"engine {workers}", partial(contenders.engine, workers=workers, back=back)
+    if "rewrite" not in skipped and options.shape == "location_column":
+        yield "rewrite", contenders.rewrite
     if "job" not in skipped:
         yield "job", contenders.job
 
@@ -108,13 +110,14 @@ def _figures(
     most = f"engine {max(options.workers)}"
     forward = _median(rounds[most]) if most in rounds else None
     job = _median(rounds["job"]) if "job" in rounds else None
+    rewrite = _median(rounds["rewrite"]) if "rewrite" in rounds else None
     rerun = median(reruns) if reruns else None
     ours = rounds.get(most) or rounds["job"]
     backs = [took.rollback_seconds for took in ours if took.rollback_seconds is not None]
     rollback = median(backs) if backs else None
     per_second = forward and options.rows / forward
     by_phase = rounds.get("job", ours)
-    phases = {name: median(t.phases[name] for t in by_phase) for name in by_phase[0].phases}
+    phases = _phases(by_phase)
     peaks = {
         name: max(took.peak_rss_mb or 0 for took in taken)
         for name, taken in rounds.items()
@@ -129,7 +132,7 @@ def _figures(
         "naked_seconds": naked,
         "engine_seconds": engines or None,
         "job_seconds": job,
-        "rewrite_seconds": None,
+        "rewrite_seconds": rewrite,
         "rerun_seconds": rerun,
         "rollback_seconds": rollback,
         "row_by_row_rows_per_second": samples["row_by_row"],
@@ -140,10 +143,11 @@ def _figures(
         "naked_wal_bytes_per_row": naked_wal,
         "ledger_bytes_per_row": _each(options.rows, [took.ledger_bytes for took in ours]),
         "phases_seconds": {**phases, **({} if imported is None else {"imports": imported})},
+        "rewrite_phases_seconds": _phases(rounds.get("rewrite", ())),
         "ratios": {
             **{f"engine_{n}": seconds / naked for n, seconds in engines.items()},
             "job": job and job / naked,
-            "rewrite": None,
+            "rewrite": rewrite and rewrite / naked,
             "rerun": rerun and job and rerun / job,
             "rollback": rollback and forward and rollback / forward,
             "row_by_row": _times(per_second, samples["row_by_row"]),
@@ -158,6 +162,11 @@ def _figures(
 
 def _median(taken: Sequence[Took]) -> float:
     return median(took.seconds for took in taken)
+
+
+def _phases(taken: Sequence[Took]) -> dict[str, float]:
+    names = taken[0].phases if taken else ()
+    return {name: median(took.phases[name] for took in taken) for name in names}
 
 
 def _each(rows: int, taken: Sequence[int | None]) -> float:
@@ -185,6 +194,7 @@ def _table(found: Mapping[str, Any], machine: str) -> str:
     timed = {
         "naked statement": naked,
         **{f"engine, {n} workers": s for n, s in (found["engine_seconds"] or {}).items()},
+        "rewrite in a window": found["rewrite_seconds"],
         "whole job": found["job_seconds"],
         "rollback": found["rollback_seconds"],
         "rerun with nothing to do": found["rerun_seconds"],

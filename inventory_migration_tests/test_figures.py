@@ -54,6 +54,7 @@ def throughput(shape: str, rows: int, **ratios: float) -> dict[str, Any]:
         "naked_wal_bytes_per_row": 400.0,
         "ledger_bytes_per_row": 200.0,
         "phases_seconds": dict(zip(phases, range(1, 10), strict=True)),
+        "rewrite_phases_seconds": {"plan": 1.0, "chunks": 2.5} if "rewrite" in ratios else {},
         "ratios": ratios,
         "spread": {"naked": [9.0, 10.0, 11.0], "engine 1": [9.0], "engine 2": [7.0, 8.0]},
         "machine": MACHINE,
@@ -215,6 +216,7 @@ def test_a_page_of_whole_results_has_them_all_and_what_a_person_wrote(tmp_path: 
         assert f"### `{shape}`, 2,000,000 records" in text
     assert "| engine, 2 workers | 7.00 | 285,714 | 0.70 | 7.00, 8.00 |" in text
     assert "| 10,000,000 | 12.40 | 12.10 to 12.60 | 4.0% | 70, 71, 70 | 354 |" in text
+    assert "the pass itself 2.50 (0.25 of the naked statement)" in text
     assert "| smallest whole job | 5.00 |" in text
     assert "`max_wal_size = 4GB`" in text
     assert "11 of 11 figures that were set are met.\n" in page.made(folder)[page.README]
