@@ -6,6 +6,7 @@ Each only reads, and answers at once: nothing slow is imported for it. What chan
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -14,6 +15,7 @@ from inventory_migration import verbs
 from inventory_migration.catalog import resolve
 from inventory_migration.engine import (
     control,
+    gates,
     ledger,
     notifications,
     phases,
@@ -21,6 +23,7 @@ from inventory_migration.engine import (
     rewrite_refusals,
     rivals,
     rollback,
+    settled,
     statements,
     story,
     summary,
@@ -35,6 +38,7 @@ from inventory_migration.errors import (
 )
 from inventory_migration.mapping import StockMapping
 from inventory_migration.proposal import Proposal, propose
+from inventory_migration.report.files import written_before
 
 if TYPE_CHECKING:
     from inventory_migration.verbs import Target
@@ -212,6 +216,38 @@ def is_startable(
             command=f"run {mapping.name}",
         )
     return found.state != "verified"
+
+
+def is_settled(target: Target, mapping: StockMapping) -> bool:
+    """Whether a run would find nothing to do and nothing to object to; see `settled.is_settled`."""
+    from inventory_migration.quality.gate_suites import digest
+
+    suites = {suite: digest(mapping, suite) for suite in gates.SUITES}
+    with verbs.one_moment(target) as (connection, _):
+        return settled.is_settled(connection, resolve(connection, mapping), suites)
+
+
+def settled_summary(target: Target, mapping: StockMapping) -> dict[str, Any]:
+    """What a run tells that has found nothing to do: the last migration, and what was checked."""
+    return {**last_summary(target, mapping.name), "checked": [*settled.CHECKED]}
+
+
+def last_report(target: Target, summary: Mapping[str, Any]) -> dict[str, Any] | None:
+    """`report` and `seal` of a migration's report as they were told; None unless all is there."""
+    with target.reader.connect() as connection:
+        kept = connection.execute(
+            sa.select(ledger.seal.c.report, ledger.seal.c.sha256)
+            .where(ledger.seal.c.migration_id == summary["migration_id"])
+            .order_by(ledger.seal.c.at.desc())
+            .limit(1)
+        ).one_or_none()
+    if kept is None:
+        return None
+    paths = written_before(summary["mapping"], summary["migration_id"], str(kept.report))
+    if paths is None:
+        return None
+    told = {"report": str(kept.report), "sha256": kept.sha256, "kept": True, "reason": None}
+    return {"report": paths, "seal": told}
 
 
 def _last(connection: sa.Connection, mapping: str) -> Migration | None:

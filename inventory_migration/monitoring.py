@@ -155,7 +155,7 @@ def _judge(
     *,
     accepted: bool,
 ) -> Verdict:
-    from inventory_migration.quality import suites, verdict
+    from inventory_migration.quality import judging, suites
     from inventory_migration.quality.gate_suites import severity_of
 
     with verbs.one_moment(target) as (connection, snapshot):
@@ -180,7 +180,7 @@ def _judge(
             },
             without=left_out,
         )
-        return verdict.judge(
+        return judging.judge(
             suite,
             batch=steady.records(connection, resolved),
             parameters={

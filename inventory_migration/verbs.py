@@ -132,6 +132,10 @@ def judge(
         run_id: The Dagster run, kept with the verdict.
         keep: Whether the verdict counts as the gate's; a validation only looks.
     """
+    from inventory_migration.quality.gate_suites import digest
+
+    # Before it is read to be judged: of two versions, the earlier one is remembered.
+    expects = digest(mapping, suite)
     with one_moment(target) as (connection, snapshot):
         resolved = resolve(connection, mapping)
         judged = gates.fingerprint(connection, resolved, suite) if keep else {}
@@ -145,12 +149,29 @@ def judge(
                 suite,
                 passed=found.passed,
                 judged=judged,
-                verdict=found.to_json(),
+                verdict={**found.to_json(), "digest": expects},
                 run_id=run_id,
             )
             if not found.passed:
                 gates.note_refusal(connection, resolved, suite, found.summary())
     return found
+
+
+def verdict_of_run(
+    target: Target, mapping: StockMapping, suite: str, run_id: str
+) -> Verdict | None:
+    """The newest verdict of a gate, where this very run has given it, under this mapping."""
+    from inventory_migration.quality import verdict
+
+    with target.reader.connect() as connection:
+        if not ledger.installed(connection):
+            return None
+        newest = gates.latest(connection, mapping.name, suite)
+    if newest is None or newest.passed is None:
+        return None
+    if (newest.run_id, newest.mapping_hash) != (run_id, mapping.hash):
+        return None
+    return verdict.from_json(newest.verdict)
 
 
 def verdict_at(
@@ -163,7 +184,7 @@ def verdict_at(
     """What a suite says of the moment that a connection of `one_moment` sees; keeps nothing."""
     logger.info("judging %s", suite)
     from inventory_migration.audit.oddities import with_oddities
-    from inventory_migration.quality import verdict
+    from inventory_migration.quality import judging
     from inventory_migration.quality.gate_suites import suite_of_gate
 
     subject = subjects.subject_of(connection, resolved, suite)
@@ -171,7 +192,7 @@ def verdict_at(
     if suite == "audit_profile":
         subject, keys = with_oddities(connection, resolved, subject), columns.keys(resolved)
     loaded = suite_of_gate(resolved.mapping, suite, subject.relations, keys)
-    found = verdict.judge(
+    found = judging.judge(
         loaded,
         batch=subject.batch,
         parameters=subject.parameters,

@@ -6,8 +6,9 @@ from inventory_migration.audit import oddities
 from inventory_migration.database import connection_parameters
 from inventory_migration.mapping import Rules
 from inventory_migration.quality.gate_suites import severity_of
+from inventory_migration.quality.judging import judge
 from inventory_migration.quality.suites import Suite, load_suite
-from inventory_migration.quality.verdict import Verdict, judge
+from inventory_migration.quality.verdict import Verdict
 from inventory_migration_tests.conftest import Database
 
 SEVERITIES = {

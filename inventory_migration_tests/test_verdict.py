@@ -18,8 +18,10 @@ from inventory_migration.errors import (
     SuiteParametersMissing,
 )
 from inventory_migration.quality import queries
+from inventory_migration.quality.counting import SAMPLE_SIZE
+from inventory_migration.quality.judging import judge
 from inventory_migration.quality.suites import Suite, load_suite
-from inventory_migration.quality.verdict import SAMPLE_SIZE, Verdict, judge
+from inventory_migration.quality.verdict import Verdict
 from inventory_migration_tests.canonical_tables import judged, make_tables
 from inventory_migration_tests.conftest import Database
 
@@ -86,7 +88,7 @@ def test_one_critical_failure_refuses_and_comes_first(database: Database, tmp_pa
     assert first == "mine: refused, 2 of 2 expectations failed."
     assert second == (
         "  critical: hard (expect_column_values_to_be_between on v): observed 2 of 25 rows, "
-        "expected max_value=23.0; for example 24; 25. More does not fit."
+        "expected max_value=23; for example 24; 25. More does not fit."
     )
     assert third.startswith("  warning: soft")
 

@@ -23,6 +23,8 @@ def summary(screen: Console, found: Mapping[str, Any]) -> None:
     """What `run`, `resume` and `rollback` did."""
     if not found["changed"]:
         say(screen, _nothing_to_do(found))
+        for clause in found.get("checked", ()):
+            say(screen, f"  checked   {clause}")
     else:
         say(screen, f"{_named(found)} is {_state(found)}.")
     say(screen)

@@ -14,6 +14,7 @@ from inventory_migration.cli import answers, outlook, rollbacks, statuses
 from inventory_migration.cli.metrics import pushed
 from inventory_migration.cli.session import Mappings, Name, Session, verb
 from inventory_migration.cli.work_options import (
+    AllSteps,
     AsSuperuser,
     MaxRowsPerSecond,
     NoWindow,
@@ -110,6 +111,7 @@ def run(
     no_window: NoWindow = False,
     as_superuser: AsSuperuser = False,
     write_stop: WriteStop = False,
+    all_steps: AllSteps = False,
 ) -> None:
     """Migrate: audit, default locations, stock, proof; each step behind its gate.
 
@@ -130,6 +132,8 @@ def run(
             "as_superuser": as_superuser,
             "write_stop": write_stop,
         },
+        # Under a write stop there may be a verdict to make final, or a trigger to end.
+        whole=all_steps or write_stop,
     )
 
 
@@ -163,6 +167,7 @@ def resume(
             "as_superuser": as_superuser,
             "write_stop": write_stop,
         },
+        whole=True,
     )
 
 
@@ -293,7 +298,12 @@ COMMANDS = {
 
 
 def _migrate(
-    session: Session, name: str | None, paths: list[Path] | None, options: dict[str, Any]
+    session: Session,
+    name: str | None,
+    paths: list[Path] | None,
+    options: dict[str, Any],
+    *,
+    whole: bool,
 ) -> None:
     """Run the mapping's Dagster job in this process, and say what it did."""
     from inventory_migration import inquiries
@@ -316,6 +326,9 @@ def _migrate(
         ):
             finish(session, target, chosen, inquiries.last_summary(target, chosen.name))
             return
+        if not whole and inquiries.is_settled(target, chosen):
+            _tell_settled(session, target, chosen)
+            return
         if options["rewrite"]:
             cost = inquiries.rewrite_outlook(target, chosen)
             session.note(f"A rewrite {outlook.rewrite_cost('will', cost)}")
@@ -328,9 +341,24 @@ def _migrate(
             )
             if launched.error is not None:
                 raise launched.error
-        finish(
-            session, target, chosen, launched.summary or inquiries.last_summary(target, chosen.name)
-        )
+        found = launched.summary or inquiries.last_summary(target, chosen.name)
+        if found.get("seal"):
+            # The last step has written the report, and nothing has been done since.
+            session.show(found, answers.summary)
+        else:
+            finish(session, target, chosen, found)
+
+
+def _tell_settled(session: Session, target: verbs.Target, mapping: StockMapping) -> None:
+    """Say that nothing is left to do, what was looked at, and where the report is."""
+    from inventory_migration import inquiries
+
+    found = inquiries.settled_summary(target, mapping)
+    kept = inquiries.last_report(target, found)
+    if kept is None:
+        finish(session, target, mapping, found)
+    else:
+        session.show({**found, **kept}, answers.summary)
 
 
 def name_and_key(

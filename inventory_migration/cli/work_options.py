@@ -66,3 +66,10 @@ WriteStop = Annotated[
         "proof.",
     ),
 ]
+AllSteps = Annotated[
+    bool,
+    typer.Option(
+        "--all-steps",
+        help="Go through every step, with its gates and the proof, though nothing is left to do.",
+    ),
+]

@@ -113,7 +113,10 @@ def _judged(
     """Judge a suite, once: what came of each expectation, and the verdict where there is one."""
     try:
         with reported(database, mapping):
-            verdict = verbs.judge(database.target, mapping, suite, run_id=run_id)
+            # The last step of the same run has judged already, for its report.
+            verdict = verbs.verdict_of_run(database.target, mapping, suite, run_id)
+            if verdict is None:
+                verdict = verbs.judge(database.target, mapping, suite, run_id=run_id)
         if expected != [WHOLE_SUITE] and {e.key for e in verdict.expectations} != {*expected}:
             raise SuiteChanged(suite=suite)
     except dg.Failure as failure:

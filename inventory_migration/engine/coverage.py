@@ -7,6 +7,9 @@ left where it is. A migration that was purged says so by the keys that `purge.py
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
@@ -90,6 +93,19 @@ def never_seen(resolved: ResolvedMapping, covered: list[Migration]) -> str:
 
 def uncovered(resolved: ResolvedMapping, covered: list[Migration]) -> str:
     """The records that a new migration would take: never seen, or able to go now."""
+    records, unseen = canonical.records(resolved), never_seen(resolved, covered)
+    # Joined by OR, neither condition could be looked up by a join; and the few that are movable
+    # are found before it is asked which of them were seen.
+    return f"""
+        SELECT r.* FROM ({records}) AS r WHERE {unseen}
+        UNION ALL
+        SELECT r.* FROM (SELECT r.* FROM ({records}) AS r
+                         WHERE {_movable(resolved, covered)} OFFSET 0) AS r
+        WHERE NOT ({unseen})"""
+
+
+def _movable(resolved: ResolvedMapping, covered: list[Migration]) -> str:
+    """The condition that a record `r` could go now, which was seen before."""
     rules = ", ".join(f"'{rule}'" for rule in REFUSED_RULES)
     refused = f"(o.state = 'open' AND o.rule IN ({rules}) OR {_WAIVED})"
     left_alone = "".join(
@@ -103,10 +119,7 @@ def uncovered(resolved: ResolvedMapping, covered: list[Migration]) -> str:
         for migration in verified(covered)
         if isinstance(resolved.mapping.target, StockLevel)
     )
-    return f"""
-        SELECT r.* FROM ({canonical.records(resolved)}) AS r
-        WHERE ({never_seen(resolved, covered)})
-           OR (r.outcome = 'migrated'{left_alone}{given})"""
+    return f"r.outcome = 'migrated'{left_alone}{given}"
 
 
 def verified(found: list[Migration]) -> list[Migration]:
@@ -172,17 +185,43 @@ def covered_keys(connection: sa.Connection, migration: Migration) -> str:
 def has_work(connection: sa.Connection, resolved: ResolvedMapping) -> bool:
     """Whether a migration would do anything: the first always, later ones only for what is new."""
     covered = dealt_with(connection, resolved)
-    if not verified(covered):
-        return True
-    found = connection.execute(
-        sa.text(
-            "SELECT EXISTS ("
-            f"SELECT FROM ({escaped(canonical.companies(resolved))}) AS c "
-            "WHERE c.default_locations <> 1) "
-            f"OR EXISTS (SELECT FROM ({escaped(uncovered(resolved, covered))}) AS u)"
-        )
-    ).scalar_one()
-    return bool(found)
+    return not verified(covered) or any(left_over(connection, resolved, covered))
+
+
+def left_over(
+    connection: sa.Connection,
+    resolved: ResolvedMapping,
+    covered: list[Migration],
+    *,
+    astray: bool = False,
+) -> Iterator[int]:
+    """Count what a later migration would find to do, what is cheap to count first.
+
+    Args:
+        connection: A connection; only read from.
+        resolved: The mapping and its types.
+        covered: What `dealt_with` says.
+        astray: Whether a record counts as well that the rules put aside by now, and no migration
+            has: a migration would leave it where it is, but nobody has been told.
+    """
+    # What stands in the target says nothing of whether a record was seen, and costs joins.
+    rows = canonical.source_rows(replace(resolved, target_exists=False), hashed=False)
+    records = f"({canonical.records(resolved)}) AS r WHERE"
+    yield _count(connection, f"({canonical.companies(resolved)}) AS c WHERE default_locations <> 1")
+    yield _count(connection, f"({rows}) AS r WHERE {never_seen(resolved, covered)}")
+    if astray and not _count(connection, f"{records} outcome IN ('migrated', 'quarantined')"):
+        return
+    yield _count(connection, f"{records} {_movable(resolved, covered)}")
+    if astray:
+        stray = "".join(f" AND {_without(resolved, m, 'true')}" for m in covered)
+        yield _count(connection, f"{records} r.outcome = 'quarantined'{stray}")
+
+
+def _count(connection: sa.Connection, rows: str) -> int:
+    # Not EXISTS: its plan hopes for an early end, and there is none where nothing is left. Nor
+    # conditions joined by OR: no join looks them up.
+    query = sa.text(f"SELECT count(*) FROM {escaped(rows)}")
+    return int(connection.execute(query).scalar_one())
 
 
 _KEYS = sa.text("""

@@ -143,6 +143,27 @@ def latest(connection: sa.Connection, mapping: str, suite: str) -> sa.Row[Any] |
     ).one_or_none()
 
 
+def has_passed(
+    connection: sa.Connection, resolved: ResolvedMapping, suite: str, digest: str
+) -> bool:
+    """Whether the newest verdict of a gate let pass, for this mapping and with these expectations.
+
+    However old it is: what is written next is judged anew.
+
+    Args:
+        connection: A connection; only read from.
+        resolved: The mapping and its types.
+        suite: One of `SUITES`.
+        digest: Of what the suite expects by now.
+    """
+    newest = latest(connection, resolved.mapping.name, suite)
+    if newest is None or not newest.passed or newest.mapping_hash != resolved.mapping.hash:
+        return False
+    if suite == "audit_profile" and newest.judged != fingerprint(connection, resolved, suite):
+        return False
+    return bool((newest.verdict or {}).get("digest") == digest)
+
+
 def _objection(connection: sa.Connection, resolved: ResolvedMapping, suite: str) -> str | None:
     mapping = resolved.mapping
     newest = latest(connection, mapping.name, suite)

@@ -5,6 +5,7 @@ How a suite's file is read is in `suites.py`, and how it is judged in `verdict.p
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -87,6 +88,20 @@ def listed(mapping: StockMapping, suite: str) -> dict[str, str]:
         for expectation in [*raw, *own_expectations(suite, mapping.rules.own)]
         if expectation["meta"].get("rule") not in mapping.rules_without_meaning
     }
+
+
+def digest(mapping: StockMapping, suite: str) -> str:
+    """What tells the suite of a gate as it is from any other version of it, whether it can run.
+
+    Raises:
+        ProjectFileMissing: There is no such file.
+    """
+    names = [suite, mapping.expectations.suite if suite == FIRST else None]
+    told = hashlib.sha256()
+    for name in names:
+        if name is not None:
+            told.update(find("expectations", f"{name}.json").read_bytes())
+    return told.hexdigest()
 
 
 def severity_of(action: str) -> str:

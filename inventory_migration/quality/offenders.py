@@ -29,14 +29,13 @@ def offenders_sql(expectation: Mapping[str, Any], values: Mapping[str, str]) -> 
     kwargs = expectation["kwargs"]
     if expectation["type"] == ROWS_QUERY:
         return queries.fill(kwargs["unexpected_rows_query"], values).strip() + ";"
-    looked_at = _condition(kwargs.get("row_condition"))
-    wrong = _wrong(expectation["type"], kwargs)
-    where = " AND ".join(f"({part})" for part in (looked_at, wrong) if part)
+    parts = (looked_at(kwargs.get("row_condition")), wrong(expectation["type"], kwargs))
+    where = " AND ".join(f"({part})" for part in parts if part)
     shown = "count(*)" if expectation["type"].startswith("expect_table_row_count") else "r.*"
     return f"SELECT {shown} FROM {values['batch']} AS r{f' WHERE {where}' if where else ''};"  # noqa: S608
 
 
-def _wrong(kind: str, kwargs: Mapping[str, Any]) -> str | None:
+def wrong(kind: str, kwargs: Mapping[str, Any]) -> str | None:
     """When a row is not as an expectation about its columns says; None where that is not known."""
     name, first, second = (
         f"r.{quoted(str(kwargs[key]))}" if key in kwargs else ""
@@ -65,12 +64,12 @@ def _outside(name: str, kwargs: Mapping[str, Any]) -> Iterable[str]:
             yield f"{name} {sign}{'=' if kwargs.get(strict) else ''} {literal(kwargs[bound])}"
 
 
-def _condition(said: Any) -> str | None:
+def looked_at(said: Any) -> str | None:
     """A row condition of Great Expectations as SQL."""
     if not isinstance(said, Mapping):
         return None
     if said["type"] in ("and", "or"):
-        parts = [f"({_condition(part)})" for part in said["conditions"]]
+        parts = [f"({looked_at(part)})" for part in said["conditions"]]
         return f" {said['type'].upper()} ".join(parts)
     name = f"r.{quoted(str(said['column']['name']))}"
     if said["type"] == "nullity":

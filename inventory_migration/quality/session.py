@@ -1,4 +1,4 @@
-"""A relation as a batch of Great Expectations: how it connects, and the SQL that it never sees.
+"""Where a suite is judged: how it connects, and the SQL that Great Expectations never sees.
 
 Great Expectations compiles a query to text and has SQLAlchemy read that text again, once or twice:
 a colon becomes a parameter, a percent sign two, a brace a placeholder. So it is given a made-up
@@ -27,22 +27,15 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """One relation, open to be validated, in a context of its own.
-
-    A context that is shared confuses relations whose columns differ only in case.
-
-    Attributes:
-        batch: What to validate.
-    """
-
-    batch: Batch
+    """A server that can only be read, at one moment where a snapshot is given."""
 
     def __init__(self, connection_parameters: Mapping[str, str], snapshot: str | None) -> None:
         """Keep how to connect; `opened_session` connects."""
         self._parameters = dict(connection_parameters)
         self._snapshot = snapshot
         self._hidden: dict[str, str] = {}
-        self._whole = ""
+        self._whole: set[str] = set()
+        self._own: psycopg.Connection[Any] | None = None
 
     def name(self, select: str) -> str:
         """Return a name by which this session's statements read from a SELECT as from a table."""
@@ -51,8 +44,42 @@ class Session:
         self._hidden[name] = subquery(select).replace("%", "%%")
         return name
 
-    def open(self, select: str) -> None:
-        """Make a SELECT the batch."""
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """The rows of a query, in a transaction of its own.
+
+        Raises:
+            psycopg.Error: The server refuses it.
+        """
+        return self._executed(query)[1]
+
+    def named_rows(self, query: str) -> list[dict[str, Any]]:
+        """The same, each value by its column.
+
+        Raises:
+            psycopg.Error: The server refuses it.
+        """
+        names, rows = self._executed(query)
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def _executed(self, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+        if self._own is None or self._own.closed:
+            self._own = self._connect()
+        with self._own.transaction(force_rollback=True):
+            for statement in self._settings():
+                self._own.execute(statement)
+            cursor = self._own.execute(query)
+            return [column.name for column in cursor.description or ()], cursor.fetchall()
+
+    def close(self) -> None:
+        """Leave no connection behind."""
+        if self._own is not None:
+            self._own.close()
+
+    def batch_of(self, select: str) -> Batch:
+        """A SELECT as a batch to validate, in a context of its own.
+
+        A context that is shared confuses relations whose columns differ only in case.
+        """
         import great_expectations as gx
         from great_expectations.data_context.types.base import (
             DataContextConfig,
@@ -75,18 +102,14 @@ class Session:
         for engine in {source.get_engine(), source.get_execution_engine().engine}:
             sa.event.listen(engine, "begin", self._begin)
             sa.event.listen(engine, "before_cursor_execute", self._unveil, retval=True)
-        self._whole = f"SELECT * FROM {self.name(select)} AS batch"  # noqa: S608
-        asset = source.add_query_asset("batch", query=self._whole)
-        self.batch = asset.add_batch_definition_whole_table("all").get_batch()
+        whole = f"SELECT * FROM {self.name(select)} AS batch"  # noqa: S608
+        self._whole.add(whole)
+        asset = source.add_query_asset("batch", query=whole)
+        return asset.add_batch_definition_whole_table("all").get_batch()
 
     def try_out(self) -> None:
         """Connect once: a wrong password would otherwise be reported by every expectation."""
-        connection = self._connect()
-        try:
-            for statement in self._settings():
-                connection.execute(statement)
-        finally:
-            connection.close()
+        self.rows("SELECT 1")
 
     def _connect(self) -> psycopg.Connection[Any]:
         connection = psycopg.connect(**self._parameters)  # type: ignore[arg-type]
@@ -107,6 +130,8 @@ class Session:
         return [
             *([f"SET TRANSACTION SNAPSHOT '{snapshot}'"] if snapshot else []),
             "SET LOCAL work_mem = '128MB'",
+            # Compiling takes longer than it saves: many conditions, each a moment.
+            "SET LOCAL jit = off",
             # A policy that hides rows from this role must be an error, and not a smaller count.
             "SET LOCAL row_security = off",
             # A statement whose judge was terminated ends with it, where the server can tell.
@@ -123,7 +148,7 @@ class Session:
         _context: Any,
         _many: bool,
     ) -> tuple[str, Any]:
-        if statement.strip() == self._whole:
+        if statement.strip() in self._whole:
             # Only column names are read from it; without a limit it fetches every row.
             statement += " LIMIT 0"
         for name, select in self._hidden.items():
@@ -133,9 +158,9 @@ class Session:
 
 @contextmanager
 def opened_session(
-    select: str, connection_parameters: Mapping[str, str], snapshot: str | None
+    connection_parameters: Mapping[str, str], snapshot: str | None
 ) -> Iterator[Session]:
-    """Open a SELECT as a batch.
+    """Connect to where a suite is judged.
 
     Raises:
         DatabaseUnreachable: The server does not answer; so do the other errors of a connection.
@@ -144,13 +169,15 @@ def opened_session(
     with _quiet():
         try:
             session.try_out()
-            session.open(select)
         except psycopg.Error as error:
             parameters = dict(connection_parameters)
             where = {"where": describe(parameters), "role": parameters.get("user", "?")}
             engine = sa.create_engine("postgresql+psycopg://", execution_options=where)
             raise explain(error, engine) from None
-        yield session
+        try:
+            yield session
+        finally:
+            session.close()
 
 
 @contextmanager

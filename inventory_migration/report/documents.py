@@ -11,15 +11,11 @@ import sqlalchemy as sa
 
 from inventory_migration.errors import ReportNotWritten
 from inventory_migration.mapping import StockMapping
-from inventory_migration.project import state_folder
 from inventory_migration.report import seal
 from inventory_migration.report.facts import read
-from inventory_migration.report.files import written
+from inventory_migration.report.files import report_paths, written
 from inventory_migration.report.page import page
 from inventory_migration.report.reconciliation import document
-
-ENDINGS = {"html": "html", "markdown": "md", "json": "json"}
-"""What the file of each form ends with."""
 
 
 class Database(Protocol):
@@ -66,14 +62,12 @@ def write_sealed(
     if found is None:
         return {"html": None, "markdown": None, "json": None}, None
     facts = found.facts
-    folder = folder or state_folder() / "reports"
-    stem = f"{mapping.name}-{facts['migration_id']}"
+    places = report_paths(mapping.name, facts["migration_id"], folder)
+    folder = places["json"].parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
         forms = seal.seal(target.engine, facts, found.live, render)
-        paths = {
-            form: written(folder / f"{stem}.{ENDINGS[form]}", text) for form, text in forms.items()
-        }
+        paths = {form: written(places[form], text) for form, text in forms.items()}
     except OSError as error:
         raise ReportNotWritten(folder=str(folder), why=error.strerror or str(error)) from None
     told = {name: facts["seal"][name] for name in ("report", "sha256", "kept", "reason")}

@@ -20,6 +20,7 @@ from inventory_migration.engine.ledger.presence import (
     VERSION,
     bring_up_to_date,
     installed,
+    is_up_to_date,
     table_exists,
 )
 from inventory_migration.plain import Connection, ask, execute
@@ -78,6 +79,7 @@ __all__ = [
     "health",
     "install",
     "installed",
+    "is_up_to_date",
     "level_image",
     "location_link",
     "metadata",

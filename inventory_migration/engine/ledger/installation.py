@@ -82,7 +82,8 @@ END $$
 """
 
 
-def _is_up_to_date(connection: sa.Connection) -> bool:
+def is_up_to_date(connection: sa.Connection) -> bool:
+    """Whether there is a ledger of this very version; a read-only question."""
     return stored_version(connection) == VERSION
 
 
@@ -94,12 +95,12 @@ def install(connection: sa.Connection) -> None:
     Raises:
         LedgerTooNew: A later version of the tool has written it.
     """
-    if _is_up_to_date(connection):
+    if is_up_to_date(connection):
         return
     connection.execute(
         sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": SCHEMA}
     )
-    if _is_up_to_date(connection):
+    if is_up_to_date(connection):
         return
     if installed(connection):
         _upgrade(connection)
