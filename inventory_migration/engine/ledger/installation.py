@@ -13,7 +13,7 @@ from inventory_migration.engine.ledger.presence import (
     SCHEMA,
     VERSION,
     installed,
-    stored_version,
+    is_up_to_date,
 )
 from inventory_migration.engine.ledger.tables import (
     chunk,
@@ -80,11 +80,6 @@ BEGIN
     RAISE EXCEPTION '% is only ever added to', TG_TABLE_NAME USING ERRCODE = 'IM002';
 END $$
 """
-
-
-def is_up_to_date(connection: sa.Connection) -> bool:
-    """Whether there is a ledger of this very version; a read-only question."""
-    return stored_version(connection) == VERSION
 
 
 def install(connection: sa.Connection) -> None:

@@ -22,6 +22,11 @@ ACTIVE = ("planned", "running", "paused", "held", "verifying", "failed", "rollin
 """States of a migration that has its target to itself."""
 
 
+def is_up_to_date(connection: Connection) -> bool:
+    """Whether there is a ledger of this very version; a read-only question."""
+    return stored_version(connection) == VERSION
+
+
 def installed(connection: Connection) -> bool:
     """Whether the database has a ledger; a read-only question.
 
