@@ -15,8 +15,9 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -49,6 +50,9 @@ LOCK_TIMEOUT_MS = 200
 
 COMMIT_SECONDS = 10.0
 """How long snapshots may take to end that were taken while the table was rewritten."""
+
+LOOK_SECONDS = 1.0
+"""How long afterwards is looked for transactions that came to the table with an older snapshot."""
 
 
 def rewrite(engine: sa.Engine, resolved: ResolvedMapping, migration: Migration) -> None:
@@ -95,6 +99,9 @@ def rewrite(engine: sa.Engine, resolved: ResolvedMapping, migration: Migration) 
             seconds=round(seconds, 3),
             bytes=told.disk_bytes,
         )
+        connection.execute(_LOOK_ANEW)
+        waiting = connection.execute(_WAITING, {"oid": resolved.source.oid}).all()
+    _tell_misled(engine, resolved, migration, waiting)
     logger.info(
         "%s rewritten in %.3f s",
         resolved.source.full_name,
@@ -157,7 +164,7 @@ def _wait_for_snapshots(
     """Within the rewrite: wait for whoever has a snapshot already and has not come to the table.
 
     Who waits for it, as each statement does that comes meanwhile, takes another one when it is let
-    through, unless its whole transaction looks at one moment.
+    through, unless its whole transaction looks at one moment; see `_tell_misled`.
     """
     began = connection.execute(sa.text("SELECT clock_timestamp()")).scalar_one()
     deadline = time.monotonic() + seconds
@@ -167,6 +174,41 @@ def _wait_for_snapshots(
         time.sleep(0.1)
 
 
+def _tell_misled(
+    engine: sa.Engine,
+    resolved: ResolvedMapping,
+    migration: Migration,
+    waiting: Sequence[sa.Row[Any]],
+) -> None:
+    """Name who waited for the table with a snapshot, and keeps it now that there is a newer one."""
+    deadline = time.monotonic() + LOOK_SECONDS
+    found: list[str] = []
+    while waiting and time.monotonic() < deadline:
+        parameters = {
+            "pids": [row.pid for row in waiting],
+            "began": [row.xact_start for row in waiting],
+            "xid": waiting[0].xid,
+        }
+        with engine.connect() as connection:
+            found = list(connection.execute(_MISLED, parameters).scalars())
+        if not found:
+            return
+        time.sleep(0.1)
+    if not found:
+        return
+    with engine.begin() as connection:
+        ledger.note(
+            connection, "rewrite_unseen", migration_id=migration.migration_id, sessions=found
+        )
+    logger.warning(
+        "to %s, %s looks empty, since it looks at a moment before the rewrite; do not believe what "
+        "it tells",
+        "; ".join(found),
+        resolved.source.full_name,
+        extra={"migration_id": migration.migration_id},
+    )
+
+
 def _snapshots(
     connection: sa.Connection,
     resolved: ResolvedMapping,
@@ -174,8 +216,7 @@ def _snapshots(
     before: object,
     older_than: str | None = None,
 ) -> list[str]:
-    # Within a transaction the server would show what it showed the first time.
-    connection.execute(sa.text("SELECT pg_stat_clear_snapshot()"))
+    connection.execute(_LOOK_ANEW)
     parameters = {"oid": resolved.source.oid, "before": before, "xid": older_than}
     return list(connection.execute(_SNAPSHOTS, parameters).scalars())
 
@@ -237,6 +278,9 @@ _UNHURRIED = sa.text("""
            set_config('idle_in_transaction_session_timeout', '0', true)
 """)
 
+# Within a transaction the server would show what it showed the first time.
+_LOOK_ANEW = sa.text("SELECT pg_stat_clear_snapshot()")
+
 _MARKER = sa.text(
     "SELECT CAST(CAST(pg_current_xact_id() AS xid) AS text) AS xid, clock_timestamp() AS at"
 )
@@ -264,6 +308,27 @@ _SNAPSHOTS = sa.text("""
     FROM pg_stat_replication
     WHERE backend_xmin IS NOT NULL AND age(backend_xmin) >= age(CAST(CAST(:xid AS text) AS xid))
     ORDER BY 1
+""")
+
+_WAITING = sa.text("""
+    SELECT a.pid, a.xact_start, CAST(CAST(pg_current_xact_id() AS xid) AS text) AS xid
+    FROM pg_stat_activity a
+    WHERE a.backend_xmin IS NOT NULL AND a.backend_type = 'client backend'
+      AND EXISTS (SELECT FROM pg_locks k
+                  WHERE k.pid = a.pid AND NOT k.granted AND k.locktype = 'relation'
+                    AND k.relation = CAST(:oid AS oid)
+                    AND k.database = (SELECT oid FROM pg_database
+                                      WHERE datname = current_database()))
+""")
+
+_MISLED = sa.text("""
+    SELECT format('process %s of %s%s', a.pid, a.usename,
+                  ' (' || NULLIF(a.application_name, '') || ')')
+    FROM pg_stat_activity a
+    JOIN unnest(CAST(:pids AS integer[]), CAST(:began AS timestamptz[])) AS w(pid, began)
+      ON w.pid = a.pid AND w.began = a.xact_start
+    WHERE age(a.backend_xmin) >= age(CAST(CAST(:xid AS text) AS xid))
+    ORDER BY a.pid
 """)
 
 _HOLDERS = sa.text("""
