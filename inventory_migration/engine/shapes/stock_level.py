@@ -113,13 +113,6 @@ class StockLevel(LevelReading):
         }
         return ", ".join(f"{quoted(name)} = {value}" for name, value in pairs.items())
 
-    def in_step(self, record: str) -> str:
-        """The condition that a level `t` has the numbers of a relation with canonical ones."""
-        values = self.values(
-            location="NULL", quantity=f"{record}.quantity", reserved=f"{record}.reserved", at="NULL"
-        )
-        return columns.all_same(self._numbers("t"), values[1:])
-
     def moved(self) -> str:
         """The positions of the levels that `apply` returned."""
         same = columns.same_record(self.resolved, "im_c", "im_m")
