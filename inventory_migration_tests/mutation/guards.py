@@ -348,7 +348,7 @@ GUARDS = (
         "a location that others have linked is kept",
         "a rollback takes a location away that another company has come to use",
         "engine/created_locations.py",
-        "            users.append(_User(named, resolved.place_links.sql, theirs))",
+        "            users.append(_User(named, linking, refers))",
         "            pass",
         "test_places.py::test_a_rollback_keeps_what_others_linked_or_changed",
     ),

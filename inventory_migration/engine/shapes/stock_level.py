@@ -23,9 +23,13 @@ from inventory_migration.mapping import (
 class StockLevel(LevelReading):
     """A row with the record's key, the location, and what is on hand and reserved there."""
 
-    def refers(self, key: str) -> tuple[str, str]:
-        """The levels, and the condition that one is at a location."""
-        return self.resolved.levels_sql, f"u.{quoted(self.target.location)} = {key}"
+    def refers(self, key: str, *, only: str = "") -> tuple[str, str]:
+        """The locations that there are levels at."""
+        location = f"u.{quoted(self.target.location)}"
+        named = f"""
+            SELECT DISTINCT {location} FROM {self.resolved.levels_sql} AS u
+            WHERE {location} IS NOT NULL{only}"""
+        return named, f"{location} = {key}"
 
     def goes(self, row: str, record: str) -> str:
         """The level at the location that was written."""
