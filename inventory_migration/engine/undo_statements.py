@@ -240,7 +240,7 @@ def _undo(resolved: ResolvedMapping, taken: str) -> str:
 def _read_back(resolved: ResolvedMapping, taken: str) -> str:
     """What is not as it was, and is no conflict: triggers may have spoken since."""
     return f"""
-        WITH mine AS MATERIALIZED ({taken}),
+        WITH mine AS ({taken}),
         live AS ({standing(resolved)})
         SELECT array_agg(position ORDER BY position) FROM live AS l
         WHERE NOT ({shape_of(resolved).is_undone()})
