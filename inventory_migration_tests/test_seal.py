@@ -128,8 +128,9 @@ def test_a_report_that_cannot_be_sealed_is_written_and_says_why(
 
 
 def test_each_report_has_a_seal_and_unchanged_rows_are_kept_once(
-    shop: Database, tmp_path: Path
+    shop: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(evidence, "BLOCK_ROWS", 5)
     stage.migrate(shop, MAPPING)
     target = verbs.open_target(shop.url)
     first, once = write_sealed(target, MAPPING, tmp_path / "first")
@@ -189,8 +190,9 @@ def test_a_report_of_a_tampered_snapshot_has_not_passed(shop: Database, tmp_path
 def test_of_very_many_records_only_blocks_are_sealed(
     shop: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stage.migrate(shop, MAPPING)
+    monkeypatch.setattr(evidence, "BLOCK_ROWS", 5)
     monkeypatch.setattr(evidence, "MOST_LIVE_ROWS", 20)
+    stage.migrate(shop, MAPPING)
     target = verbs.open_target(shop.url)
     paths = write_report(target, MAPPING, tmp_path)
     assert (

@@ -119,6 +119,7 @@ def source_rows(
     extra: str = "",
     table: str | None = None,
     hashed: bool = True,
+    versions: bool = False,
 ) -> str:
     """The stock records as they stand, before any rule.
 
@@ -129,6 +130,7 @@ def source_rows(
         extra: Further columns over the alias `s`.
         table: What is read in the place of the source table.
         hashed: Whether there is a `row_hash`, which names every column of the source.
+        versions: Whether VERSIONS are there, of a chunked source.
     """
     mapping = resolved.mapping
     key_list = [
@@ -142,21 +144,18 @@ def source_rows(
         for reason, condition in mapping.source.skip.items()
     )
     snapshot_columns = "im_p.position, im_p.chunk, im_p.item_duplicate," if chunked else ""
+    if versions:
+        snapshot_columns += f"{', '.join(VERSIONS.values())}, "
     if chunked:
         key_list += [f"im_p.{name}" for name in beside_key(resolved)]
     elif resolved.target_key:
         named = zip(record_values(resolved), record_keys(resolved), strict=True)
         key_list += [f"{value} AS {name}" for value, name in named]
-    held = shape.held() if resolved.target_exists else None
     rows = f"{table or resolved.source.sql} AS s"
     if chunked:
         rows = f"{chunked} AS im_p JOIN {rows} ON {key_of_source(resolved, 'im_p')}"
     hashed_row = f", {row_hash(resolved)} AS row_hash" if hashed else ""
-    held_reserved = (held.reserved or readings.reserved(resolved)) if held else "NULL::numeric"
-    held_quantity = "NULL::numeric"
-    if held:
-        net = mapping.quantity_basis == "net"
-        held_quantity = f"{held.on_hand} - {held_reserved}" if net else held.on_hand
+    held_quantity, held_reserved = held_numbers(resolved) or ("NULL::numeric", "NULL::numeric")
     return f"""
         SELECT {snapshot_columns} {", ".join(key_list)},
                {key_text(resolved, "s", source=True)} AS key_text,
@@ -179,8 +178,34 @@ def source_rows(
         {shape.joins(chunked) if resolved.target_exists else ""}"""
 
 
+def held_numbers(resolved: ResolvedMapping) -> tuple[str, str] | None:
+    """Quantity and reserved as the target of a source row holds them; None where it holds none."""
+    held = shape_of(resolved).held() if resolved.target_exists else None
+    if held is None:
+        return None
+    reserved = held.reserved or readings.reserved(resolved)
+    net = resolved.mapping.quantity_basis == "net"
+    return f"{held.on_hand} - {reserved}" if net else held.on_hand, reserved
+
+
+VERSIONS = {
+    "planned_hash": "im_p.row_hash AS planned_hash",
+    "planned_company": "im_p.company_key AS planned_company",
+    "planned_quantity": "im_p.quantity AS planned_quantity",
+    "planned_reserved": "im_p.reserved AS planned_reserved",
+    "row_table": "s.tableoid AS row_table",
+    "row_tid": "s.ctid AS row_tid",
+    "row_xmin": "s.xmin AS row_xmin",
+}
+"""What a record was when it was planned, and which version of its row is looked at."""
+
+
 def records(
-    resolved: ResolvedMapping, *, chunked: str | None = None, planned: str | None = None
+    resolved: ResolvedMapping,
+    *,
+    chunked: str | None = None,
+    planned: str | None = None,
+    versions: bool = False,
 ) -> str:
     """Every stock record with the outcome that the rules give it, and the rule that decided.
 
@@ -189,6 +214,7 @@ def records(
         chunked: As for `source_rows`.
         planned: Quoted table of the locations that a migration has planned with. None takes the
             application's default locations; a company without one is taken to get one.
+        versions: As for `source_rows`.
     """
     mapping = resolved.mapping
     shape = shape_of(resolved)
@@ -239,6 +265,7 @@ def records(
             "reserved, reserved_state, unread, unconverted",
             "location_key, location_own, default_location",
             "target_agrees, held_quantity, held_reserved, item_duplicate, own_rules, row_hash",
+            *(VERSIONS if versions else ()),
         ]
     )
     already = "location_own AND target_agrees"
@@ -262,14 +289,14 @@ def records(
                         {deciding}
                    END AS rule
             FROM (
-                SELECT {_without_duplicate(resolved, chunked)},
+                SELECT {_without_duplicate(resolved, chunked, versions=versions)},
                        {duplicate} AS item_duplicate, {shared}
                        {found} AS company_found,
                        {own} AS location_own,
                        {shape.agrees("r")} AS target_agrees,
                        d.location_key AS default_location,
                        COALESCE(d.default_locations, 0) AS default_locations
-                FROM ({source_rows(resolved, chunked=chunked)}) AS r
+                FROM ({source_rows(resolved, chunked=chunked, versions=versions)}) AS r
                 {company_join}
                 LEFT JOIN ({defaults}) AS d ON d.company_key = r.company_key
                 {own_join} {meeting}
@@ -345,7 +372,7 @@ def _company(resolved: ResolvedMapping, *, planned: bool) -> tuple[str, str]:
     return found, f"LEFT JOIN {company.sql} AS c ON {same}"
 
 
-def _without_duplicate(resolved: ResolvedMapping, chunked: str | None) -> str:
+def _without_duplicate(resolved: ResolvedMapping, chunked: str | None, *, versions: bool) -> str:
     names = [
         *keys(resolved),
         *(record_keys(resolved) if resolved.target_key else ()),
@@ -360,6 +387,7 @@ def _without_duplicate(resolved: ResolvedMapping, chunked: str | None) -> str:
         ),
         *("reserved_state", "unread", "unconverted", "location_key", "held_quantity"),
         *("held_reserved", "target_rows", "skip_reason", "own_rules", "row_hash"),
+        *(VERSIONS if versions else ()),
     ]
     return ", ".join(
         f"r.{name}" for name in ([*("position", "chunk"), *names] if chunked else names)

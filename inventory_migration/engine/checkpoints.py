@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped
-from inventory_migration.engine import control, ledger, proof, verification
+from inventory_migration.engine import control, ledger, proof, scans, verification
 from inventory_migration.engine.failures import message
 from inventory_migration.engine.ledger import SCHEMA, Migration
 
@@ -27,6 +27,7 @@ def reconcile_phase(
     """
     with control.exclusive(engine, migration.migration_id, wanted="run") as connection:
         control.durably(connection)
+        scans.with_room(connection)
         wrong = verification.wrong(proof.prove(connection, resolved, migration, phase=number))
         if wrong:
             reason = f"phase {number} does not reconcile: {proof.unexplained_text(wrong)}"

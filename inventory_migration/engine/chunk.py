@@ -1,13 +1,13 @@
 """One chunk, one transaction: claim, lock, classify and write, read back, mark done.
 
-Locking is a statement of its own, so that the next one sees the records as they are locked: one
-statement for both mixes two moments. Every number stays in the server. What to do when a statement
-fails is decided in `worker.py`.
+Most chunks need no lock first: one statement writes what has not changed since it was looked at,
+or refuses itself (`fast_path.py`). Where it does, locking is a statement of its own, so that the
+next one sees the records as they are locked. Every number stays in the server. What to do when a
+statement fails is decided in `worker.py`.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +15,16 @@ from typing import Any
 import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
-from inventory_migration.database import escaped
-from inventory_migration.engine import canonical, columns, retries, rules, target_keys
+from inventory_migration.engine import (
+    chunk_statements,
+    columns,
+    fast_path,
+    retries,
+    target_keys,
+)
 from inventory_migration.engine.control import keepalives
 from inventory_migration.engine.ledger import SCHEMA, Migration
+from inventory_migration.engine.parameters import parametrised
 from inventory_migration.engine.shapes import shape_of
 from inventory_migration.engine.summary import OUTCOMES
 from inventory_migration.errors import ControlTotalsDiffer
@@ -67,14 +73,16 @@ class ChunkStatements:
         self.resolved = resolved
         self.migration = migration
         self.migration_id = migration.migration_id
-        self._lock = sa.text(lock_statement(resolved, migration))
+        self._lock = sa.text(chunk_statements.lock_statement(resolved, migration))
         self._follow = self._meet = None
         if resolved.target_key:
             self._follow = sa.text(parametrised(target_keys.follow_statement(resolved, migration)))
             self._meet = sa.text(parametrised(target_keys.meet_statement(resolved, migration)))
-        self._write = sa.text(write_statement(resolved, migration))
+        self._write = sa.text(chunk_statements.write_statement(resolved, migration))
+        fast = fast_path.fast_statement(resolved, migration)
+        self._fast = sa.text(fast) if fast else None
         self._settle = sa.text(parametrised(retries.settle_statement(migration)))
-        self._read_back = sa.text(read_back_statement(resolved, migration))
+        self._read_back = sa.text(chunk_statements.read_back_statement(resolved, migration))
         shape = shape_of(resolved)
         after = shape.after_write(migration.snapshot, migration.planned_locations)
         self._before = [sa.text(parametrised(s)) for s in shape.before_write(migration.snapshot)]
@@ -102,6 +110,32 @@ class ChunkStatements:
                 break
             fresh.append(row.number)
         return Claimed(fresh)
+
+    @property
+    def fast(self) -> bool:
+        """Whether records can be written without having been locked before."""
+        return self._fast is not None
+
+    def write_unlocked(
+        self, connection: sa.Connection, chunks: Sequence[int]
+    ) -> Sequence[sa.Row[Any]] | None:
+        """Classify, write and count the chunks in one statement.
+
+        Returns:
+            What `finish` wants to know; None where a record changed meanwhile, or its write was
+            swallowed: then nothing may commit, and the chunks are done again, locked first.
+        """
+        assert self._fast is not None  # noqa: S101 - asked for only where it is
+        parameters = {"im_migration_id": self.migration_id, "im_chunks": list(chunks)}
+        rows = connection.execute(self._fast, parameters).all()
+        migrated = sum(row.migrated for row in rows)
+        others = sum(row.already + row.skipped + row.quarantined for row in rows)
+        whole = sum(row.records - row.reopened for row in rows)
+        if len(rows) < len(chunks) or migrated + others < whole:
+            return None
+        if (rows[0].moved, rows[0].kept) != (migrated, others):
+            return None
+        return rows
 
     def lock_records(self, connection: sa.Connection, chunks: Sequence[int]) -> None:
         """Lock the live records of the chunks in key order, as they are now."""
@@ -164,8 +198,19 @@ class ChunkStatements:
         )
         return {position: (key_text, company) for position, key_text, company in rows}
 
-    def finish(self, connection: sa.Connection, chunks: Sequence[int]) -> list[Finished]:
+    def finish(
+        self,
+        connection: sa.Connection,
+        chunks: Sequence[int],
+        counted: Sequence[sa.Row[Any]] | None = None,
+    ) -> list[Finished]:
         """Read the target back, mark the chunks done, and hold the totals against each other.
+
+        Args:
+            connection: The transaction that wrote the chunks.
+            chunks: Their numbers.
+            counted: What `write_unlocked` has counted and marked already; read once more only where
+                a trigger may have changed it since.
 
         Returns:
             What the database counted of each chunk.
@@ -174,10 +219,15 @@ class ChunkStatements:
             ControlTotalsDiffer: The transaction must not commit.
         """
         parameters = {"im_migration_id": self.migration_id, "im_chunks": list(chunks)}
+        if counted and not counted[0].heard:
+            connection.execute(self._settle, parameters)
+            return self._conserved(chunks, counted)
         for statement in self._after:
             connection.execute(statement, parameters)
         connection.execute(self._settle, parameters)
-        rows = connection.execute(self._read_back, parameters).all()
+        return self._conserved(chunks, connection.execute(self._read_back, parameters).all())
+
+    def _conserved(self, chunks: Sequence[int], rows: Sequence[sa.Row[Any]]) -> list[Finished]:
         if sorted(row.number for row in rows) != sorted(chunks):
             found = [row.number for row in rows]
             raise ControlTotalsDiffer(
@@ -207,194 +257,11 @@ class ChunkStatements:
             )
 
 
-def lock_statement(resolved: ResolvedMapping, migration: Migration) -> str:
-    """Lock the live records of chunks in key order; in a statement of its own."""
-    sql = f"""
-        SELECT count(*) FROM (
-            SELECT 1
-            FROM {migration.snapshot} AS p
-            JOIN {resolved.source.sql} AS s ON {columns.key_of_source(resolved, "p")}
-            WHERE p.chunk = ANY(:im_chunks)
-            ORDER BY {columns.source_keys(resolved)}
-            FOR NO KEY UPDATE OF s) AS locked"""
-    return parametrised(sql)
-
-
-def write_statement(resolved: ResolvedMapping, migration: Migration) -> str:
-    """Give each locked record its one outcome, and write those that are to be migrated."""
-    shape = shape_of(resolved)
-    named = [*columns.keys(resolved), *columns.beside_key(resolved)]
-    keys = ", ".join(f"p.{key}" for key in named)
-    records = canonical.records(
-        resolved, chunked=migration.snapshot, planned=migration.planned_locations
-    )
-    exists = (
-        f"EXISTS (SELECT FROM {resolved.source.sql} AS s "
-        f"WHERE {columns.key_of_source(resolved, 'p')})"
-        if resolved.mapping.source.joins
-        else "false"
-    )
-    row = (
-        f"(SELECT to_jsonb(s) FROM {resolved.source.sql} AS s "
-        f"WHERE {columns.key_of_source(resolved, 'c')})"
-    )
-    sql = f"""
-        WITH found AS MATERIALIZED (
-            SELECT * FROM ({records}) AS r WHERE r.chunk = ANY(:im_chunks)),
-        refused AS (
-            SELECT * FROM unnest(CAST(:im_bad AS bigint[]), CAST(:im_bad_rules AS text[]),
-                                 CAST(:im_bad_reasons AS text[]), CAST(:im_bad_states AS text[]),
-                                 CAST(:im_bad_constraints AS text[]))
-                     AS b(position, rule, reason, state, constraint_name)),
-        classified AS MATERIALIZED (
-            SELECT p.position, p.chunk, {keys},
-                   p.row_hash AS planned_hash, p.company_key AS planned_company,
-                   p.quantity AS planned_quantity, p.reserved AS planned_reserved,
-                   f.key_text, f.company_key, f.item_key, f.quantity, f.reserved, f.row_hash,
-                   f.unread, f.unconverted, f.held_quantity, f.held_reserved, f.default_location,
-                   f.position IS NOT NULL AS live, b.reason, b.state,
-                   b.constraint_name,
-                   CASE WHEN b.position IS NOT NULL THEN 'quarantined'
-                        WHEN f.position IS NOT NULL THEN f.outcome
-                        WHEN {exists} THEN 'quarantined'
-                        ELSE 'gone' END AS outcome,
-                   CASE WHEN b.position IS NOT NULL THEN b.rule
-                        WHEN f.position IS NOT NULL THEN f.rule
-                        WHEN {exists} THEN 'company_missing' END AS rule
-            FROM {migration.snapshot} AS p
-            LEFT JOIN found AS f ON f.position = p.position
-            LEFT JOIN refused AS b ON b.position = p.position
-            WHERE p.chunk = ANY(:im_chunks) AND p.position BETWEEN :im_first AND :im_last),
-        moved AS ({shape.apply()}),
-        put_aside AS (
-            INSERT INTO {SCHEMA}.outcome AS o
-                (migration_id, position, chunk, key_text, outcome, rule, reason, sqlstate,
-                 constraint_name, state, record)
-            SELECT :im_migration_id, position, chunk,
-                   COALESCE(key_text, {columns.key_text(resolved, "c")}), outcome, rule,
-                   COALESCE(reason, {rules.reason(resolved)}), state,
-                   constraint_name,
-                   CASE WHEN outcome = 'quarantined' THEN 'open' END,
-                   CASE WHEN outcome = 'quarantined' THEN {row} END
-            FROM classified AS c
-            WHERE outcome <> 'migrated'
-            ON CONFLICT (migration_id, position) DO UPDATE
-                SET chunk = EXCLUDED.chunk, outcome = EXCLUDED.outcome, rule = EXCLUDED.rule,
-                    reason = EXCLUDED.reason, sqlstate = EXCLUDED.sqlstate,
-                    constraint_name = EXCLUDED.constraint_name, state = EXCLUDED.state,
-                    record = EXCLUDED.record, at = EXCLUDED.at),
-        images AS (
-            INSERT INTO {SCHEMA}.after_image AS i
-                (migration_id, position, location_key, quantity, reserved, row_hash)
-            SELECT :im_migration_id, position, default_location::text, quantity, reserved, row_hash
-            FROM classified
-            WHERE outcome = 'migrated'
-              -- What lies beside the record, such as order lines, is not in its row's hash.
-              AND (row_hash IS DISTINCT FROM planned_hash
-                   OR company_key IS DISTINCT FROM planned_company
-                   OR quantity IS DISTINCT FROM planned_quantity
-                   OR reserved IS DISTINCT FROM planned_reserved)
-            ON CONFLICT (migration_id, position) DO UPDATE
-                SET location_key = EXCLUDED.location_key, quantity = EXCLUDED.quantity,
-                    reserved = EXCLUDED.reserved, row_hash = EXCLUDED.row_hash),
-        counted AS (
-            UPDATE {SCHEMA}.chunk AS k SET
-                migrated = n.migrated, already = n.already, skipped = n.skipped,
-                quarantined = n.quarantined, gone = n.gone, units_before = n.units,
-                reserved_before = n.reserved, not_numbers_before = n.not_numbers,
-                started_at = transaction_timestamp()
-            FROM (SELECT chunk,
-                         count(*) FILTER (WHERE outcome = 'migrated') AS migrated,
-                         count(*) FILTER (WHERE outcome = 'already') AS already,
-                         count(*) FILTER (WHERE outcome = 'skipped') AS skipped,
-                         count(*) FILTER (WHERE outcome = 'quarantined') AS quarantined,
-                         count(*) FILTER (WHERE outcome = 'gone') AS gone,
-                         COALESCE(sum(quantity), 0) AS units,
-                         COALESCE(sum(reserved), 0) AS reserved,
-                         count(*) FILTER (WHERE live AND quantity IS NULL) AS not_numbers
-                  FROM classified GROUP BY chunk) AS n
-            WHERE k.migration_id = :im_migration_id AND k.number = n.chunk)
-        -- Looked for only where there are any: the planner cannot know how many rows a CTE has, and
-        -- would compare each with each.
-        SELECT CASE WHEN (SELECT count(*) FROM classified WHERE outcome = 'migrated')
-                         <> (SELECT count(*) FROM moved)
-                    THEN (SELECT array_agg(position ORDER BY position)
-                          FROM (SELECT position FROM classified WHERE outcome = 'migrated'
-                                EXCEPT {shape.moved()}) AS swallowed) END"""
-    return parametrised(sql)
-
-
-def read_back_statement(resolved: ResolvedMapping, migration: Migration) -> str:
-    """What the target says now, in a statement of its own: triggers may have spoken since."""
-    shape = shape_of(resolved)
-    rows = canonical.source_rows(resolved, chunked=migration.snapshot, extra=shape.as_targets())
-    located = shape.holds(
-        "r",
-        location="w.location_key",
-        quantity="r.quantity",
-        reserved="r.reserved",
-        at="transaction_timestamp()",
-    )
-    units, reserved = "r.quantity", "r.reserved"
-    if shape.held():
-        # What was migrated counts as its target has it, all else as it stands in the record.
-        units, reserved = (
-            f"CASE WHEN o.position IS NULL THEN r.held_{name} ELSE r.{name} END"
-            for name in ("quantity", "reserved")
-        )
-    sql = f"""
-        WITH back AS (
-            SELECT p.chunk,
-                   COALESCE(sum({units}), 0) AS units, COALESCE(sum({reserved}), 0) AS reserved,
-                   count(*) FILTER (WHERE r.position IS NOT NULL AND r.quantity IS NULL)
-                       AS not_numbers,
-                   count(*) FILTER (WHERE o.position IS NULL AND r.position IS NOT NULL
-                                      AND w.location_key IS NOT NULL AND {located})
-                       AS located
-            FROM {migration.snapshot} AS p
-            LEFT JOIN (SELECT * FROM ({rows}) AS x WHERE x.chunk = ANY(:im_chunks)) AS r
-                   ON r.position = p.position
-            LEFT JOIN {SCHEMA}.outcome AS o
-                   ON o.migration_id = :im_migration_id AND o.position = p.position
-            LEFT JOIN {migration.planned_locations} AS w ON w.company_key = r.company_key
-            WHERE p.chunk = ANY(:im_chunks)
-            GROUP BY p.chunk)
-        UPDATE {SCHEMA}.chunk AS k SET
-            state = 'done', units_after = back.units, reserved_after = back.reserved,
-            not_numbers_after = back.not_numbers, located = back.located,
-            xid = pg_current_xact_id()::xid::text, finished_at = clock_timestamp()
-        FROM back
-        WHERE k.migration_id = :im_migration_id AND k.number = back.chunk
-        RETURNING k.*"""
-    return parametrised(sql)
-
-
-def parametrised(sql: str) -> str:
-    """Escape what a mapping brought along; only our own `:im_…` stay parameters.
-
-    Within quotes nothing is ours: a name or a constant may look like a parameter.
-    """
-    parts, end = [], 0
-    for found in _QUOTED.finditer(sql):
-        parts += [escaped(sql[end : found.start()]).replace(r"\:im_", ":im_"), escaped(found[0])]
-        end = found.end()
-    return "".join([*parts, escaped(sql[end:]).replace(r"\:im_", ":im_")])
-
-
-_QUOTED = re.compile(
-    r"""
-    "(?:[^"]|"")*"                       # a name
-    | \b[eE]'(?:[^'\\]|''|\\.)*'        # a constant with escapes
-    | '(?:[^']|'')*'                     # a constant
-    | \$([^\W\d]\w*|)\$.*?\$\1\$         # a dollar-quoted one
-    | --[^\n]*                           # a comment
-    | /\*.*?\*/                          # a longer one
-    """,
-    re.VERBOSE | re.DOTALL,
-)
-
 SETTINGS = sa.text(f"""
-    SELECT set_config('lock_timeout', '{LOCK_TIMEOUT_MS}ms', true),
+    SELECT -- The records of a chunk lie close together: an index finds them, no scan of a table.
+           set_config('random_page_cost',
+                      LEAST(current_setting('random_page_cost')::float8, 0.2)::text, true),
+           set_config('lock_timeout', '{LOCK_TIMEOUT_MS}ms', true),
            set_config('statement_timeout', '{STATEMENT_TIMEOUT_MS}ms', true),
            set_config('idle_in_transaction_session_timeout', '{STATEMENT_TIMEOUT_MS}ms', true),
            set_config('row_security', 'off', true),

@@ -1,8 +1,8 @@
 """Hashes of rows, kept in the ledger: of each snapshot as it is written, of live rows by a report.
 
-Rows are sealed in the blocks that were the snapshot's chunks, in order of their positions: a block
-has one SHA-256, over those of its rows, and the first bytes of each of these, by which it can be
-said which row is another one by now. Chunks change with what is reopened; positions do not. What a
+Rows are sealed in blocks, in order of their positions: a block has one SHA-256, over those of its
+rows, and the first bytes of each of these, by which it can be said which row is another one by now.
+Chunks change with what is reopened; positions do not. What a
 report says of this, and what it seals of itself, is in `report/seal.py`.
 """
 
@@ -27,8 +27,8 @@ MOST_LIVE_ROWS = 5_000_000
 ROW_BYTES = 8
 """How much of a row's hash is kept to tell it from another; a block's own is whole."""
 
-_BLOCK_ROWS = 1000
-"""The size of a block where a snapshot of an older version was never sealed."""
+BLOCK_ROWS = 1000
+"""The size of a block, also where a snapshot of an older version was never sealed."""
 
 # What a migration itself writes into its snapshot later: where a record waits, and with whom.
 _CHANGING = "'^(chunk|phase|shared_with|shared_key|record_[0-9]+)$'"
@@ -73,19 +73,24 @@ def seal_snapshot(connection: sa.Connection, migration: Migration) -> None:
         f"WHERE migration_id = {migration.migration_id} AND kind = 'snapshot'"
     )
     rows = f"""
-        SELECT p.chunk AS block, p.position, ROW({_sealed_columns(connection, migration)}) AS row
+        SELECT (p.position - 1) / {BLOCK_ROWS} AS block, p.position,
+               ROW({_sealed_columns(connection, migration)}) AS row
         FROM {migration.snapshot} AS p WHERE p.position > ({sealed})"""
+    made = quoted(SCHEMA, f"sealing_{migration.migration_id}")
     with plainly_spelled(connection):
-        connection.execute(
-            sa.text(f"""
-                INSERT INTO {SCHEMA}.sealed_rows
-                    (migration_id, kind, first_position, last_position, sha256, rows, who)
-                SELECT :migration_id, 'snapshot', first_position, last_position, sha256, rows,
-                       {ledger.WHO}
-                FROM ({_hashed(rows)}) AS h
-            """),
-            {"migration_id": migration.migration_id},
-        )
+        # By itself first: the server reads with more than one process only for a new table.
+        connection.execute(sa.text(f"CREATE TABLE {made} AS {_hashed(rows)}"))
+    connection.execute(
+        sa.text(f"""
+            INSERT INTO {SCHEMA}.sealed_rows
+                (migration_id, kind, first_position, last_position, sha256, rows, who)
+            SELECT :migration_id, 'snapshot', first_position, last_position, sha256, rows,
+                   {ledger.WHO}
+            FROM {made} ORDER BY first_position
+        """),
+        {"migration_id": migration.migration_id},
+    )
+    connection.execute(sa.text(f"DROP TABLE {made}"))
 
 
 def sealed_snapshot(connection: sa.Connection, migration: Migration) -> list[Block]:
@@ -144,8 +149,8 @@ def blocks_of(connection: sa.Connection, migration: Migration) -> list[Block]:
     count = sa.text(f"SELECT COALESCE(max(position), 0) FROM {migration.snapshot}")
     last = connection.execute(count).scalar_one()
     return [
-        Block(first, min(first + _BLOCK_ROWS - 1, last), "", b"")
-        for first in range(1, last + 1, _BLOCK_ROWS)
+        Block(first, min(first + BLOCK_ROWS - 1, last), "", b"")
+        for first in range(1, last + 1, BLOCK_ROWS)
     ]
 
 
@@ -303,7 +308,9 @@ def _hashed(rows: str, *, each_row: bool = True) -> str:
                CASE WHEN count(*) <> max(position) - min(position) + 1
                     THEN array_agg(position ORDER BY position) END AS positions
         FROM (SELECT block, position, sha256(convert_to(row::text, 'UTF8')) AS hash
-              FROM ({rows}) AS r) AS h
+              FROM ({rows}) AS r
+              -- A fence: each row is hashed once, and by more than one process.
+              OFFSET 0) AS h
         GROUP BY block
         ORDER BY first_position"""
 

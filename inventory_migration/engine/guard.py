@@ -16,8 +16,8 @@ import sqlalchemy as sa
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped, quoted
 from inventory_migration.engine import canonical, columns, ledger, record_view, schema_change
-from inventory_migration.engine.chunk import parametrised
 from inventory_migration.engine.ledger import SCHEMA, Migration
+from inventory_migration.engine.parameters import parametrised
 from inventory_migration.engine.shapes import SourceColumns, shape_of
 
 LOCK_TIMEOUT_MS = 50

@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from inventory_migration.catalog import OWNERSHIP, ResolvedLink, ResolvedMapping, literal
 from inventory_migration.database import quoted
 from inventory_migration.engine import places
-from inventory_migration.engine.chunk import parametrised
 from inventory_migration.engine.ledger import SCHEMA, Migration
+from inventory_migration.engine.parameters import parametrised
 from inventory_migration.mapping import Canonical, Generated, LinkedPlaces, LinkValue
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from inventory_migration.catalog import OWNERSHIP, TEXTS, ResolvedMapping, base_type, literal
 from inventory_migration.database import escaped, quoted
 from inventory_migration.engine import canonical
-from inventory_migration.engine.chunk import parametrised
 from inventory_migration.engine.ledger import SCHEMA
+from inventory_migration.engine.parameters import parametrised
 from inventory_migration.mapping import LinkedPlaces
 
 

@@ -221,9 +221,15 @@ def compared_records(
     live = canonical.source_rows(
         resolved, extra=f"{shape.row_xmin()} AS row_xmin, {shape.as_targets()}"
     )
+    if shape.dear:
+        # Asked for once for each record, whatever the planner would rather do.
+        live += " OFFSET 0"
     held = [f"l.{name}" for name in columns.targets(resolved, "target")]
     before = [f"p.{name}" for name in columns.targets(resolved, "before")]
-    written = shape.written(migration.planned_locations, snapshot="p", after_image="i", chunk="k")
+    planned = migration.planned_locations
+    written = shape.written(
+        planned, snapshot="p", after_image="i", chunk="k", location="im_d.location_key"
+    )
     at_location = shape.same_location("w.location_key", "l.location_key")
     own = places.belongs(resolved, "w", "l.company_key")
     only = f"WHERE k.phase = {phase}" if phase is not None else ""
@@ -283,6 +289,7 @@ def compared_records(
         LEFT JOIN {SCHEMA}.after_image AS i
           ON i.migration_id = {migration.migration_id} AND i.position = p.position
         LEFT JOIN ({places.places(resolved)}) AS w ON {at_location}
+        LEFT JOIN {planned} AS im_d ON im_d.company_key = p.company_key
         {others}
         {only}"""
 

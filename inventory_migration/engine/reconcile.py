@@ -24,6 +24,7 @@ from inventory_migration.engine import (
     phases,
     plan,
     proof,
+    scans,
     sync,
     verification,
     write_stop,
@@ -108,6 +109,7 @@ def _close(
     """
     with control.exclusive(engine, migration.migration_id, wanted="run") as connection:
         control.durably(connection)
+        scans.with_room(connection)
         stopped: list[str] = []
         if start.write_stop:
             stopped = write_stop.stop_writes(connection, resolved)
@@ -187,7 +189,7 @@ def _end_trigger(
     connection: sa.Connection, resolved: ResolvedMapping, migration: Migration
 ) -> None:
     """From here on the application writes levels itself."""
-    for statement in (sync.drop_trigger(resolved), sync.drop_own(resolved)):
+    for statement in sync.remove_statements(resolved, levels=False):
         connection.execute(sa.text(escaped(statement)))
     ledger.note(connection, "cut_over", migration_id=migration.migration_id)
 
@@ -215,13 +217,15 @@ def _note_totals(
     connection: sa.Connection, resolved: ResolvedMapping, migration: Migration
 ) -> None:
     """Keep what the records hold now, and what the application changed of it since the snapshot."""
+    # Read by itself: the server reads with more than one process only where nothing is written.
+    totals = connection.execute(sa.text(escaped(proof.totals(resolved, migration)))).one()
     connection.execute(
-        sa.text(f"""
-            UPDATE {ledger.SCHEMA}.migration SET
-                units_after = t.units, reserved_after = t.reserved,
-                units_changed = t.units_changed, reserved_changed = t.reserved_changed
-            FROM ({escaped(proof.totals(resolved, migration))}) AS t
-            WHERE migration_id = :migration_id
-        """),
-        {"migration_id": migration.migration_id},
+        sa.update(ledger.migration)
+        .where(ledger.migration.c.migration_id == migration.migration_id)
+        .values(
+            units_after=totals.units,
+            reserved_after=totals.reserved,
+            units_changed=totals.units_changed,
+            reserved_changed=totals.reserved_changed,
+        )
     )

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped, quoted
+from inventory_migration.engine import ledger
 from inventory_migration.engine.ledger import SCHEMA
 
 
@@ -19,15 +20,13 @@ def count_references(
     connection: sa.Connection, resolved: ResolvedMapping, migration_id: int
 ) -> None:
     """Note for every foreign key how many rows refer, and how many of them to nothing."""
-    connection.execute(
-        sa.text(
-            escaped(f"""
-            INSERT INTO {SCHEMA}.reference (migration_id, name, records, orphans)
-            SELECT {migration_id}, f.name, f.records, f.orphans
-            FROM ({foreign_keys(connection, resolved)}) AS f
-        """)
+    # Read by itself: the server reads with more than one process only where nothing is written.
+    counted = connection.execute(sa.text(escaped(foreign_keys(connection, resolved)))).all()
+    if counted:
+        connection.execute(
+            sa.insert(ledger.reference),
+            [{"migration_id": migration_id, **row._asdict()} for row in counted],
         )
-    )
 
 
 def foreign_keys(connection: sa.Connection, resolved: ResolvedMapping) -> str:

@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from inventory_migration.catalog import INTEGERS, ResolvedMapping, literal
 from inventory_migration.database import escaped, quoted
 from inventory_migration.engine import canonical, columns, rules
-from inventory_migration.engine.chunk import parametrised
 from inventory_migration.engine.ledger import SCHEMA, Migration
+from inventory_migration.engine.parameters import parametrised
 from inventory_migration.engine.rewrite_refusals import MOST_LEFT, too_many_left
 from inventory_migration.engine.summary import OUTCOMES
 from inventory_migration.errors import ControlTotalsDiffer, RewriteRefused

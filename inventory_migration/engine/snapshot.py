@@ -24,11 +24,21 @@ from inventory_migration.engine import (
     record_view,
     retries,
     rules,
+    scans,
     schema_change,
 )
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.references import count_references
 from inventory_migration.engine.shapes import shape_of
+
+PASSES = 8
+"""How many chunks share a page: more leave less new pages behind, and visit each more often."""
+
+FEWEST = 16
+"""Of how many chunks a pass must be, to be worth it: a transaction takes some of them at once."""
+
+STRETCH = 128
+"""How many chunks follow each other before the next pass: some transactions, in the cache yet."""
 
 
 def write_snapshot(engine: sa.Engine, resolved: ResolvedMapping, migration: Migration) -> None:
@@ -41,6 +51,7 @@ def write_snapshot(engine: sa.Engine, resolved: ResolvedMapping, migration: Migr
     with control.exclusive(engine, migration.migration_id, wanted="run") as connection:
         if ledger.snapshot_exists(connection, migration):
             return
+        scans.with_room(connection)
         joins.refuse_unfaithful(connection, resolved)
         connection.execute(
             sa.text(f"""
@@ -80,10 +91,13 @@ def _snapshot(resolved: ResolvedMapping, migration: Migration, only: str | None)
     """
     keys = columns.keys(resolved)
     key_list = ", ".join(keys)
+    if only is None and len(resolved.mapping.phases) == 1:
+        return _snapshot_of_all(resolved, migration)
     beside = [*columns.before_columns(resolved).values(), *columns.beside_key(resolved)]
     taken = f"JOIN ({only}) AS u ON {columns.same_key(resolved, 'u', 'r')}" if only else ""
     company_key = f"c.{quoted(resolved.mapping.company.key)}"
     rows = resolved.mapping.chunk.rows
+    dealt = _chunk_of(resolved, "position - 1 - records_before::bigint")
     return f"""
         CREATE TABLE {migration.snapshot} AS
         WITH work AS MATERIALIZED (
@@ -105,17 +119,62 @@ def _snapshot(resolved: ResolvedMapping, migration: Migration, only: str | None)
             SELECT w.*, COALESCE(phased.phase, {len(resolved.mapping.phases)}) AS phase
             FROM work AS w LEFT JOIN phased ON phased.company_key = w.company_key),
         sizes AS (
-            SELECT phase, sum(chunks) OVER (ORDER BY phase) - chunks AS chunks_before
-            FROM (SELECT phase, (count(*) + {rows - 1}) / {rows} AS chunks
-                  FROM placed GROUP BY phase) AS counted)
-        SELECT row_number() OVER (ORDER BY phase, {key_list}) AS position,
-               (sizes.chunks_before + 1
-                + (row_number() OVER (PARTITION BY phase ORDER BY {key_list}) - 1) / {rows}
-               )::integer AS chunk,
+            SELECT phase, records, sum(records) OVER (ORDER BY phase) - records AS records_before,
+                   sum(chunks) OVER (ORDER BY phase) - chunks AS chunks_before
+            FROM (SELECT phase, count(*) AS records, (count(*) + {rows - 1}) / {rows} AS chunks
+                  FROM placed GROUP BY phase) AS counted),
+        numbered AS (
+            SELECT placed.*, row_number() OVER (ORDER BY phase, {key_list}) AS position FROM placed)
+        SELECT position, (chunks_before + 1 + {dealt})::integer AS chunk,
                phase, {key_list}, company_key, item_key, quantity, reserved, skip_reason,
                row_hash, item_duplicate, {", ".join(beside)}
-        FROM placed JOIN sizes USING (phase)
+        FROM numbered JOIN sizes USING (phase)
         ORDER BY 1"""
+
+
+def _snapshot_of_all(resolved: ResolvedMapping, migration: Migration) -> str:
+    """The same where all records are one phase: nobody's place is asked for, and nothing is kept.
+
+    So the server may read and sort with more than one process.
+    """
+    key_list = ", ".join(columns.keys(resolved))
+    beside = [*columns.before_columns(resolved).values(), *columns.beside_key(resolved)]
+    return f"""
+        CREATE TABLE {migration.snapshot} AS
+        WITH counted AS (SELECT count(*) AS records FROM {resolved.source.sql} AS s)
+        SELECT position, (1 + {_chunk_of(resolved, "position - 1")})::integer AS chunk, 1 AS phase,
+               {key_list}, company_key, item_key, quantity, reserved, skip_reason,
+               row_hash, item_duplicate, {", ".join(beside)}
+        FROM (SELECT row_number() OVER (ORDER BY {key_list}) AS position,
+                     (SELECT records FROM counted) AS records, r.*
+              FROM ({flagged_rows(resolved)}) AS r) AS numbered"""
+
+
+def _chunk_of(resolved: ResolvedMapping, place: str) -> str:
+    """Which chunk of its phase a record is in, from 0 on, by its place in key order.
+
+    Records that follow each other, and so lie on one page, are dealt out to PASSES chunks that are
+    far apart: by the time of the next of them, what the last one's rows were before is dead, and
+    the server writes new versions into its room, with no new page and no new entry in any index.
+    What fills no group of chunks stays in key order, and so do records whose rows are not written.
+
+    Args:
+        resolved: The mapping and its types.
+        place: The record's place in its phase, from 0 on; `records` are in the phase.
+    """
+    rows = resolved.mapping.chunk.rows
+    if not shape_of(resolved).in_place:
+        return f"({place}) / {rows}"
+    dealt, stretch = rows * PASSES, rows * PASSES * STRETCH
+    groups = f"(records / {dealt})"
+    # Of the last stretch there may be less.
+    here = f"LEAST({STRETCH}, {groups} - ({place}) / {stretch} * {STRETCH})"
+    return f"""
+               CASE WHEN {groups} >= {FEWEST} AND ({place}) < {groups} * {dealt}
+                    THEN ({place}) / {stretch} * {STRETCH * PASSES}
+                         + ({place}) % {PASSES} * {here}
+                         + ({place}) % {stretch} / {dealt}
+                    ELSE ({place}) / {rows} END"""
 
 
 def flagged_rows(resolved: ResolvedMapping) -> str:
@@ -230,15 +289,9 @@ def note_baseline(
     for rule, query in counted.items():
         if actions[rule] != "warn":
             continue
-        connection.execute(
-            sa.text(
-                f"INSERT INTO {SCHEMA}.warning (migration_id, rule, records) "
-                f"SELECT :migration_id, :rule, n FROM ({query}) AS c(n) "
-                "WHERE n > 0 "
-                "ON CONFLICT (migration_id, rule) DO UPDATE SET records = EXCLUDED.records"
-            ),
-            {**parameters, "rule": rule},
-        )
+        # Read by itself: the server reads with more than one process only where nothing is written.
+        if records := connection.execute(sa.text(query)).scalar_one():
+            connection.execute(_WARN, {**parameters, "rule": rule, "records": records})
 
 
 def _breaking(resolved: ResolvedMapping, migration: Migration, rule: str) -> str:
@@ -247,3 +300,10 @@ def _breaking(resolved: ResolvedMapping, migration: Migration, rule: str) -> str
         SELECT count(*) FROM {migration.snapshot} AS p
         JOIN ({canonical.source_rows(resolved)}) AS r ON {columns.same_key(resolved, "r", "p")}
         WHERE r.skip_reason IS NULL AND {rules.conditions(resolved)[rule]}""")
+
+
+_WARN = sa.text(f"""
+    INSERT INTO {SCHEMA}.warning (migration_id, rule, records)
+    VALUES (:migration_id, :rule, :records)
+    ON CONFLICT (migration_id, rule) DO UPDATE SET records = EXCLUDED.records
+""")

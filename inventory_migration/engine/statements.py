@@ -19,7 +19,7 @@ from inventory_migration.catalog import Column, Derived, Relation, ResolvedMappi
 from inventory_migration.database import escaped, quoted
 from inventory_migration.engine import (
     canonical,
-    chunk,
+    chunk_statements,
     flags,
     guard,
     ledger,
@@ -273,8 +273,8 @@ def _writes(connection: sa.Connection, resolved: ResolvedMapping) -> Iterator[st
         yield from guard.install_statements(connection, resolved)
     if sync.wanted(resolved):
         yield from sync.install_statements(connection, resolved)
-    yield _unescaped(chunk.lock_statement(resolved, migration))
-    yield _unescaped(chunk.write_statement(resolved, migration))
+    yield _unescaped(chunk_statements.lock_statement(resolved, migration))
+    yield _unescaped(chunk_statements.write_statement(resolved, migration))
 
 
 def _expanded(resolved: ResolvedMapping) -> ResolvedMapping:

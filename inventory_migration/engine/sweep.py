@@ -25,9 +25,9 @@ from inventory_migration.engine import (
     sync,
     target_keys,
 )
-from inventory_migration.engine.chunk import parametrised
 from inventory_migration.engine.failures import Action, action_for, sqlstate
 from inventory_migration.engine.ledger import SCHEMA, Migration
+from inventory_migration.engine.parameters import parametrised
 from inventory_migration.engine.shapes import shape_of
 from inventory_migration.engine.shapes.stock_level import StockLevel as LevelShape
 from inventory_migration.engine.undo_statements import mine
@@ -68,11 +68,15 @@ def sweep_within(connection: sa.Connection, resolved: ResolvedMapping, migration
         )
     ).scalar_one()
     parameters = {"migration_id": migration.migration_id}
-    reopened = connection.execute(
-        sa.text(_reopen(resolved, migration, first)),
-        {"im_migration_id": migration.migration_id},
-    ).scalar_one()
-    added = connection.execute(sa.text(_add(connection, resolved, migration, first))).rowcount
+    reopened = added = 0
+    ours = {"im_migration_id": migration.migration_id}
+    # Looked at first: the server reads with more than one process only where nothing is written.
+    if connection.execute(sa.text(_any_late(resolved, migration)), ours).scalar_one():
+        reopened = connection.execute(
+            sa.text(_reopen(resolved, migration, first)), ours
+        ).scalar_one()
+    if connection.execute(sa.text(_any_new(connection, resolved, migration))).scalar_one():
+        added = connection.execute(sa.text(_add(connection, resolved, migration, first))).rowcount
     if reopened + added == 0:
         return 0
     evidence.seal_snapshot(connection, migration)
@@ -171,25 +175,14 @@ def _reopen(resolved: ResolvedMapping, migration: Migration, first: int) -> str:
     keys = ", ".join(f"p.{key}" for key in columns.keys(resolved))
     rows = resolved.mapping.chunk.rows
     chunk = f"{first} + (row_number() OVER (ORDER BY p.position) - 1) / {rows}"
-    misplaced, meets, met = "r.location_own IS NOT TRUE", "", ""
+    meets, met = "", ""
     if resolved.target_key:
-        renamed = target_keys.differs(resolved, "r", "p")
-        # Its old level is the application's own by now: to write another would count it twice.
-        stays = LevelShape(resolved).stands("p")
-        misplaced = f"({misplaced} OR {renamed}) AND NOT ({renamed} AND {stays})"
         meets = "".join(f", r.{name}" for name in columns.SHARING)
         met = "".join(f", {name} = late.{name}" for name in columns.SHARING)
     sql = f"""
         WITH late AS (
             SELECT p.position, p.chunk AS old_chunk, ({chunk})::integer AS new_chunk, {keys}{meets}
-            FROM {migration.snapshot} AS p
-            JOIN ({canonical.records(resolved)}) AS r ON {columns.same_key(resolved, "r", "p")}
-            LEFT JOIN {SCHEMA}.outcome AS o
-              ON o.migration_id = :im_migration_id AND o.position = p.position
-            WHERE o.outcome = 'gone'
-               OR o.rule = '{rules.LATE_RULE}' AND o.state = 'open'
-                  AND r.outcome <> 'quarantined'
-               OR COALESCE(o.outcome, 'already') = 'already' AND {misplaced}),
+            {_late(resolved, migration)}),
         forgotten AS (
             DELETE FROM {SCHEMA}.outcome AS o USING late
             WHERE o.migration_id = :im_migration_id AND o.position = late.position),
@@ -206,6 +199,38 @@ def _reopen(resolved: ResolvedMapping, migration: Migration, first: int) -> str:
             FROM late WHERE p.position = late.position RETURNING 1)
         SELECT count(*) FROM given"""
     return parametrised(sql)
+
+
+def _late(resolved: ResolvedMapping, migration: Migration) -> str:
+    """Snapshot rows, `p`, of records that need another turn, `r`: FROM and WHERE of a SELECT."""
+    misplaced = "r.location_own IS NOT TRUE"
+    if resolved.target_key:
+        renamed = target_keys.differs(resolved, "r", "p")
+        # Its old level is the application's own by now: to write another would count it twice.
+        stays = LevelShape(resolved).stands("p")
+        misplaced = f"({misplaced} OR {renamed}) AND NOT ({renamed} AND {stays})"
+    return f"""
+            FROM {migration.snapshot} AS p
+            JOIN ({canonical.records(resolved)}) AS r ON {columns.same_key(resolved, "r", "p")}
+            LEFT JOIN {SCHEMA}.outcome AS o
+              ON o.migration_id = :im_migration_id AND o.position = p.position
+            WHERE o.outcome = 'gone'
+               OR o.rule = '{rules.LATE_RULE}' AND o.state = 'open'
+                  AND r.outcome <> 'quarantined'
+               OR COALESCE(o.outcome, 'already') = 'already' AND {misplaced}"""
+
+
+def _any_late(resolved: ResolvedMapping, migration: Migration) -> str:
+    """Whether any record needs another turn."""
+    return parametrised(f"SELECT count(*) {_late(resolved, migration)}")
+
+
+def _any_new(connection: sa.Connection, resolved: ResolvedMapping, migration: Migration) -> str:
+    """Whether there is a record that no snapshot holds."""
+    covered = coverage.dealt_with_beside(connection, resolved, migration)
+    return escaped(f"""
+        SELECT count(*) FROM ({canonical.source_rows(resolved, hashed=False)}) AS r
+        WHERE {coverage.never_seen(resolved, covered)}""")
 
 
 def _add(

@@ -12,20 +12,16 @@ from dataclasses import replace
 import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping, literal
-from inventory_migration.engine import canonical, chunk, columns, retries, sync
+from inventory_migration.engine import canonical, chunk_statements, columns, retries, sync
 from inventory_migration.engine.chunk import LAST_POSITION, Bad
 from inventory_migration.engine.ledger import SCHEMA, Migration
+from inventory_migration.engine.parameters import parametrised
 from inventory_migration.engine.shapes import shape_of
 from inventory_migration.errors import ControlTotalsDiffer
 
 
 def mine(
-    resolved: ResolvedMapping,
-    migration: Migration,
-    *,
-    only: str,
-    number: str = ":im_migration_id",
-    own: bool = False,
+    resolved: ResolvedMapping, migration: Migration, *, only: str, number: str = ":im_migration_id"
 ) -> str:
     """The migrated snapshot rows with what we wrote, by whom: what a shape's `undo` works on.
 
@@ -34,29 +30,23 @@ def mine(
         migration: Whose snapshot.
         only: Condition over the snapshot row `p` and the chunk `k`.
         number: The migration's id as SQL, where several migrations meet in one statement.
-        own: Whether the table of the levels that are ours is there; see `sync.own_levels`.
     """
     shape = shape_of(resolved)
     keys = ", ".join(f"p.{key}" for key in columns.named(resolved))
     before = ", ".join(f"p.{name}" for name in columns.before_columns(resolved).values())
     values = shape.written(migration.planned_locations, snapshot="p", after_image="i", chunk="k")
-    image, live = "g.row_hash", ""
-    if own:
-        # Our trigger may have made the level anew since, and elsewhere.
-        values[0] = f"COALESCE(y.location_key, {values[0]})"
-        image = "CASE WHEN y.location_key IS NULL THEN g.row_hash ELSE y.row_hash END"
-        live = sync.join_own(resolved, "y", "p")
     named = columns.targets(resolved, "written")
     written = ", ".join(f"{v} AS {n}" for v, n in zip(values, named, strict=True))
+    live = ""
     if sync.wanted(resolved):
         # What our trigger has written since follows from the record as it is now.
         now = shape.values(location=values[0], quantity="n.quantity", reserved="n.reserved", at="")
         names = columns.targets(resolved, "live")
         written += "".join(f", {v} AS {n}" for v, n in zip(now, names, strict=True))
         rows = canonical.source_rows(replace(resolved, target_exists=False))
-        live += f" LEFT JOIN ({rows}) AS n ON {columns.same_key(resolved, 'n', 'p')}"
+        live = f"LEFT JOIN ({rows}) AS n ON {columns.same_key(resolved, 'n', 'p')}"
     return f"""
-        SELECT p.position, p.chunk, {keys}, {before}, k.xid, {image} AS image, {written}
+        SELECT p.position, p.chunk, {keys}, {before}, k.xid, g.row_hash AS image, {written}
         FROM {migration.snapshot} AS p
         JOIN {SCHEMA}.chunk AS k ON k.migration_id = {number} AND k.number = p.chunk
         LEFT JOIN {SCHEMA}.outcome AS o
@@ -95,25 +85,21 @@ def standing(resolved: ResolvedMapping) -> str:
 class UndoStatements:
     """The statements that undo a migration's chunks, built once and executed with parameters."""
 
-    def __init__(
-        self, resolved: ResolvedMapping, migration: Migration, *, own: bool = False
-    ) -> None:
-        """Build the statements; `own` as for `mine`."""
+    def __init__(self, resolved: ResolvedMapping, migration: Migration) -> None:
+        """Build the statements."""
+        self.resolved = resolved
         self.migration = migration
         self._parameters = {"im_migration_id": migration.migration_id}
         shape = shape_of(resolved)
-        locks = [chunk.lock_statement(resolved, migration)]
+        locks = [chunk_statements.lock_statement(resolved, migration)]
         if (targets := shape.lock(migration.snapshot)) is not None:
-            locks.append(chunk.parametrised(targets))
+            locks.append(parametrised(targets))
         self._locks = [sa.text(lock) for lock in locks]
-        taken = mine(resolved, migration, only=_TAKEN, own=own)
-        refused = mine(resolved, migration, only="p.position = ANY(:im_bad)", own=own)
-        self._undo = sa.text(chunk.parametrised(_undo(resolved, taken)))
-        self._read_back = sa.text(chunk.parametrised(_read_back(resolved, taken)))
-        self._list = sa.text(chunk.parametrised(_list_refused(resolved, refused)))
+        self._undo = sa.text(parametrised(_undo(resolved, migration)))
+        self._read_back = sa.text(parametrised(_read_back(resolved, migration)))
+        self._list = sa.text(parametrised(_list_refused(resolved, migration)))
         self._after = [
-            sa.text(chunk.parametrised(statement))
-            for statement in (shape.after_undo(migration.snapshot) if own else [])
+            sa.text(parametrised(statement)) for statement in shape.after_undo(migration.snapshot)
         ]
 
     def claim(self, connection: sa.Connection, limit: int) -> list[int]:
@@ -187,7 +173,9 @@ class UndoStatements:
                     "im_states": [record.sqlstate for record in bad],
                 },
             )
-        for statement in self._after:
+        # Behind a cut-over nothing is left of what kept levels in step.
+        after = self._after if self._after and sync.own_levels(connection, self.resolved) else []
+        for statement in after:
             connection.execute(statement, {**self._parameters, "im_chunks": list(numbers)})
 
 
@@ -197,10 +185,11 @@ _TAKEN = (
 )
 
 
-def _undo(resolved: ResolvedMapping, taken: str) -> str:
+def _undo(resolved: ResolvedMapping, migration: Migration) -> str:
     shape = shape_of(resolved)
     return f"""
-        WITH mine AS MATERIALIZED ({taken}),
+        WITH mine AS MATERIALIZED (
+            {mine(resolved, migration, only=_TAKEN)}),
         live AS MATERIALIZED ({standing(resolved)}),
         undone AS ({shape.undo()}),
         listed AS (
@@ -237,10 +226,11 @@ def _undo(resolved: ResolvedMapping, taken: str) -> str:
                   COALESCE(c.kept, 0) AS kept"""
 
 
-def _read_back(resolved: ResolvedMapping, taken: str) -> str:
+def _read_back(resolved: ResolvedMapping, migration: Migration) -> str:
     """What is not as it was, and is no conflict: triggers may have spoken since."""
     return f"""
-        WITH mine AS ({taken}),
+        WITH mine AS MATERIALIZED (
+            {mine(resolved, migration, only=_TAKEN)}),
         live AS ({standing(resolved)})
         SELECT array_agg(position ORDER BY position) FROM live AS l
         WHERE NOT ({shape_of(resolved).is_undone()})
@@ -249,10 +239,11 @@ def _read_back(resolved: ResolvedMapping, taken: str) -> str:
                             AND c.kind = 'moved_since')"""
 
 
-def _list_refused(resolved: ResolvedMapping, refused: str) -> str:
+def _list_refused(resolved: ResolvedMapping, migration: Migration) -> str:
     names = literal(", ".join(shape_of(resolved).held_columns()))
     return f"""
-        WITH mine AS MATERIALIZED ({refused}),
+        WITH mine AS MATERIALIZED (
+            {mine(resolved, migration, only="p.position = ANY(:im_bad)")}),
         live AS ({standing(resolved)})
         INSERT INTO {SCHEMA}.conflict
             (migration_id, position, key_text, kind, columns, ours, found, reason, sqlstate)

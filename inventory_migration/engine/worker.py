@@ -42,6 +42,13 @@ from inventory_migration.errors import (
 
 logger = logging.getLogger(__name__)
 
+MOST_CAREFUL = 64
+"""How many transactions lock their records first at most before it is tried without again."""
+
+
+class _Changed(Exception):
+    """A record changed while its chunk was written without a lock; the chunk is done again."""
+
 
 class _Suppressed(MigrationError):
     """A trigger or rule swallowed writes without an error; the chunk is taken apart next time."""
@@ -53,9 +60,18 @@ class _Worker:
 
     Attributes:
         unheard: Chunks whose COMMIT has been sent and not been answered.
+        careful: How many of its next transactions lock their records first.
+        changed: How many it locked first when a record had changed last.
     """
 
     unheard: list[int] = field(default_factory=list)
+    careful: int = 0
+    changed: int = 0
+
+    def meet_writers(self) -> None:
+        """Lock first for a while, the longer the more often records change beneath it."""
+        self.changed = min(MOST_CAREFUL, max(1, 2 * self.changed))
+        self.careful = self.changed
 
 
 @dataclass
@@ -233,7 +249,7 @@ def _take(
             # Others hold what is left; they may fail, so the phase ends only with its last chunk.
             shared.stop.wait(0.05)
             return left
-        finished, turn.locking = _transact(connection, statements, claimed)
+        finished, turn.locking = _transact(connection, statements, claimed, worker)
         turn.wal_bytes = _wal_position(connection) - wal_before
         worker.unheard = claimed.numbers
         connection.commit()
@@ -247,6 +263,10 @@ def _take(
             return False
         _after_failure(connection, statements, claimed, sqlstate(error), error, turn, shared)
         return True
+    except _Changed:
+        connection.rollback()
+        worker.meet_writers()
+        return True
     except (ControlTotalsDiffer, _Suppressed) as error:
         connection.rollback()
         state = SUPPRESSED if isinstance(error, _Suppressed) else "totals"
@@ -256,7 +276,8 @@ def _take(
         return True
     seconds = time.monotonic() - started
     turn.rows, turn.seconds = sum(chunk.records for chunk in finished), seconds
-    turn.done, turn.alone = len(claimed.numbers), claimed.attempts > 0
+    # What failed before is taken apart, or short of others: it tells nothing of theirs.
+    turn.taken = 0 if claimed.attempts else len(claimed.numbers)
     _tell(statements.migration_id, finished, seconds)
     return True
 
@@ -282,9 +303,26 @@ def _tell(migration_id: int, finished: list[Finished], seconds: float) -> None:
 
 
 def _transact(
-    connection: sa.Connection, statements: ChunkStatements, claimed: Claimed
+    connection: sa.Connection, statements: ChunkStatements, claimed: Claimed, worker: _Worker
 ) -> tuple[list[Finished], float]:
     """Move what is claimed; returns it as finished, and how many seconds its locks took."""
+    counted, locking = None, 0.0
+    if statements.fast and not (worker.careful or claimed.attempts):
+        counted = statements.write_unlocked(connection, claimed.numbers)
+        if counted is None:
+            raise _Changed
+        worker.changed //= 2
+    else:
+        worker.careful = max(0, worker.careful - 1)
+        locking = _lock_and_write(connection, statements, claimed)
+    connection.execute(sa.text("SET CONSTRAINTS ALL IMMEDIATE"))
+    return statements.finish(connection, claimed.numbers, counted), locking
+
+
+def _lock_and_write(
+    connection: sa.Connection, statements: ChunkStatements, claimed: Claimed
+) -> float:
+    """Write records that are locked first; returns how many seconds that took."""
     started = time.monotonic()
     statements.lock_records(connection, claimed.numbers)
     locking = time.monotonic() - started
@@ -305,8 +343,7 @@ def _transact(
             )
     elif statements.write(connection, claimed.numbers):
         raise _Suppressed
-    connection.execute(sa.text("SET CONSTRAINTS ALL IMMEDIATE"))
-    return statements.finish(connection, claimed.numbers), locking
+    return locking
 
 
 def _after_failure(

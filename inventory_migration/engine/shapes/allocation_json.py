@@ -23,6 +23,8 @@ from inventory_migration.mapping import AllocationJson as Target
 class AllocationJson(SourceColumns):
     """`{"<location key>": {"allocated": …, "reserved": …}}`, or `[{"location": …, …}]`."""
 
+    dear = True
+
     @property
     def location_type(self) -> str:
         """A key of a JSON object is text, whatever the type of the locations' key."""

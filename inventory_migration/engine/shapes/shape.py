@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
+from typing import ClassVar
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.engine import columns
@@ -31,6 +32,12 @@ class Shape(abc.ABC):
 
     resolved: ResolvedMapping
 
+    in_place: ClassVar[bool] = False
+    """Whether a record's own row is written."""
+
+    dear: ClassVar[bool] = False
+    """Whether it takes long to read what a target holds, so that it is to be read once."""
+
     @property
     @abc.abstractmethod
     def location_type(self) -> str:
@@ -45,13 +52,8 @@ class Shape(abc.ABC):
         """The condition that a key of the locations' table is what `location_key` names."""
 
     @abc.abstractmethod
-    def refers(self, key: str, *, only: str = "") -> tuple[str, str]:
-        """What names locations, a SELECT, and the condition that a row `u` of it names one.
-
-        Args:
-            key: The location's key.
-            only: What is to be asked of a row `u` of the target's table beside, from AND on.
-        """
+    def refers(self, key: str) -> tuple[str, str]:
+        """A table, and the condition over its alias `u` that a row of it names a location."""
 
     @abc.abstractmethod
     def values(self, *, location: str, quantity: str, reserved: str, at: str) -> list[str]:
@@ -156,6 +158,15 @@ class Shape(abc.ABC):
         """A record's target in words, for whoever must decide about a conflict."""
         return f"concat_ws(' ', {', '.join(columns.targets(self.resolved, prefix))})"
 
+    def apply_unlocked(self, versions: str, returning: list[str]) -> str | None:  # noqa: ARG002
+        """`apply` of records that nobody has locked; None where only a lock is safe.
+
+        Args:
+            versions: The condition that a row `s` is the version that `classified`, `c`, is of.
+            returning: Further columns to return, over the row as it was written.
+        """
+        return None
+
     def lock(self, snapshot: str) -> str | None:  # noqa: ARG002
         """Lock the targets of the chunks `:im_chunks`; None where the records' locks do."""
         return None
@@ -172,7 +183,15 @@ class Shape(abc.ABC):
         """What the way back does once the targets of its chunks are undone or kept."""
         return []
 
-    def written(self, planned: str, *, snapshot: str, after_image: str, chunk: str) -> list[str]:
+    def written(
+        self,
+        planned: str,
+        *,
+        snapshot: str,
+        after_image: str,
+        chunk: str,
+        location: str | None = None,
+    ) -> list[str]:
         """What was written for a snapshot row: by its after-image, else as planned.
 
         Args:
@@ -180,12 +199,16 @@ class Shape(abc.ABC):
             snapshot: Alias of the snapshot's row.
             after_image: Alias of the after-image's row, all NULL where there is none.
             chunk: Alias of the chunk's row.
+            location: The location planned for the record's company, where that is joined already.
         """
+        location = location or (
+            f"(SELECT im_w.location_key FROM {planned} AS im_w "
+            f"WHERE im_w.company_key = {snapshot}.company_key)"
+        )
         changed = f"{after_image}.position IS NOT NULL"
         return self.values(
             location=f"COALESCE({after_image}.location_key::{self.resolved.location_key_type}, "
-            f"(SELECT im_w.location_key FROM {planned} AS im_w "
-            f"WHERE im_w.company_key = {snapshot}.company_key))",
+            f"{location})",
             quantity=f"CASE WHEN {changed} THEN {after_image}.quantity "
             f"ELSE {snapshot}.quantity END",
             reserved=f"CASE WHEN {changed} THEN {after_image}.reserved "

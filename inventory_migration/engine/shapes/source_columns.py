@@ -30,12 +30,9 @@ class SourceColumns(Shape):
         """The condition that a source row may have its location from us."""
         return "true"
 
-    def refers(self, key: str, *, only: str = "") -> tuple[str, str]:
-        """The target of each record that has one, and that it names a location in any way."""
-        named = f"""
-            SELECT u.{quoted(self.held_columns()[0])} FROM {self.resolved.source.sql} AS u
-            WHERE NOT ({self.empty("u")}){only}"""
-        return named, self.names("u", key)
+    def refers(self, key: str) -> tuple[str, str]:
+        """The source, and the condition that a row of it names a location in any way."""
+        return self.resolved.source.sql, self.names("u", key)
 
     def goes(self, row: str, record: str) -> str:
         """The record itself."""
@@ -57,8 +54,17 @@ class SourceColumns(Shape):
         """The transaction that wrote the row last: record and target are the same row."""
         return f"{alias}.xmin::text"
 
+    in_place = True
+
     def apply(self) -> str:
         """Write each record to be migrated whose columns are empty; returns position and chunk."""
+        return self._update(columns.key_of_source(self.resolved, "c"), ["c.position", "c.chunk"])
+
+    def apply_unlocked(self, versions: str, returning: list[str]) -> str:
+        """The same, of the very versions of rows that were looked at."""
+        return self._update(versions, ["c.position", "c.chunk", *returning])
+
+    def _update(self, which: str, returning: list[str]) -> str:
         written = self.values(
             location="c.default_location",
             quantity="c.quantity",
@@ -75,9 +81,8 @@ class SourceColumns(Shape):
             UPDATE {self.resolved.source.sql} AS s
             SET {", ".join(pairs)}
             FROM classified AS c
-            WHERE {columns.key_of_source(self.resolved, "c")}
-              AND c.outcome = 'migrated' AND {self.empty()}
-            RETURNING c.position, c.chunk"""
+            WHERE {which} AND c.outcome = 'migrated' AND {self.empty()}
+            RETURNING {", ".join(returning)}"""
 
     def moved(self) -> str:
         """The positions that `apply` returned."""

@@ -1,0 +1,24 @@
+"""Settings of transactions that read whole tables, once: how much room, how many processes.
+
+What is read does not belong here, nor what a chunk's transaction may wait for.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+
+def with_room(connection: sa.Connection) -> None:
+    """Let this transaction sort in memory, and read with more than one process where it may.
+
+    The planner does not know how dear it is to convert and hash a record.
+    """
+    connection.execute(_WITH_ROOM)
+
+
+_WITH_ROOM = sa.text("""
+    SELECT set_config('work_mem', (GREATEST(64 * 1024 * 1024,
+                      pg_size_bytes(current_setting('work_mem'))) / 1024)::text, true),
+           set_config('parallel_setup_cost', '100', true),
+           set_config('parallel_tuple_cost', '0.01', true)
+""")

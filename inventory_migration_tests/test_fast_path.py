@@ -1,0 +1,178 @@
+"""A chunk in one statement: what it may write, what it must leave, and that it says the same."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+
+from inventory_migration.embedded import EmbeddedServer
+from inventory_migration.engine import control, phases, plan
+from inventory_migration.engine.chunk import ChunkStatements
+from inventory_migration.engine.plan import Start
+from inventory_migration.engine.snapshot import write_snapshot
+from inventory_migration_tests import stage
+from inventory_migration_tests.conftest import Database, made_database
+from inventory_migration_tests.sessions import until, waiters
+from inventory_migration_tests.test_chunk import planned, shop_behind_a_join
+
+
+def at_once(connection: sa.Connection, statements: ChunkStatements) -> Any:
+    """What a worker does with the first chunk, up to but without the commit."""
+    statements.begin(connection)
+    connection.execute(sa.text("SET LOCAL lock_timeout = '10s'"))
+    assert control.enter(connection, statements.migration_id) == "run"
+    return statements.write_unlocked(connection, [1])
+
+
+def beside(database: Database, statements: ChunkStatements, *application: str) -> Any:
+    """Write the first chunk while a session of the application, which began before, commits."""
+
+    def work() -> Any:
+        with database.engine.connect() as connection:
+            return at_once(connection, statements)
+
+    with psycopg.connect(database.url) as session, ThreadPoolExecutor(1) as pool:
+        for statement in application:
+            session.execute(statement)
+        written = pool.submit(work)
+        until(lambda: waiters(database) == 1, "the chunk at the application's lock")
+        session.commit()
+        return written.result(30)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE stock_items SET quantity = quantity - 1 WHERE id = 2",
+        "UPDATE stock_items SET company_id = 3 WHERE id = 2",
+        "UPDATE stock_items SET deleted_at = now() WHERE id = 1",
+        "DELETE FROM stock_items WHERE id = 2",
+        "UPDATE stock_items SET id = 900 WHERE id = 2",
+    ],
+)
+def test_a_record_that_changes_meanwhile_refuses_its_chunk(database: Database, change: str) -> None:
+    stage.shop(database)
+    database.psql("UPDATE stock_items SET deleted_at = now() WHERE id = 1")
+    statements = planned(database)
+    # The skipped record is changed as well: it must stay what its outcome says.
+    assert beside(database, statements, change.replace("now()", "NULL")) is None
+    assert stage.outcomes(database) == {"pending": 30}
+
+
+def test_what_a_company_or_an_order_says_is_as_of_the_moment_that_the_record_was_seen(
+    database: Database,
+) -> None:
+    stage.shop(database, companies=1, items=1)
+    database.psql(
+        "UPDATE stock_items SET quantity = 10;"
+        "CREATE TABLE order_lines (item_id bigint, quantity int)"
+    )
+    lines = "(SELECT COALESCE(sum(o.quantity), 0) FROM order_lines o WHERE o.item_id = s.id)"
+    mapping = stage.mapping(
+        source={**stage.DEFINITION["source"], "reserved": {"sql": lines}}, quantity_basis="net"
+    )
+    statements = planned(database, mapping)
+    ordered = "INSERT INTO order_lines VALUES (1, 4)"
+    assert beside(database, statements, ordered, "UPDATE stock_items SET quantity = 6") is None
+
+
+def test_a_write_that_a_trigger_swallows_refuses_its_chunk(database: Database) -> None:
+    stage.shop(database)
+    database.psql(
+        "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS "
+        "'BEGIN IF NEW.id = 2 THEN RETURN NULL; END IF; RETURN NEW; END';"
+        "CREATE TRIGGER swallow BEFORE UPDATE ON stock_items "
+        "FOR EACH ROW EXECUTE FUNCTION swallow()"
+    )
+    with database.engine.connect() as connection:
+        assert at_once(connection, planned(database)) is None
+
+
+def test_what_a_trigger_may_say_later_is_read_back(database: Database) -> None:
+    stage.shop(database)
+    statements = planned(database)
+    with database.engine.connect() as connection:
+        assert not at_once(connection, statements)[0].heard
+    database.psql(
+        "CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
+        "CREATE TRIGGER late AFTER UPDATE ON stock_items FOR EACH ROW EXECUTE FUNCTION late()"
+    )
+    with database.engine.connect() as connection:
+        assert at_once(connection, statements)[0].heard
+
+
+def test_joins_are_locked_first(database: Database) -> None:
+    assert not planned(database, shop_behind_a_join(database)).fast
+
+
+def migrated(database: Database, mapping: stage.StockMapping, *, first: bool) -> str:
+    """Migrate, locked first or not; what every chunk counted and every record became."""
+    migration = stage.locations(database, mapping)
+    assert migration is not None
+    resolved = plan.read_mapping(database.engine, mapping)
+    write_snapshot(database.engine, resolved, migration)
+    if first:
+        # Who has failed before is never tried at once.
+        database.psql("UPDATE inventory_migration.chunk SET attempts = 1")
+    phases.work(database.engine, resolved, migration, Start(explicit=True), workers=1)
+    chunks = database.psql(
+        "SELECT number, records, migrated, already, skipped, quarantined, gone, units_before, "
+        "units_after, reserved_before, reserved_after, not_numbers_before, not_numbers_after, "
+        "located, state FROM inventory_migration.chunk ORDER BY number"
+    )
+    outcomes = database.psql(
+        "SELECT position, chunk, key_text, outcome, rule, reason, state, record "
+        "FROM inventory_migration.outcome ORDER BY position"
+    )
+    images = database.psql(
+        "SELECT position, location_key, quantity, reserved FROM inventory_migration.after_image"
+    )
+    return "\n".join([chunks, outcomes, images, stage.table(database, "stock_items")])
+
+
+@pytest.mark.parametrize("shape", ["location_column", "allocation_json"])
+def test_it_says_of_every_chunk_and_record_what_locking_first_says(
+    server: EmbeddedServer, shape: str
+) -> None:
+    target: dict[str, Any] = {"shape": shape, "column": "held", "add": True}
+    if shape == "allocation_json":
+        # Without the time, which is another one each time.
+        target["entry"] = {"held": {"from": "on_hand"}, "promised": {"from": "reserved"}}
+    mapping = stage.mapping(
+        target=target, thresholds={"quarantined_percent": 100}, chunk={"rows": 4}
+    )
+    said = []
+    for first in (True, False):
+        with made_database(server) as database:
+            stage.shop(database, items=40)
+            database.psql(
+                "UPDATE stock_items SET deleted_at = '2026-01-01' WHERE id % 7 = 0;"
+                "UPDATE stock_items SET quantity = NULL WHERE id % 11 = 0;"
+                "UPDATE stock_items SET company_id = 99 WHERE id % 13 = 0"
+            )
+            said.append(migrated(database, mapping, first=first))
+    assert said[0] == said[1]
+    assert "quarantined" in said[1]
+    assert "skipped" in said[1]
+
+
+def test_records_that_lie_together_are_in_chunks_apart(database: Database) -> None:
+    stage.shop(database, items=1000)
+    planned(database, stage.mapping(chunk={"rows": 2}))
+    found = [
+        line.split("|")
+        for line in database.psql(
+            "SELECT key_1, chunk FROM inventory_migration.snapshot_1 ORDER BY position"
+        ).splitlines()
+    ]
+    chunk_of = {int(key): int(chunk) for key, chunk in found}
+    assert sorted(set(chunk_of.values())) == list(range(1, 501))
+    # Neighbours are as far apart as a pass has chunks, but where there are too few for passes.
+    assert all(abs(chunk_of[key] - chunk_of[key + 1]) >= 16 for key in range(1, 990))
+    assert (
+        database.psql("SELECT max(records), min(records) FROM inventory_migration.chunk") == "2|2"
+    )
