@@ -173,7 +173,7 @@ def _smallest_job(results: Results) -> Figure:
     job, imports = found.get("smallest_job_cpu_seconds"), found.get("imports_cpu_seconds")
     name = "smallest whole job ÷ importing dagster and great_expectations, CPU seconds"
     value = job / imports if job and imports else None
-    return _at_most(name, {}, value, 1.3, at="77 records")
+    return _at_most(name, {}, value, 1.3, at=f"{found['records']} records" if found else "")
 
 
 def _worst(

@@ -122,6 +122,10 @@ GOOD = {
         "pause_cpu_seconds": 0.2,
         "imports_cpu_seconds": 4.0,
         "smallest_job_cpu_seconds": 5.0,
+        "records": 77,
+        "measured": {
+            name: [0.25, 0.35] for name in ("help", "status", "pause", "imports", "smallest_job")
+        },
     },
 }
 
@@ -217,7 +221,7 @@ def test_a_page_of_whole_results_has_them_all_and_what_a_person_wrote(tmp_path: 
     assert "| engine, 2 workers | 7.00 | 285,714 | 0.70 | 7.00, 8.00 |" in text
     assert "| 10,000,000 | 12.40 | 12.10 to 12.60 | 4.0% | 70, 71, 70 | 354 |" in text
     assert "the pass itself 2.50 (0.25 of the naked statement)" in text
-    assert "| smallest whole job | 5.00 |" in text
+    assert "| smallest whole job, 77 records | 5.00 | 0.25, 0.35 |" in text
     assert "`max_wal_size = 4GB`" in text
     assert "11 of 11 figures that were set are met.\n" in page.made(folder)[page.README]
 
