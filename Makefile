@@ -26,7 +26,7 @@ migrate ui dashboard: export INVENTORY_DASHBOARD_URL ?= http://127.0.0.1:$(DASHB
 migrate ui dashboard: export INVENTORY_DAGSTER_URL ?= http://127.0.0.1:$(PORT)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup migrate test slow chaos impact bench figures watching ui dashboard screenshots docs reference lint clean
+.PHONY: help setup migrate test slow chaos impact bench figures watching startup ui dashboard screenshots docs reference lint clean
 .SILENT:
 
 help: ## Say what there is
@@ -84,6 +84,9 @@ bench: setup ## Measure how fast stock moves beside the naked statement (ROWS=..
 
 figures: setup ## Measure all that docs/performance.md tells, and make it anew: an hour or two
 	$(BIN)/python -m benchmarks.figures $(FIGURES_ARGS)
+
+startup: setup ## Measure what commands and the smallest job cost before they do anything
+	$(BIN)/python -m benchmarks.startup $(BENCH_ARGS)
 
 ui: setup ## Serve Dagster on http://127.0.0.1:3000 (PORT=...), with what `make migrate` did
 	$(DAGSTER) exec $(BIN)/dagster dev --host 127.0.0.1 --port $(PORT)

@@ -381,7 +381,7 @@ def test_slow_takes_one_chunk_and_rests_the_longer_the_longer_it_is_so(
         for _ in range(12):
             quick = pacing.admit(stop)
             assert quick is not None
-            quick.taken, quick.seconds = quick.chunks, 0.001
+            quick.done, quick.seconds = quick.chunks, 0.001
             pacing.finish(quick, stop)
         assert rest(0.2) < 0.1
         pacing.tend()

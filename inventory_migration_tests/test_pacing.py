@@ -316,6 +316,33 @@ def test_a_maintenance_window_makes_transactions_longer_and_opens_no_hours(
         assert pacing.holding.kinds == {("window", "hold")}
 
 
+def test_nobody_takes_all_that_is_left_of_a_phase(database: Database) -> None:
+    _, migration = planned(database, stage.MAPPING)
+    stop, taken = threading.Event(), [0]
+    with closing(Pacing(database.engine, stage.MAPPING, migration, Start())) as pacing:
+        for _ in range(30):
+            quick = pacing.admit(stop)
+            assert quick is not None
+            quick.done, quick.seconds = quick.chunks, 0.0001
+            pacing.finish(quick, stop)
+        pacing.begin_phase(80, 2)
+        one, other = pacing.admit(stop), pacing.admit(stop)
+        assert one is not None
+        assert other is not None
+        assert (one.chunks, other.chunks) == (20, 15)
+        # One that failed leaves its part to the others.
+        for failed in (one, other):
+            pacing.finish(failed, stop)
+        while sum(taken) < 80:
+            turn = pacing.admit(stop)
+            assert turn is not None
+            turn.done = turn.chunks
+            taken.append(turn.done)
+            pacing.finish(turn, stop)
+    assert taken[1:4] == [20, 15, 11]
+    assert taken[-4:] == [1, 1, 1, 1]
+
+
 def test_work_begins_when_the_window_opens_and_waits_until_then(database: Database) -> None:
     nightly = stage.mapping(health={"window": {"from": "22:00", "to": "05:00"}})
     resolved, migration = planned(database, nightly)

@@ -155,5 +155,5 @@ def test_every_make_target_is_described_and_exists() -> None:
     described = set(re.findall(r"^  make (\w+) ", listed, flags=re.MULTILINE))
     assert described == {
         *("help", "setup", "migrate", "test", "slow", "chaos", "impact", "bench", "watching", "ui"),
-        *("figures", "dashboard", "screenshots", "docs", "reference", "lint", "clean"),
+        *("figures", "startup", "dashboard", "screenshots", "docs", "reference", "lint", "clean"),
     }

@@ -337,3 +337,43 @@ def test_a_location_that_any_foreign_key_names_stays_and_is_listed(database: Dat
     assert (told["undone"], done["undone"]["locations"]) == (done["undone"], 1)
     assert database.psql("SELECT count(*) FROM bins JOIN locations ON id = location_id") == "1"
     assert database.psql("SELECT number FROM labels") == "30"
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        {"shape": "location_column", "column": "location_id", "add": True},
+        {"shape": "allocation_json", "column": "allocations", "add": True},
+    ],
+    ids=["location_column", "allocation_json"],
+)
+def test_stock_is_read_once_however_many_locations_go(
+    database: Database, target: dict[str, Any]
+) -> None:
+    """On the worst of the planner's days, since it takes them for a few."""
+    mapping = stage.mapping(target=target)
+    stage.shop(database, companies=20)
+    stage.migrate(database, mapping)
+    loops: list[int] = []
+
+    def look(_connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if 'DELETE FROM "public"."locations"' not in statement:
+            return
+        cursor.execute("SAVEPOINT looked")
+        for way in ("hashjoin", "mergejoin", "material"):
+            cursor.execute(f"SET LOCAL enable_{way} = off")
+        cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", parameters)
+        loops.extend(scans(cursor.fetchone()[0][0]["Plan"]))
+        cursor.execute("ROLLBACK TO looked")
+
+    def scans(node: dict[str, Any]) -> list[int]:
+        found = [node["Actual Loops"]] if node.get("Relation Name") == "stock_items" else []
+        return found + [n for below in node.get("Plans", ()) for n in scans(below)]
+
+    sa.event.listen(database.engine, "before_cursor_execute", look)
+    try:
+        undo(database, mapping)
+    finally:
+        sa.event.remove(database.engine, "before_cursor_execute", look)
+    assert loops == [1]
+    assert database.psql("SELECT count(*) FROM locations") == "0"

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
+import dagster as dg
 import psycopg
 import pytest
 import sqlalchemy as sa
+from dagster._core.instance.ref import InstanceRef
 
 from inventory_migration import plain, verbs, watching
+from inventory_migration.defs.history import kept
 from inventory_migration.engine import control, ledger
 from inventory_migration_tests.commands import PROJECT, answer, im, sentence
 from inventory_migration_tests.conftest import Database
@@ -104,6 +108,66 @@ def test_a_plain_connection_lets_no_default_decide(
         pytest.raises(psycopg.errors.ReadOnlySqlTransaction),
     ):
         plain.execute(connection, "CREATE TABLE never (id int)")
+
+
+def test_what_no_suite_uses_is_loaded_once_somebody_does() -> None:
+    script = """
+import gc, sys
+from inventory_migration.cli import start
+start.start_lightly()
+assert gc.get_threshold() == start.THRESHOLDS
+from scipy import stats
+import altair
+print("scipy.optimize" in sys.modules, "altair.vegalite" in sys.modules)
+print(stats.norm.cdf(0), altair.Chart.__name__)
+print("scipy.optimize" in sys.modules, "altair.vegalite" in sys.modules)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, check=True
+    )
+    assert ended.stdout.split() == ["False", "False", "0.5", "Chart", "True", "True"]
+
+
+def test_dagster_reads_the_history_that_was_written_by_kept_connections(tmp_path: Path) -> None:
+    reference = InstanceRef.from_dir(str(tmp_path), overrides={"telemetry": {"enabled": False}})
+    written = kept(reference)
+    assert written.storage_data != reference.storage_data
+
+    @dg.asset
+    def stock() -> None:
+        """Nothing but what is told of it."""
+
+    @dg.asset_check(asset=stock)
+    def counted() -> dg.AssetCheckResult:
+        return dg.AssetCheckResult(passed=True)
+
+    job = dg.Definitions(
+        [stock], asset_checks=[counted], jobs=[dg.define_asset_job("move")]
+    ).resolve_job_def("move")
+    with dg.DagsterInstance.from_ref(written) as instance:
+        run_id = job.execute_in_process(instance=instance).run_id
+        # Whoever looks meanwhile sees what has happened so far.
+        with dg.DagsterInstance.from_ref(reference) as other:
+            assert events(other, run_id) == events(instance, run_id)
+    with dg.DagsterInstance.from_ref(reference) as other:
+        told = events(other, run_id)
+        assert told[-1] == "PIPELINE_SUCCESS"
+        assert {"ASSET_MATERIALIZATION", "ASSET_CHECK_EVALUATION"} <= {*told}
+        assert other.get_latest_materialization_event(dg.AssetKey("stock")) is not None
+    assert not [*tmp_path.glob("history/runs/*-wal")]
+
+
+def test_a_history_that_lies_elsewhere_stays_there(tmp_path: Path) -> None:
+    url = "postgresql+psycopg2://ann@127.0.0.1/dagster"
+    overrides = {"storage": {"postgres": {"postgres_url": url}}}
+    reference = InstanceRef.from_dir(str(tmp_path), overrides=overrides)
+    assert kept(reference) == reference
+
+
+def events(instance: dg.DagsterInstance, run_id: str) -> list[str]:
+    """What happened in a run, in its order."""
+    told = [one.dagster_event for one in instance.all_logs(run_id)]
+    return [event.event_type_value for event in told if event is not None]
 
 
 def test_a_statement_means_the_same_on_both_kinds_of_connection(database: Database) -> None:

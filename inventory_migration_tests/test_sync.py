@@ -15,7 +15,7 @@ from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database
 from inventory_migration_tests.sessions import blocked
 from inventory_migration_tests.test_live_application import BOOKS, Application, at_work
-from inventory_migration_tests.test_rollback import undo
+from inventory_migration_tests.test_rollback import foretell, undo
 from inventory_migration_tests.test_stock_level import conflicts, level, put, shop
 from inventory_migration_tests.test_stock_level import mapping as unsynced
 
@@ -93,10 +93,52 @@ def test_what_the_application_wrote_of_a_level_beside_the_trigger_is_kept(
     )
     undo(database, mapping())
     assert level(database, "item_id") == "4\n5\n90\n91"
-    assert [line[:13] for line in conflicts(database).splitlines()] == [
-        "4|moved_since",
-        "5|moved_since",
+    assert conflicts(database).splitlines() == [
+        "4|moved_since|location 1, on_hand 4, reserved 1"
+        "|location 1, on_hand 3, reserved 1, other columns changed",
+        "5|moved_since|location 11, on_hand 5, reserved 1|location 11, on_hand 1, reserved 1",
+        "90|moved_since|location 1, on_hand 9, reserved 3"
+        "|location 1, on_hand 9, reserved 3, other columns changed",
+        "91|moved_since|location 1, on_hand 9, reserved 3|location 1, on_hand 1, reserved 3",
     ]
+
+
+def test_a_level_that_the_trigger_has_made_anew_or_elsewhere_goes_with_its_record(
+    database: Database,
+) -> None:
+    shop(database)
+    stage.migrate(database, mapping())
+    database.psql(
+        "UPDATE stock_items SET company_id = 2 WHERE id IN (1, 3);"
+        "DELETE FROM stock_items WHERE id = 4;"
+        "INSERT INTO stock_items VALUES (4, 1, 'again', 9, 3);"
+        "DELETE FROM levels WHERE item_id = 5;"
+        "UPDATE stock_items SET quantity = 50 WHERE id = 5;"
+        "UPDATE levels SET note = 'counted' WHERE item_id = 3"
+    )
+    put(database, 6, 1, 7)
+    assert level(database, "count(*) OVER ()").splitlines()[0] == "7"
+    foretold = foretell(database, mapping())
+    assert [conflict["key"] for conflict in foretold["conflicts"]] == ["3"]
+    undo(database, mapping())
+    assert level(database, "item_id, id LIKE 'theirs%'") == "3|f\n6|t"
+    assert [line[:13] for line in conflicts(database).splitlines() if "touched" not in line] == [
+        "3|moved_since"
+    ]
+
+
+def test_what_does_not_let_a_level_of_the_trigger_go_is_told(database: Database) -> None:
+    shop(database)
+    stage.migrate(database, mapping())
+    database.psql(
+        "INSERT INTO stock_items VALUES (90, 1, 'new', 9, 3);"
+        "CREATE FUNCTION keeps() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
+        "CREATE TRIGGER keeps BEFORE DELETE ON levels FOR EACH ROW WHEN (OLD.item_id = 90) "
+        "EXECUTE FUNCTION keeps()"
+    )
+    undo(database, mapping())
+    assert level(database, "item_id") == "90"
+    assert conflicts(database).startswith("90|refused_by_server")
 
 
 def test_a_level_of_others_is_never_written_by_the_trigger(database: Database) -> None:

@@ -41,6 +41,7 @@ from inventory_migration.cli.session import (
     LogFormat,
     complain,
 )
+from inventory_migration.cli.start import start_lightly
 from inventory_migration.cli.unsaid import Command, spared
 
 PROGRAM = "inventory-migration"
@@ -145,6 +146,7 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 def main() -> None:
     """Run the program with the arguments of this process."""
+    start_lightly()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             # A name that the terminal's encoding does not have must not end the command.

@@ -17,6 +17,7 @@ from dagster._core.instance.ref import InstanceRef
 
 from inventory_migration import project
 from inventory_migration.defs.build import build_definitions
+from inventory_migration.defs.history import kept
 from inventory_migration.defs.resources import Database, given
 from inventory_migration.engine import ledger
 from inventory_migration.errors import MigrationError, MigrationPaused, RunFailed
@@ -78,7 +79,7 @@ def migrate(
     job = definitions.resolve_job_def(f"migrate_{mapping.name}")
     # The terminal is the caller's: captured, it would be none, and progress bars would not move.
     reference = InstanceRef.from_dir(str(project.dagster_home()), overrides=_NO_CAPTURE)
-    with dg.DagsterInstance.from_ref(reference) as instance:
+    with dg.DagsterInstance.from_ref(kept(reference)) as instance:
         result = job.execute_in_process(
             run_config=dict(options or {}), instance=instance, raise_on_error=False
         )

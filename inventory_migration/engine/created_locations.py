@@ -24,14 +24,30 @@ from inventory_migration.mapping import LinkedPlaces
 
 @dataclass(frozen=True)
 class _User:
-    """A table that may refer to a location `l`, by the condition over its alias `u`."""
+    """Who may refer to a location `l`.
+
+    Attributes:
+        name: What it is called: table and columns.
+        named: What it refers to, a SELECT.
+        refers: The condition over `l` and a row `u` of that.
+    """
 
     name: str
-    table: str
+    named: str
     refers: str
 
-    def exists(self) -> str:
-        return f"EXISTS (SELECT FROM {self.table} AS u WHERE {self.refers})"
+
+def _gathered(users: Sequence[_User]) -> tuple[str, list[str]]:
+    """What all of them refer to, gathered once as CTEs; and the condition that each refers to `l`.
+
+    By itself the planner takes so few locations to be created that it would look through a table of
+    stock once for each of them.
+    """
+    ctes = [f"im_used_{n} AS MATERIALIZED ({user.named})" for n, user in enumerate(users)]
+    exist = [
+        f"EXISTS (SELECT FROM im_used_{n} AS u WHERE {user.refers})" for n, user in enumerate(users)
+    ]
+    return f"WITH {', '.join(ctes)}" if ctes else "", exist
 
 
 def remove(
@@ -44,9 +60,10 @@ def remove(
     if resolved.locations is None:
         return 0
     key = quoted(resolved.mapping.locations.key)
-    users = _users(connection, resolved, migration)
-    unused = "".join(f" AND NOT {user.exists()}" for user in users)
+    gathered, used = _gathered(_users(connection, resolved, migration))
+    unused = "".join(f" AND NOT {exists}" for exists in used)
     goes = f"""
+        {gathered}
         SELECT w.location_key
         FROM {SCHEMA}.company_location AS w
         JOIN {resolved.locations_sql} AS l ON w.location_key = l.{key}::text
@@ -72,7 +89,8 @@ def remove(
             parametrised(f"""
             WITH removed AS (
                 DELETE FROM {resolved.locations_sql} AS l
-                WHERE l.{key}::text IN ({goes})
+                -- Not joined: each location would be compared with each that goes.
+                WHERE (l.{key}::text IN ({goes})) IS TRUE
                 RETURNING l.{key}::text AS location_key)
             UPDATE {SCHEMA}.company_location AS w SET removed = true
             FROM removed
@@ -107,10 +125,12 @@ def kept(
     key = quoted(resolved.mapping.locations.key)
     users = _users(connection, resolved, migration, going=going)
     named = {f"user_{number}": user for number, user in enumerate(users)}
-    asked = "".join(f", {user.exists()} AS {name}" for name, user in named.items())
+    gathered, used = _gathered(users)
+    asked = "".join(f", {exists} AS {name}" for name, exists in zip(named, used, strict=True))
     rows = connection.execute(
         sa.text(
             parametrised(f"""
+            {gathered}
             SELECT w.company_key, w.location_key{asked}
             FROM {SCHEMA}.company_location AS w
             JOIN {resolved.locations_sql} AS l ON w.location_key = l.{key}::text
@@ -156,6 +176,12 @@ def _users(
     key = quoted(resolved.mapping.locations.key)
     linked = {table.oid for table in resolved.link_tables.values()}
     held_by = resolved.levels or resolved.source
+
+    def gather(table: str, columns: Sequence[str], only: str = "") -> str:
+        keys = [f"u.{quoted(name)}" for name in columns]
+        present = " AND ".join(f"{key} IS NOT NULL" for key in keys)
+        return f"SELECT DISTINCT {', '.join(keys)} FROM {table} AS u WHERE {present}{only}"
+
     stays = "".join(
         f" AND NOT EXISTS (SELECT FROM ({relation}) AS im_g WHERE {shape.goes('u', 'im_g')})"
         for relation in going
@@ -168,24 +194,27 @@ def _users(
             f"u.{quoted(name)} = l.{quoted(other)}"
             for name, other in zip(row.columns, row.others, strict=True)
         )
+        only = ""
         if row.oid in linked:
-            refers += f" AND NOT {links.is_ours(migration, 'u')}"
+            only += f" AND NOT {links.is_ours(migration, 'u')}"
         if row.oid == held_by.oid and by_target in row.columns:
-            refers += stays
-        users.append(_User(named, quoted(row.schema, row.table), refers))
+            only += stays
+        table = quoted(row.schema, row.table)
+        users.append(_User(named, gather(table, row.columns, only), refers))
     company = resolved.mapping.locations.company
     if isinstance(company, LinkedPlaces) and resolved.place_links is not None:
         # A link need not be declared as a foreign key.
         named = f"{resolved.place_links.name}.{company.through.location}"
+        theirs = f" AND NOT {links.is_ours(migration, 'u')}"
+        linking = gather(resolved.place_links.sql, [company.through.location], theirs)
         refers = f"u.{quoted(company.through.location)} = l.{key}"
-        theirs = f"{refers} AND NOT {links.is_ours(migration, 'u')}"
         if named not in {user.name for user in users}:
-            users.append(_User(named, resolved.place_links.sql, theirs))
+            users.append(_User(named, linking, refers))
     if resolved.target_exists:
-        table, refers = shape.refers(f"l.{key}")
+        holding, refers = shape.refers(f"l.{key}", only=stays)
         named = f"{held_by.name}.{by_target}"
         if named not in {user.name for user in users}:
-            users.append(_User(named, table, f"{refers}{stays}"))
+            users.append(_User(named, holding, refers))
     return users
 
 

@@ -35,6 +35,9 @@ WINDOW_SECONDS = 5.0
 WAL_BYTES = 16 * 1024**2
 """How much WAL a transaction of half a second may write, and a longer one in proportion."""
 
+LEFT_SHARE = 2
+"""Each worker takes at most one in so many of its part of the chunks that are left of a phase."""
+
 MOST_REST = 8.0
 """How many times as long as its last transaction a worker rests at most."""
 
@@ -81,7 +84,8 @@ class Turn:
         chunks: How many it may take at most.
         cuts: How often transactions had been cut as it began.
         reserved: Its place under the limit of records per second, where there is one.
-        taken: How many chunks it moved; 0 where they tell nothing of what others will take.
+        done: How many chunks it moved.
+        alone: Whether that was one that had failed before, which tells nothing of others.
         rows: How many records it moved.
         seconds: How long it took.
         locking: How much of that its records' locks took.
@@ -92,7 +96,8 @@ class Turn:
     chunks: int
     cuts: int = 0
     reserved: tuple[float, float] | None = None
-    taken: int = 0
+    done: int = 0
+    alone: bool = False
     rows: int = 0
     seconds: float = 0.0
     locking: float = 0.0
@@ -126,6 +131,8 @@ class Pacing:
         self._chunk_rows = mapping.chunk.rows
         self._controller = Controller(goal_of(mapping, start))
         self._under_way = 0
+        self._left: int | None = None
+        self._share = 1
         self._lock = threading.Lock()
         rate = start.max_rows_per_second or self._limits.max_rows_per_second
         self._rate = RateLimit(rate) if rate else None
@@ -138,6 +145,15 @@ class Pacing:
         self._held_since: float | None = None
         self._opens: datetime | None = None
 
+    def begin_phase(self, chunks: int, workers: int) -> None:
+        """Know how much there is to divide, so that nobody takes all that is left of it.
+
+        Args:
+            chunks: How many are pending.
+            workers: How many share them.
+        """
+        self._left, self._share = chunks, LEFT_SHARE * workers
+
     @property
     def holding(self) -> Verdict | None:
         """Why nobody may begin anything; None where they may."""
@@ -149,8 +165,9 @@ class Pacing:
         Args:
             stop: Ends the wait.
         """
-        with self._lock:
-            turn = Turn(self._controller.limit, self._controller.cuts)
+        turn = Turn(self._controller.limit, self._controller.cuts)
+        if self._left is not None:
+            turn.chunks = min(turn.chunks, max(1, self._left // self._share))
         if self._verdict.level == "slow":
             turn.chunks = 1
         if self._rate is not None:
@@ -164,6 +181,7 @@ class Pacing:
             return None
         with self._lock:
             self._under_way += 1
+            self._left = self._left and max(0, self._left - turn.chunks)
         return turn
 
     def finish(self, turn: Turn, stop: threading.Event) -> None:
@@ -203,11 +221,13 @@ class Pacing:
         with self._lock:
             # The server knows only the WAL of all; what others cause counts too, which is careful.
             wal_bytes, self._under_way = turn.wal_bytes // self._under_way, self._under_way - 1
+            if self._left is not None:
+                self._left += turn.chunks - turn.done
             if turn.failed is not None:
                 change = self._controller.failed(turn.cuts, turn.failed)
-            elif turn.taken:
+            elif turn.done and not turn.alone:
                 change = self._controller.took(
-                    Took(turn.taken, turn.seconds, turn.locking, wal_bytes, turn.cuts)
+                    Took(turn.done, turn.seconds, turn.locking, wal_bytes, turn.cuts)
                 )
         if change is not None:
             _tell_change(self._migration, change)

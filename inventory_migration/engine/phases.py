@@ -274,6 +274,8 @@ def _work_one_phase(
     tries = resolved.mapping.thresholds.failed_attempts
     began = told = time.monotonic()
     first = patiently(lambda: _progress(engine, migration, 0.0), tries=tries)
+    pending = patiently(lambda: _pending(engine, migration, number), tries=tries)
+    pacing.begin_phase(pending, workers)
 
     def watch() -> bool:
         nonlocal told
@@ -356,6 +358,18 @@ def _pause(engine: sa.Engine, migration: Migration, reason: str) -> None:
     raise MigrationPaused(
         mapping=migration.mapping, migration_id=migration.migration_id, reason=reason
     )
+
+
+def _pending(engine: sa.Engine, migration: Migration, phase: int) -> int:
+    """How many chunks of a phase are left."""
+    with engine.connect() as connection:
+        return connection.execute(
+            sa.select(sa.func.count()).where(
+                ledger.chunk.c.migration_id == migration.migration_id,
+                ledger.chunk.c.phase == phase,
+                ledger.chunk.c.state == "pending",
+            )
+        ).scalar_one()
 
 
 def _anything_pending(engine: sa.Engine, migration: Migration) -> bool:

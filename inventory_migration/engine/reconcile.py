@@ -189,7 +189,7 @@ def _end_trigger(
     connection: sa.Connection, resolved: ResolvedMapping, migration: Migration
 ) -> None:
     """From here on the application writes levels itself."""
-    for statement in sync.remove_statements(resolved, levels=False):
+    for statement in (sync.drop_trigger(resolved), sync.drop_own(resolved)):
         connection.execute(sa.text(escaped(statement)))
     ledger.note(connection, "cut_over", migration_id=migration.migration_id)
 

@@ -14,7 +14,6 @@ from typing import Any
 import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
-from inventory_migration.database import escaped
 from inventory_migration.engine import (
     archived,
     control,
@@ -25,8 +24,8 @@ from inventory_migration.engine import (
     notifications,
     plan,
     retries,
-    schema_change,
     sync,
+    undo_levels,
     undo_marks,
     undo_preview,
     undo_scope,
@@ -118,7 +117,7 @@ def _undo(
         guard.take_off(engine, resolved, migration)
     undo_walk.walk_back(engine, resolved, migration)
     if last and sync.wanted(resolved):
-        _take_trigger_away(engine, resolved)
+        undo_levels.take_trigger_away(engine, resolved, migration)
     for left in reversed(range(FINISH_TRIES)):
         try:
             with control.exclusive(engine, migration.migration_id, wanted="rollback") as connection:
@@ -216,22 +215,6 @@ def _is_last(connection: sa.Connection, migration: Migration) -> bool:
         )
     ).scalar_one()
     return not others
-
-
-def _take_trigger_away(engine: sa.Engine, resolved: ResolvedMapping) -> None:
-    """End the trigger of levels with the last migration that needs it, and what it alone has made.
-
-    Behind the walk, so that until then what it has written can be told from what the application
-    has.
-    """
-    with engine.connect() as connection:
-        if not sync.own_levels(connection, resolved):
-            return
-    schema_change.execute_briefly(
-        engine,
-        [escaped(s) for s in sync.remove_statements(resolved, levels=True)],
-        what=f"take the trigger off {resolved.source.name}",
-    )
 
 
 def _wanted(

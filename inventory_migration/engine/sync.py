@@ -12,8 +12,6 @@ What escapes the trigger, such as order lines that change without their record, 
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
@@ -94,20 +92,14 @@ def refresh(connection: sa.Connection, resolved: ResolvedMapping) -> int:
     return changed
 
 
-def remove_statements(resolved: ResolvedMapping, *, levels: bool) -> list[str]:
-    """The statements that take trigger, function and table away, in one transaction.
+def drop_trigger(resolved: ResolvedMapping) -> str:
+    """The statement that takes the trigger away; it waits for every transaction that fired it."""
+    return f"DROP FUNCTION IF EXISTS {quoted(SCHEMA, _name(resolved))} CASCADE"
 
-    Args:
-        resolved: The mapping and its types.
-        levels: Whether the levels that the trigger alone has made go too. The trigger goes first,
-            so that nobody writes a record between the last look at its level and the end.
-    """
-    shape = Shape(resolved)
-    return [
-        f"DROP FUNCTION IF EXISTS {quoted(SCHEMA, _name(resolved))} CASCADE",
-        *([_made_by_trigger_alone(resolved, shape)] if levels else []),
-        f"DROP TABLE IF EXISTS {shape.own()}",
-    ]
+
+def drop_own(resolved: ResolvedMapping) -> str:
+    """The statement that forgets which levels are ours."""
+    return f"DROP TABLE IF EXISTS {Shape(resolved).own()}"
 
 
 def own_levels(connection: sa.Connection, resolved: ResolvedMapping) -> bool:
@@ -117,6 +109,12 @@ def own_levels(connection: sa.Connection, resolved: ResolvedMapping) -> bool:
             sa.text("SELECT to_regclass(:name) IS NOT NULL"), {"name": Shape(resolved).own()}
         ).scalar_one()
     )
+
+
+def join_own(resolved: ResolvedMapping, alias: str, record: str) -> str:
+    """What joins the records of a relation to what is ours: location_key, row_hash."""
+    same = columns.same_key(resolved, alias, record)
+    return f"LEFT JOIN {Shape(resolved).own()} AS {alias} ON {same}"
 
 
 def was_cut_over(connection: sa.Connection, mapping: str) -> Migration | None:
@@ -209,17 +207,6 @@ def _backward(resolved: ResolvedMapping, shape: Shape) -> str:
             RETURNING y.*)
         DELETE FROM {resolved.levels_sql} AS t USING gone AS y
         WHERE {shape.is_own("t", "y")} AND {shape.rest_same("y.row_hash")}"""
-
-
-def _made_by_trigger_alone(resolved: ResolvedMapping, shape: Shape) -> str:
-    """Delete the levels that no chunk has written and nobody has changed since."""
-    # Levels of others beside one that is ours are none of its numbers.
-    rows = canonical.source_rows(replace(resolved, target_exists=False), hashed=False)
-    return f"""
-        DELETE FROM {resolved.levels_sql} AS t
-        USING {shape.own()} AS y, ({rows}) AS c
-        WHERE {shape.is_own("t", "y")} AND {columns.same_key(resolved, "y", "c")}
-          AND {shape.in_step("c")} AND {shape.rest_same("y.row_hash")}"""
 
 
 _INSTALLED = sa.text("""

@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
-from inventory_migration.engine import columns, created_locations, ledger
+from inventory_migration.engine import columns, created_locations, ledger, sync
 from inventory_migration.engine.ledger import Migration
 from inventory_migration.engine.parameters import parametrised
 from inventory_migration.engine.undo_scope import Scope
@@ -29,6 +29,7 @@ def preview(
     A record of two migrations is told by the newer, as far as that has written it.
     """
     written = [found for found in migrations if ledger.snapshot_exists(connection, found)]
+    own = sync.wanted(resolved) and sync.own_levels(connection, resolved)
     going: list[str] = []
     found: dict[str, Any] = {
         "records": 0,
@@ -38,10 +39,10 @@ def preview(
         "locations_kept": [],
     }
     for migration in written:
-        looked = _look(connection, resolved, migration, scope, going)
+        looked = _look(connection, resolved, migration, scope, going, own=own)
         for name in ("records", "conflicts", "touched_since"):
             found[name] += looked[name]
-        going.append(_going(resolved, migration, scope))
+        going.append(_going(resolved, migration, scope, own=own))
     for migration in migrations:
         there = created_locations.kept(connection, resolved, migration, scope, going=going)
         used = [location for location in there if location["referred_by"]]
@@ -56,13 +57,17 @@ def _look(
     migration: Migration,
     scope: Scope,
     newer: Sequence[str],
+    *,
+    own: bool,
 ) -> dict[str, Any]:
     gone_back = "".join(
         f" AND NOT EXISTS (SELECT FROM ({relation}) AS g "
         f"WHERE {columns.same_key(resolved, 'g', 'l')})"
         for relation in newer
     )
-    found = f"FROM ({_standing(resolved, migration, scope)}) AS l WHERE NOT back{gone_back}"
+    found = (
+        f"FROM ({_standing(resolved, migration, scope, own=own)}) AS l WHERE NOT back{gone_back}"
+    )
     parameters = {"im_migration_id": migration.migration_id, **scope.parameters}
     records = connection.execute(
         sa.text(parametrised(f"SELECT count(*) FILTER (WHERE ours) {found}")), parameters
@@ -95,10 +100,11 @@ def _look(
     }
 
 
-def _going(resolved: ResolvedMapping, migration: Migration, scope: Scope) -> str:
+def _going(resolved: ResolvedMapping, migration: Migration, scope: Scope, *, own: bool) -> str:
     """The records whose target would go, by canonical keys; each for a migration of its own."""
     number = str(migration.migration_id)
-    return f"SELECT * FROM ({_standing(resolved, migration, scope, number)}) AS l WHERE ours"
+    there = _standing(resolved, migration, scope, number, own=own)
+    return f"SELECT * FROM ({there}) AS l WHERE ours"
 
 
 def _standing(
@@ -106,9 +112,12 @@ def _standing(
     migration: Migration,
     scope: Scope,
     number: str = ":im_migration_id",
+    *,
+    own: bool,
 ) -> str:
     # In our own text alone: a name of the application may look like the parameter.
     only = f"k.state = 'done' AND {scope.records()}".replace(":im_migration_id", number)
+    taken = mine(resolved, migration, only=only, number=number, own=own)
     return f"""
-        WITH mine AS MATERIALIZED ({mine(resolved, migration, only=only, number=number)})
+        WITH mine AS MATERIALIZED ({taken})
         {standing(resolved)}"""

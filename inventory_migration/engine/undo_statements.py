@@ -21,7 +21,12 @@ from inventory_migration.errors import ControlTotalsDiffer
 
 
 def mine(
-    resolved: ResolvedMapping, migration: Migration, *, only: str, number: str = ":im_migration_id"
+    resolved: ResolvedMapping,
+    migration: Migration,
+    *,
+    only: str,
+    number: str = ":im_migration_id",
+    own: bool = False,
 ) -> str:
     """The migrated snapshot rows with what we wrote, by whom: what a shape's `undo` works on.
 
@@ -30,23 +35,29 @@ def mine(
         migration: Whose snapshot.
         only: Condition over the snapshot row `p` and the chunk `k`.
         number: The migration's id as SQL, where several migrations meet in one statement.
+        own: Whether the table of the levels that are ours is there; see `sync.own_levels`.
     """
     shape = shape_of(resolved)
     keys = ", ".join(f"p.{key}" for key in columns.named(resolved))
     before = ", ".join(f"p.{name}" for name in columns.before_columns(resolved).values())
     values = shape.written(migration.planned_locations, snapshot="p", after_image="i", chunk="k")
+    image, live = "g.row_hash", ""
+    if own:
+        # Our trigger may have made the level anew since, and elsewhere.
+        values[0] = f"COALESCE(y.location_key, {values[0]})"
+        image = "CASE WHEN y.location_key IS NULL THEN g.row_hash ELSE y.row_hash END"
+        live = sync.join_own(resolved, "y", "p")
     named = columns.targets(resolved, "written")
     written = ", ".join(f"{v} AS {n}" for v, n in zip(values, named, strict=True))
-    live = ""
     if sync.wanted(resolved):
         # What our trigger has written since follows from the record as it is now.
         now = shape.values(location=values[0], quantity="n.quantity", reserved="n.reserved", at="")
         names = columns.targets(resolved, "live")
         written += "".join(f", {v} AS {n}" for v, n in zip(now, names, strict=True))
         rows = canonical.source_rows(replace(resolved, target_exists=False))
-        live = f"LEFT JOIN ({rows}) AS n ON {columns.same_key(resolved, 'n', 'p')}"
+        live += f" LEFT JOIN ({rows}) AS n ON {columns.same_key(resolved, 'n', 'p')}"
     return f"""
-        SELECT p.position, p.chunk, {keys}, {before}, k.xid, g.row_hash AS image, {written}
+        SELECT p.position, p.chunk, {keys}, {before}, k.xid, {image} AS image, {written}
         FROM {migration.snapshot} AS p
         JOIN {SCHEMA}.chunk AS k ON k.migration_id = {number} AND k.number = p.chunk
         LEFT JOIN {SCHEMA}.outcome AS o
@@ -85,9 +96,10 @@ def standing(resolved: ResolvedMapping) -> str:
 class UndoStatements:
     """The statements that undo a migration's chunks, built once and executed with parameters."""
 
-    def __init__(self, resolved: ResolvedMapping, migration: Migration) -> None:
-        """Build the statements."""
-        self.resolved = resolved
+    def __init__(
+        self, resolved: ResolvedMapping, migration: Migration, *, own: bool = False
+    ) -> None:
+        """Build the statements; `own` as for `mine`."""
         self.migration = migration
         self._parameters = {"im_migration_id": migration.migration_id}
         shape = shape_of(resolved)
@@ -95,11 +107,14 @@ class UndoStatements:
         if (targets := shape.lock(migration.snapshot)) is not None:
             locks.append(parametrised(targets))
         self._locks = [sa.text(lock) for lock in locks]
-        self._undo = sa.text(parametrised(_undo(resolved, migration)))
-        self._read_back = sa.text(parametrised(_read_back(resolved, migration)))
-        self._list = sa.text(parametrised(_list_refused(resolved, migration)))
+        taken = mine(resolved, migration, only=_TAKEN, own=own)
+        refused = mine(resolved, migration, only="p.position = ANY(:im_bad)", own=own)
+        self._undo = sa.text(parametrised(_undo(resolved, taken)))
+        self._read_back = sa.text(parametrised(_read_back(resolved, taken)))
+        self._list = sa.text(parametrised(_list_refused(resolved, refused)))
         self._after = [
-            sa.text(parametrised(statement)) for statement in shape.after_undo(migration.snapshot)
+            sa.text(parametrised(statement))
+            for statement in (shape.after_undo(migration.snapshot) if own else [])
         ]
 
     def claim(self, connection: sa.Connection, limit: int) -> list[int]:
@@ -173,9 +188,7 @@ class UndoStatements:
                     "im_states": [record.sqlstate for record in bad],
                 },
             )
-        # Behind a cut-over nothing is left of what kept levels in step.
-        after = self._after if self._after and sync.own_levels(connection, self.resolved) else []
-        for statement in after:
+        for statement in self._after:
             connection.execute(statement, {**self._parameters, "im_chunks": list(numbers)})
 
 
@@ -185,11 +198,10 @@ _TAKEN = (
 )
 
 
-def _undo(resolved: ResolvedMapping, migration: Migration) -> str:
+def _undo(resolved: ResolvedMapping, taken: str) -> str:
     shape = shape_of(resolved)
     return f"""
-        WITH mine AS MATERIALIZED (
-            {mine(resolved, migration, only=_TAKEN)}),
+        WITH mine AS MATERIALIZED ({taken}),
         live AS MATERIALIZED ({standing(resolved)}),
         undone AS ({shape.undo()}),
         listed AS (
@@ -226,11 +238,10 @@ def _undo(resolved: ResolvedMapping, migration: Migration) -> str:
                   COALESCE(c.kept, 0) AS kept"""
 
 
-def _read_back(resolved: ResolvedMapping, migration: Migration) -> str:
+def _read_back(resolved: ResolvedMapping, taken: str) -> str:
     """What is not as it was, and is no conflict: triggers may have spoken since."""
     return f"""
-        WITH mine AS MATERIALIZED (
-            {mine(resolved, migration, only=_TAKEN)}),
+        WITH mine AS ({taken}),
         live AS ({standing(resolved)})
         SELECT array_agg(position ORDER BY position) FROM live AS l
         WHERE NOT ({shape_of(resolved).is_undone()})
@@ -239,11 +250,10 @@ def _read_back(resolved: ResolvedMapping, migration: Migration) -> str:
                             AND c.kind = 'moved_since')"""
 
 
-def _list_refused(resolved: ResolvedMapping, migration: Migration) -> str:
+def _list_refused(resolved: ResolvedMapping, refused: str) -> str:
     names = literal(", ".join(shape_of(resolved).held_columns()))
     return f"""
-        WITH mine AS MATERIALIZED (
-            {mine(resolved, migration, only="p.position = ANY(:im_bad)")}),
+        WITH mine AS MATERIALIZED ({refused}),
         live AS ({standing(resolved)})
         INSERT INTO {SCHEMA}.conflict
             (migration_id, position, key_text, kind, columns, ours, found, reason, sqlstate)

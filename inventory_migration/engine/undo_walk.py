@@ -14,7 +14,7 @@ from contextlib import suppress
 import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
-from inventory_migration.engine import chunk, control, isolation, ledger
+from inventory_migration.engine import chunk, control, isolation, ledger, sync
 from inventory_migration.engine.chunk import Bad
 from inventory_migration.engine.failures import (
     Action,
@@ -57,7 +57,9 @@ def walk_back(engine: sa.Engine, resolved: ResolvedMapping, migration: Migration
     with engine.connect() as connection:
         if not ledger.snapshot_exists(connection, migration):
             return
-    walk = _Walk(resolved, migration)
+        # Behind a cut-over nothing is left of what kept levels in step.
+        own = sync.wanted(resolved) and sync.own_levels(connection, resolved)
+    walk = _Walk(resolved, migration, own=own)
     lost_at: float | None = None
     while True:
         try:
@@ -101,9 +103,9 @@ def held(engine: sa.Engine, migration: Migration, reason: str) -> RollbackHeld:
 class _Walk:
     """One way back: its statements, how many chunks it takes, and how often it failed in a row."""
 
-    def __init__(self, resolved: ResolvedMapping, migration: Migration) -> None:
+    def __init__(self, resolved: ResolvedMapping, migration: Migration, *, own: bool) -> None:
         self.migration = migration
-        self.statements = UndoStatements(resolved, migration)
+        self.statements = UndoStatements(resolved, migration, own=own)
         self.most = resolved.mapping.thresholds.failed_attempts * TRIES
         self.limit, self.failures, self.apart = CHUNKS_AT_ONCE, 0, False
 

@@ -276,8 +276,7 @@ def _take(
         return True
     seconds = time.monotonic() - started
     turn.rows, turn.seconds = sum(chunk.records for chunk in finished), seconds
-    # What failed before is taken apart, or short of others: it tells nothing of theirs.
-    turn.taken = 0 if claimed.attempts else len(claimed.numbers)
+    turn.done, turn.alone = len(claimed.numbers), claimed.attempts > 0
     _tell(statements.migration_id, finished, seconds)
     return True
 

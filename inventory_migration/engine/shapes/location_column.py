@@ -34,6 +34,11 @@ class LocationColumn(SourceColumns):
         """Equal, in the key's own type."""
         return f"{self.location_key(alias)} = {key}"
 
+    def refers(self, key: str, *, only: str = "") -> tuple[str, str]:
+        """The same, and each location once."""
+        named, names = super().refers(key, only=only)
+        return f"SELECT DISTINCT u.* FROM ({named}) AS u", names
+
     def empty(self, alias: str = "s") -> str:
         """NULL."""
         return f"{self.location_key(alias)} IS NULL"

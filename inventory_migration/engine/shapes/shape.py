@@ -52,8 +52,13 @@ class Shape(abc.ABC):
         """The condition that a key of the locations' table is what `location_key` names."""
 
     @abc.abstractmethod
-    def refers(self, key: str) -> tuple[str, str]:
-        """A table, and the condition over its alias `u` that a row of it names a location."""
+    def refers(self, key: str, *, only: str = "") -> tuple[str, str]:
+        """What names locations, a SELECT, and the condition that a row `u` of it names one.
+
+        Args:
+            key: The location's key.
+            only: What is to be asked of a row `u` of the target's table beside, from AND on.
+        """
 
     @abc.abstractmethod
     def values(self, *, location: str, quantity: str, reserved: str, at: str) -> list[str]:

@@ -30,9 +30,12 @@ class SourceColumns(Shape):
         """The condition that a source row may have its location from us."""
         return "true"
 
-    def refers(self, key: str) -> tuple[str, str]:
-        """The source, and the condition that a row of it names a location in any way."""
-        return self.resolved.source.sql, self.names("u", key)
+    def refers(self, key: str, *, only: str = "") -> tuple[str, str]:
+        """The target of each record that has one, and that it names a location in any way."""
+        named = f"""
+            SELECT u.{quoted(self.held_columns()[0])} FROM {self.resolved.source.sql} AS u
+            WHERE NOT ({self.empty("u")}){only}"""
+        return named, self.names("u", key)
 
     def goes(self, row: str, record: str) -> str:
         """The record itself."""

@@ -23,9 +23,13 @@ from inventory_migration.mapping import (
 class StockLevel(LevelReading):
     """A row with the record's key, the location, and what is on hand and reserved there."""
 
-    def refers(self, key: str) -> tuple[str, str]:
-        """The levels, and the condition that one is at a location."""
-        return self.resolved.levels_sql, f"u.{quoted(self.target.location)} = {key}"
+    def refers(self, key: str, *, only: str = "") -> tuple[str, str]:
+        """The locations that there are levels at."""
+        location = f"u.{quoted(self.target.location)}"
+        named = f"""
+            SELECT DISTINCT {location} FROM {self.resolved.levels_sql} AS u
+            WHERE {location} IS NOT NULL{only}"""
+        return named, f"{location} = {key}"
 
     def goes(self, row: str, record: str) -> str:
         """The level at the location that was written."""
@@ -112,13 +116,6 @@ class StockLevel(LevelReading):
             for name, value in self.target.following.items()
         }
         return ", ".join(f"{quoted(name)} = {value}" for name, value in pairs.items())
-
-    def in_step(self, record: str) -> str:
-        """The condition that a level `t` has the numbers of a relation with canonical ones."""
-        values = self.values(
-            location="NULL", quantity=f"{record}.quantity", reserved=f"{record}.reserved", at="NULL"
-        )
-        return columns.all_same(self._numbers("t"), values[1:])
 
     def moved(self) -> str:
         """The positions of the levels that `apply` returned."""
