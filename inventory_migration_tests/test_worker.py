@@ -377,7 +377,8 @@ def test_b4_a_restarted_server_holds_the_migration_until_it_is_resumed(
         other.psql(SLOW)
 
         def restart() -> None:
-            time.sleep(0.8)
+            moving = "SELECT count(*) > 0 FROM inventory_migration.chunk WHERE state = 'done'"
+            until(lambda: other.psql(moving) == "t", "a chunk that is done")
             own.stop()
             own.start()
 
