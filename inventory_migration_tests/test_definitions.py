@@ -18,6 +18,7 @@ from inventory_migration import project
 from inventory_migration.defs.assets import build_tables
 from inventory_migration.defs.build import build_definitions, known_mappings
 from inventory_migration.defs.checks import VERIFIED
+from inventory_migration.defs.options import RunOptions
 from inventory_migration.mapping import named_mapping
 from inventory_migration_tests import stage
 from inventory_migration_tests.dagster_runs import PROJECT, STEPS
@@ -144,6 +145,18 @@ def test_every_field_that_a_run_can_be_told_says_what_it_does() -> None:
     } <= told  # fmt: skip
     ours = {path: said for path, said in seen.items() if path.split(": ")[1] in told}
     assert {path for path, said in ours.items() if not said} == set()
+
+
+def test_what_no_rewrite_can_do_is_refused_before_the_first_step() -> None:
+    chosen = RunOptions(rewrite=True, maintenance_window=True).start("run")
+    assert (chosen.rewrite, chosen.maintenance_window) == (True, True)
+    for said, options in {
+        "for a maintenance window only": {},
+        "leave stop_after out": {"maintenance_window": True, "stop_after": "pilot"},
+        "leave max_rows_per_second out": {"maintenance_window": True, "max_rows_per_second": 9},
+    }.items():
+        with pytest.raises(ValueError, match=said):
+            RunOptions(rewrite=True, **options)
 
 
 def test_no_step_is_retried_by_itself() -> None:

@@ -105,6 +105,8 @@ class RunOptions(WorkOptions):
             raise ValueError("rewrite is for a maintenance window only: set maintenance_window too")
         if self.rewrite and self.stop_after is not None:
             raise ValueError("a rewrite moves all phases at once: leave stop_after out")
+        if self.rewrite and self.max_rows_per_second is not None:
+            raise ValueError("a rewrite is one statement: leave max_rows_per_second out")
         return self
 
 

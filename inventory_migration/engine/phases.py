@@ -228,7 +228,13 @@ def _rewrite(
         time.sleep(POLL_SECONDS)
     if not going:
         _stop_if_asked(engine, migration)
-    patiently(partial(rewrite.rewrite, engine, resolved, migration), tries=tries)
+    once = partial(patiently, partial(rewrite.rewrite, engine, resolved, migration), tries=tries)
+    try:
+        once()
+    except ControlTotalsDiffer as error:
+        # What is read from other tables may have changed meanwhile; twice it has not.
+        logger.warning("%s; once more", error)
+        once()
     stop = patiently(partial(thresholds.exceeded, engine, resolved, migration), tries=tries)
     if stop is not None:
         _act(engine, resolved, migration, stop)
