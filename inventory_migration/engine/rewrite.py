@@ -24,7 +24,6 @@ import sqlalchemy as sa
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped
 from inventory_migration.engine import control, ledger, rewrite_refusals
-from inventory_migration.engine.chunk import SETTINGS
 from inventory_migration.engine.failures import Action, action_for, message, sqlstate
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.measures import MEGABYTE
@@ -243,10 +242,9 @@ def _locked(
     deadline = time.monotonic() + LOCK_SECONDS
     while True:
         with engine.connect() as connection:
-            connection.execute(SETTINGS)
+            connection.execute(_SETTINGS)
             control.enter(connection, migration.migration_id)
             control.require(connection, migration.migration_id, "run")
-            connection.execute(sa.text(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}"))
             try:
                 connection.execute(sa.text(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"))
             except sa.exc.DBAPIError as error:
@@ -264,7 +262,6 @@ def _locked(
                         sessions=held,
                     ) from error
             else:
-                connection.execute(_UNHURRIED)
                 with control.cancelled_on_interrupt(connection):
                     control.durably(connection)
                     yield connection
@@ -273,9 +270,15 @@ def _locked(
         time.sleep(random.uniform(0.2, 1.0))  # noqa: S311 - jitter, no secret
 
 
-_UNHURRIED = sa.text("""
-    SELECT set_config('statement_timeout', '0', true),
-           set_config('idle_in_transaction_session_timeout', '0', true)
+# Of those of a chunk, the ones that a transaction needs which takes as long as it takes.
+_SETTINGS = sa.text(f"""
+    SELECT set_config('lock_timeout', '{LOCK_TIMEOUT_MS}ms', true),
+           set_config('statement_timeout', '0', true),
+           set_config('row_security', 'off', true),
+           set_config('extra_float_digits', '3', true),
+           CASE WHEN version() LIKE '%linux%'
+                THEN set_config('client_connection_check_interval', '500ms', true) END,
+           {control.keepalives()}
 """)
 
 # Within a transaction the server would show what it showed the first time.

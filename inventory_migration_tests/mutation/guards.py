@@ -765,8 +765,8 @@ GUARDS = (
         "a rewrite queues before nobody",
         "all readers wait behind one long report, for as long as that takes",
         "engine/rewrite.py",
-        "SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}",
-        "SET LOCAL lock_timeout = 60000",
+        "LOCK_TIMEOUT_MS = 200\n",
+        "LOCK_TIMEOUT_MS = 60_000\n",
         "test_rewrite.py::test_a_reader_is_never_queued_behind_and_a_pause_is_heard_at_once",
     ),
     Guard(
