@@ -163,6 +163,15 @@ def test_what_the_application_holds_up_makes_no_transaction_smaller() -> None:
     assert server.controller.limit >= before * (1 - DEAD_BAND) - 1
 
 
+def test_transactions_that_lock_as_they_write_make_no_wait_of_the_locks_of_others() -> None:
+    server = Server(Controller(ONLINE), noise=0.0)
+    for _ in range(20):
+        server.one()
+        chunks = server.controller.limit
+        server.controller.took(Took(chunks, server.fixed + 0.02 * chunks))
+    assert near(server.controller.limit, 25)
+
+
 def test_more_workers_do_not_climb_over_what_was_tried() -> None:
     controller = Controller(ONLINE)
     for _ in range(SAMPLES):

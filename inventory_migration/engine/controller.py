@@ -54,7 +54,8 @@ class Took:
     Attributes:
         chunks: How many chunks it moved.
         seconds: How long it lasted.
-        locking: How much of that its records' locks took, waits for others among it.
+        locking: How much of that its records' locks took, waits for others among it; 0 where they
+            were locked as they were written, which cannot be told apart.
         wal_bytes: How much WAL it wrote, as far as that can be told.
         cuts: The controller's cuts as it began.
     """
@@ -148,6 +149,8 @@ class Controller:
 
     def _waited(self, took: Took) -> float:
         """How long it waited for the locks of others: what locking took beyond the usual."""
+        if not took.locking:
+            return 0.0
         self._locking.append(took.locking / took.chunks)
         return max(0.0, took.locking - USUAL * min(self._locking) * took.chunks)
 
