@@ -138,7 +138,7 @@ def test_a_target_that_was_written_wrongly_by_hand_is_seen_and_the_verdict_says_
     assert "found changed" in record["stands_for"]
     assert told["verdict"]["passed"] is False or told["verdict"]["state"] != "verified"
     # The engine's own proof is blind: the sample is taken another way, and still sees it.
-    monkeypatch.setattr(proof, "prove", lambda *_, **__: proof.Proof(sa.func.now(), []))
+    monkeypatch.setattr(proof, "prove", lambda *_, **__: proof.Proof(sa.func.now(), [], {}))
     monkeypatch.setattr("inventory_migration.report.draw.SIZE", 500)
     told = sampled(database, mapping)
     assert told["differences"] == []

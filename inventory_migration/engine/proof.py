@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
@@ -49,10 +50,17 @@ class Difference:
 
 @dataclass(frozen=True)
 class Proof:
-    """The two-way difference, as of a moment."""
+    """The two-way difference, as of a moment.
+
+    Attributes:
+        as_of: The moment.
+        differences: By kind.
+        totals: What `totals` says of the records that were compared, by its names.
+    """
 
     as_of: datetime
     differences: list[Difference]
+    totals: dict[str, Decimal]
 
     @property
     def passed(self) -> bool:
@@ -80,19 +88,32 @@ def prove(
         migration: What to prove; None where nothing was ever migrated.
         phase: Only the records of one phase.
     """
-    relation = differences(connection, resolved, migration, phase=phase)
+    relation = differences(connection, resolved, migration, phase=phase, summed=True)
+    sums = ", ".join(f"sum({name}) AS {name}" for name in _SUMS)
     rows = connection.execute(
         sa.text(f"""
-            SELECT kind, explained, count(*) AS records,
-                   (array_agg(key_text ORDER BY key_text))[1:10] AS sample
-            FROM ({escaped(relation)}) AS d
-            GROUP BY kind, explained
+            SELECT kind, explained, records, {", ".join(_SUMS)},
+                   ARRAY(SELECT k FROM unnest(keys) AS k ORDER BY k LIMIT 10) AS sample
+            FROM (SELECT kind, explained, count(*) AS records, {sums},
+                         array_agg(key_text) FILTER (WHERE kind IS NOT NULL) AS keys
+                  FROM ({escaped(relation)}) AS d
+                  GROUP BY kind, explained) AS counted
             ORDER BY explained, kind
         """)
-    )
-    found = [Difference(*row) for row in rows]
+    ).all()
     as_of = connection.execute(sa.text("SELECT statement_timestamp()")).scalar_one()
-    return Proof(as_of=as_of, differences=found)
+    return Proof(
+        as_of=as_of,
+        differences=[
+            Difference(row.kind, row.explained, row.records, row.sample)
+            for row in rows
+            if row.kind is not None
+        ],
+        totals={
+            name: sum((getattr(row, name) or Decimal(0) for row in rows), Decimal(0))
+            for name in _SUMS
+        },
+    )
 
 
 def differences(
@@ -101,25 +122,43 @@ def differences(
     migration: Migration | None,
     *,
     phase: int | None = None,
+    summed: bool = False,
 ) -> str:
-    """The relation `differences`: kind, key_text, explained, detail."""
+    """The relation `differences`: kind, key_text, explained, detail.
+
+    Args:
+        connection: A connection; only read from.
+        resolved: The mapping and its types.
+        migration: What to compare; None where nothing was ever migrated.
+        phase: Only the records of one phase.
+        summed: Whether records that do not differ are there as well, without a kind, and all with
+            what `totals` adds up, so that one scan tells both; without details.
+    """
+    nothing = "".join(f", 0::numeric AS {name}" for name in _SUMS) if summed else ""
     if migration is None or not ledger.snapshot_exists(connection, migration):
-        return _not_migrated(resolved, coverage.dealt_with(connection, resolved))
+        never = _not_migrated(resolved, coverage.dealt_with(connection, resolved))
+        return f"SELECT d.*{nothing} FROM ({never}) AS d"
     # While a trigger keeps levels in step, one that is not is wrong, whoever wrote it.
     kept = sync.keeps_in_step(connection, resolved)
     theirs = _is_theirs(resolved, migration, kept=kept)
     kinds = _kind(resolved, kept=kept, theirs=theirs)
+    detail, sums, names, only = f"{_detail(resolved)} AS detail", "", "", "WHERE kind IS NOT NULL"
+    if summed:
+        detail, only = "NULL::text AS detail", ""
+        sums = "".join(f", {sql} AS {name}" for name, sql in _SUMS.items())
+        names = "".join(f", {name}" for name in _SUMS)
     ours = f"""
-        SELECT kind, key_text, kind IN ({_EXPLAINED}) AS explained, detail
-        FROM (SELECT key_text, {kinds} AS kind, {_detail(resolved)} AS detail
+        SELECT kind, key_text, kind IN ({_EXPLAINED}) AS explained, detail{names}
+        FROM (SELECT key_text, {kinds} AS kind, {detail}{sums}
               FROM ({compared_records(resolved, migration, phase)}) AS c) AS d
-        WHERE kind IS NOT NULL"""
+        {only}"""
+    rest = []
     if isinstance(resolved.mapping.target, StockLevel):
-        ours += f"\nUNION ALL\n{_orphans(resolved, migration, phase, kept=kept)}"
-    if phase is not None:
-        return ours
-    covered = coverage.dealt_with_beside(connection, resolved, migration)
-    return f"{ours}\nUNION ALL\n{_not_migrated(resolved, covered)}"
+        rest.append(_orphans(resolved, migration, phase, kept=kept))
+    if phase is None:
+        covered = coverage.dealt_with_beside(connection, resolved, migration)
+        rest.append(_not_migrated(resolved, covered))
+    return "\nUNION ALL\n".join([ours, *(f"SELECT d.*{nothing} FROM ({r}) AS d" for r in rest)])
 
 
 def moved(connection: sa.Connection, resolved: ResolvedMapping, migration: Migration | None) -> str:
@@ -185,14 +224,18 @@ def totals(resolved: ResolvedMapping, migration: Migration) -> str:
 
     Without a word from the application both changes are zero, and after equals before.
     """
-    return f"""
-        SELECT COALESCE(sum(quantity_after) FILTER (WHERE live), 0) AS units,
-               COALESCE(sum(reserved_after) FILTER (WHERE live), 0) AS reserved,
-               COALESCE(sum(COALESCE(quantity_after, 0) - COALESCE(quantity_before, 0))
-                        FILTER (WHERE changed), 0) AS units_changed,
-               COALESCE(sum(COALESCE(reserved_after, 0) - COALESCE(reserved_before, 0))
-                        FILTER (WHERE changed), 0) AS reserved_changed
-        FROM ({compared_records(resolved, migration, None)}) AS c"""
+    summed = ", ".join(f"COALESCE(sum({sql}), 0) AS {name}" for name, sql in _SUMS.items())
+    return f"SELECT {summed} FROM ({compared_records(resolved, migration, None)}) AS c"
+
+
+_SUMS = {
+    "units": "CASE WHEN live THEN quantity_after END",
+    "reserved": "CASE WHEN live THEN reserved_after END",
+    "units_changed": "CASE WHEN changed THEN COALESCE(quantity_after, 0) "
+    "- COALESCE(quantity_before, 0) END",
+    "reserved_changed": "CASE WHEN changed THEN COALESCE(reserved_after, 0) "
+    "- COALESCE(reserved_before, 0) END",
+}
 
 
 def count_balances(

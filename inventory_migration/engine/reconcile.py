@@ -119,7 +119,7 @@ def _close(
             write_stop.delta_pass(connection, resolved, migration)
         ledger.set_state(connection, migration.migration_id, "verifying")
         found = proof.prove(connection, resolved, migration)
-        _note_totals(connection, resolved, migration)
+        _note_totals(connection, migration, found)
         basis = _basis(connection, resolved, start)
         final = basis != "moment" or not isinstance(resolved.mapping.target, StockLevel)
         wrong = [d for d in found.unexplained if final or d.kind not in _MENDED]
@@ -213,19 +213,12 @@ _NOT_FINAL = (
 _MENDED = {"target_outdated", "target_orphaned", "target_key_changed"}
 
 
-def _note_totals(
-    connection: sa.Connection, resolved: ResolvedMapping, migration: Migration
-) -> None:
+def _note_totals(connection: sa.Connection, migration: Migration, found: Proof) -> None:
     """Keep what the records hold now, and what the application changed of it since the snapshot."""
-    # Read by itself: the server reads with more than one process only where nothing is written.
-    totals = connection.execute(sa.text(escaped(proof.totals(resolved, migration)))).one()
+    totals = {"units_after": "units", "reserved_after": "reserved"}
+    totals |= {name: name for name in ("units_changed", "reserved_changed")}
     connection.execute(
         sa.update(ledger.migration)
         .where(ledger.migration.c.migration_id == migration.migration_id)
-        .values(
-            units_after=totals.units,
-            reserved_after=totals.reserved,
-            units_changed=totals.units_changed,
-            reserved_changed=totals.reserved_changed,
-        )
+        .values({column: found.totals[name] for column, name in totals.items()})
     )
