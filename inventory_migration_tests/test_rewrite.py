@@ -471,8 +471,9 @@ def test_who_waited_for_the_table_with_an_older_look_is_told_to_be_misled(
 
 
 def test_a_reader_is_never_queued_behind_and_a_pause_is_heard_at_once(
-    database: Database, monkeypatch: pytest.MonkeyPatch
+    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     monkeypatch.setattr(rewrite, "LOCK_SECONDS", 0.3)
     stage.shop(database)
     stage.locations(database, mapping(), START)
@@ -480,6 +481,7 @@ def test_a_reader_is_never_queued_behind_and_a_pause_is_heard_at_once(
         reader.execute("SELECT * FROM stock_items")
         with pytest.raises(TableInUse, match=r"\(long report\), idle in transaction"):
             stage.transform(database, mapping(), start=START)
+        assert f"waiting for process {reader.info.backend_pid} of postgres" in caplog.text
         # Whoever comes meanwhile gets through: the lock is not waited for.
         monkeypatch.setattr(rewrite, "LOCK_SECONDS", 60.0)
         seen: list[int] = []

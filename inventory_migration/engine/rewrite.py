@@ -146,15 +146,25 @@ def _drain(engine: sa.Engine, resolved: ResolvedMapping, migration: Migration) -
         # A transaction of its own whose id is behind every snapshot that is taken from here on.
         marker = connection.execute(_MARKER).one()
     deadline = time.monotonic() + DRAIN_SECONDS
+    told = False
     while True:
         with engine.connect() as connection:
             control.require(connection, migration.migration_id, "run")
             found = _snapshots(connection, resolved, before=marker.at, older_than=marker.xid)
         if not found:
             return
+        if not told:
+            _tell_waiting(migration, found)
+            told = True
         if time.monotonic() >= deadline:
             raise _open(resolved, DRAIN_SECONDS, found)
         time.sleep(0.1)
+
+
+def _tell_waiting(migration: Migration, sessions: Sequence[str]) -> None:
+    logger.info(
+        "waiting for %s", "; ".join(sessions), extra={"migration_id": migration.migration_id}
+    )
 
 
 def _wait_for_snapshots(
@@ -240,6 +250,7 @@ def _locked(
     """
     table = escaped(resolved.source.sql)
     deadline = time.monotonic() + LOCK_SECONDS
+    told = False
     while True:
         with engine.connect() as connection:
             connection.execute(_SETTINGS)
@@ -251,10 +262,11 @@ def _locked(
                 connection.rollback()
                 if action_for(sqlstate(error)) is not Action.RETRY:
                     raise
+                held = list(connection.execute(_HOLDERS, {"oid": resolved.source.oid}).scalars())
+                if not told and held:
+                    _tell_waiting(migration, held)
+                    told = True
                 if time.monotonic() >= deadline:
-                    held = list(
-                        connection.execute(_HOLDERS, {"oid": resolved.source.oid}).scalars()
-                    )
                     raise TableInUse(
                         mapping=resolved.mapping.name,
                         table=resolved.source.full_name,
