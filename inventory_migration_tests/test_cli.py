@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.one_server]
 PHASES = [{"name": "pilot", "companies": 1}, {"name": "rest"}]
 WRITING = """
     SELECT count(*) FROM pg_stat_activity
-    WHERE datname = current_database() AND query LIKE '%found AS MATERIALIZED%'
+    WHERE datname = current_database() AND query LIKE '%classified AS MATERIALIZED%'
       AND state = 'active' AND pid <> pg_backend_pid()
 """
 SUMMARY = {
