@@ -24,7 +24,7 @@ from inventory_migration.mapping.health import Floor
 REWRITTEN = "rewritten"
 """The event of a rewrite that has been committed, with what it took."""
 
-BYTES_PER_SECOND = 30 * MEGABYTE
+BYTES_PER_SECOND = 20 * MEGABYTE
 """What a small machine rewrites of a table; only used where no rewrite has been measured here."""
 
 MOST_LEFT = 100_000
