@@ -55,6 +55,7 @@ def audit(target: Target, mapping: StockMapping, others: Sequence[StockMapping] 
             canonical.companies(resolved),
             [*named_tables(resolved), *read_tables(connection, resolved)],
             net=mapping.quantity_basis == "net",
+            keys_are_unique=joins.keep_keys(resolved),
             detailed=True,
         )
         dependencies = examine(connection, resolved, others=others)

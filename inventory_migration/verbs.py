@@ -41,6 +41,7 @@ from inventory_migration.engine import (
     rewrite_refusals,
     rivals,
     rollback,
+    scans,
     standing,
     statements,
     subjects,
@@ -87,6 +88,7 @@ def one_moment(target: Target) -> Iterator[tuple[sa.Connection, str]]:
         # A role's defaults are not meant for one look at a whole table, nor for exact floats.
         connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
         connection.execute(sa.text("SET LOCAL extra_float_digits = 3"))
+        scans.with_room(connection)
         snapshot = connection.execute(sa.text("SELECT pg_export_snapshot()")).scalar_one()
         with control.cancelled_on_interrupt(connection):
             yield connection, snapshot
@@ -195,7 +197,7 @@ def verdict_at(
     found = judging.judge(
         loaded,
         batch=subject.batch,
-        parameters=subject.parameters,
+        parameters=subject.numbers(loaded.parameters),
         connection_parameters=target.parameters,
         snapshot=snapshot,
     )
@@ -483,6 +485,7 @@ def _profile(connection: sa.Connection, resolved: ResolvedMapping) -> Profile:
         canonical.companies(resolved),
         named_tables(resolved),
         net=resolved.mapping.quantity_basis == "net",
+        keys_are_unique=joins.keep_keys(resolved),
     )
 
 

@@ -21,6 +21,7 @@ RELATIONS = {
     name: f'SELECT * FROM "{name}"'
     for name in (
         "records", "companies", "default_locations", "moved", "differences", "balance",
+        "unbalanced", "balanced",
         "references",
     )
 }  # fmt: skip
@@ -28,6 +29,8 @@ RELATIONS = {
 ODDITIES = {
     **{name: f'SELECT * FROM "{name}"' for name in oddities.RELATIONS},
     # As the engine makes them from the records, so that these can be broken.
+    "key_faults": "SELECT COALESCE(key_1::text, 'no key') AS key_text, count(*) AS records "
+    "FROM records GROUP BY key_1 HAVING count(*) > 1 OR key_1 IS NULL",
     "item_copies": "SELECT min(key_text) AS key_text, company_key, item_key, count(*) AS records "
     "FROM records WHERE outcome <> 'skipped' AND company_key IS NOT NULL AND item_key IS NOT NULL "
     "GROUP BY company_key, item_key HAVING count(*) > 1",
@@ -45,7 +48,7 @@ PARAMETERS: dict[str, int | float] = {
     "expected_rows": 6,
     "expected_companies": 3,
     "expected_differences": 1,
-    "expected_balances": 2,
+    "expected_records": 2,
     "quarantined_percent": 10.0,
     "after_records": 1,
 }
@@ -69,13 +72,15 @@ TABLES = """
     CREATE TABLE balance (
         company_key bigint, item_key text, available_before numeric, available_after numeric,
         explained numeric);
+    CREATE VIEW unbalanced AS SELECT * FROM balance;
+    CREATE TABLE balanced (records bigint);
     CREATE TABLE "references" (
         name text, rows_before bigint, rows_after bigint, orphans_before bigint,
         orphans_after bigint);
 """ + "".join(
     f'CREATE TABLE "{name}" ({", ".join(("key_text text", *columns))});\n'
     for name, columns in oddities.RELATIONS.items()
-    if name != "item_copies"
+    if name not in ("item_copies", "key_faults")
 )
 
 # Records 5 and 6 break every rule that there is, and are skipped.
@@ -100,6 +105,7 @@ ROWS = """
         (5, '5', NULL, 'quarantined', 'quantity_missing', NULL, NULL, NULL, NULL, NULL, 1, 1),
         (6, '6', 2, 'gone', NULL, NULL, NULL, NULL, 9, NULL, 3, NULL);
     INSERT INTO differences VALUES ('changed', '2', true, 'sold by the application');
+    INSERT INTO balanced VALUES (2);
     INSERT INTO balance VALUES (1, 'A-1', 8, 8, 0), (2, 'B-1', 5, 3, -2);
     INSERT INTO "references" VALUES
         ('order_lines_stock_item_id_fkey', 40, 40, 0, 0),

@@ -164,9 +164,8 @@ def test_what_is_no_plain_condition_is_left_to_great_expectations(
 
 
 def test_nearly_all_that_ships_is_counted_in_one_scan() -> None:
-    relations = dict.fromkeys(
-        ("companies", "default_locations", "balance", "references", "moved"), "SELECT 1"
-    )
+    names = ("companies", "default_locations", "unbalanced", "balanced", "references", "moved")
+    relations = dict.fromkeys(names, "SELECT 1")
     severities = {"default_location_ambiguous": "critical", "references_changed": "warning"}
     for name, others in (
         ("default_locations", {"default-location-own"}),
@@ -174,7 +173,7 @@ def test_nearly_all_that_ships_is_counted_in_one_scan() -> None:
         ("reconciliation_report", {"balances-complete", "available-unchanged"}),
     ):
         suite = load_suite(name, severities=severities, relations=relations)
-        values = {**dict.fromkeys([*relations, "batch"], "(SELECT 1)"), "$expected_balances": "1"}
+        values = {**dict.fromkeys([*relations, "batch"], "(SELECT 1)"), "$expected_records": "1"}
         left = {
             e["meta"]["key"]
             for e in suite.expectations

@@ -171,6 +171,7 @@ def profile(
     tables: Sequence[Involved],
     *,
     net: bool = False,
+    keys_are_unique: bool = False,
     detailed: bool = False,
     exact_rows: int = EXACT_ROWS,
     sample_rows: int = SAMPLE_ROWS,
@@ -183,6 +184,7 @@ def profile(
         companies_sql: The SELECT of the canonical relation `companies`.
         tables: The tables to describe, that of the stock records first.
         net: Whether quantities have the reserved units taken off already.
+        keys_are_unique: Whether the server itself keeps two records from having one key.
         detailed: Whether to look at values, and for references that no foreign key declares,
             which costs several times as much; what a run keeps with its first step does without.
         exact_rows: Up to how many rows distinct values are counted and not estimated.
@@ -203,7 +205,7 @@ def profile(
             ["company_key", "company_name", "default_locations", *_MEASURES, *_OF_COMPANY],
         ),
         duplicates=frame(
-            fetched(connection, queries.duplicates(records_sql, _keys(connection, records_sql))),
+            _duplicates(connection, records_sql, keys_are_unique=keys_are_unique),
             ["of", "groups", "records"],
         ),
         references=frame(
@@ -243,6 +245,20 @@ def _references(
         *references.declared(connection, list(relations), inward=True),
         *references.named(survey(connection), relations),
     ]
+
+
+def _duplicates(
+    connection: sa.Connection, records_sql: str, *, keys_are_unique: bool
+) -> list[dict[str, Any]]:
+    """Keys and items that several records have; looked for only where there may be such."""
+    found = {of: {"of": of, "groups": 0, "records": 0} for of in ("key", "company and item")}
+    if not keys_are_unique:
+        query = queries.repeated_keys(records_sql, _keys(connection, records_sql))
+        [found["key"]] = fetched(connection, query)
+    may_repeat = sa.text(escaped(queries.may_repeat_items(records_sql)))
+    if connection.execute(may_repeat).scalar_one():
+        [found["company and item"]] = fetched(connection, queries.repeated_items(records_sql))
+    return list(found.values())
 
 
 def _keys(connection: sa.Connection, records_sql: str) -> list[str]:

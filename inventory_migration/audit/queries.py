@@ -17,12 +17,7 @@ def totals(records: str, companies: str, *, net: bool, top: int) -> str:
     """Counts and sums over all records, by outcome and rule, and for the largest companies."""
     # Not the sum of differences: that leaves out what is reserved where a quantity is missing.
     available = "0" if net else "COALESCE(sum(reserved), 0)"
-    return f"""
-        WITH grouped AS (
-            SELECT CASE grouping(outcome, company_key)
-                     WHEN 1 THEN 'outcome' WHEN 2 THEN 'company' ELSE 'all' END AS level,
-                   company_key, outcome, rule,
-                   count(*) AS records,
+    measures = f"""count(*) AS records,
                    COALESCE(sum(quantity), 0) AS units,
                    COALESCE(sum(reserved), 0) AS reserved,
                    COALESCE(sum(quantity), 0) - {available} AS available,
@@ -37,9 +32,23 @@ def totals(records: str, companies: str, *, net: bool, top: int) -> str:
                    count(*) FILTER (WHERE quantity >= 0 AND reserved > quantity)
                        AS reserved_exceeds_quantity,
                    count(*) FILTER (WHERE location_key IS NOT NULL) AS with_location,
-                   count(*) FILTER (WHERE location_own IS FALSE) AS at_foreign_location
+                   count(*) FILTER (WHERE location_own IS FALSE) AS at_foreign_location"""
+    sums = ", ".join(
+        f"COALESCE(sum({name}), 0){'' if name in _UNITS else '::bigint'} AS {name}"
+        for name in (*_UNITS, *_COUNTS)
+    )
+    # First by all three, which several processes can do; of what comes out there are few rows.
+    return f"""
+        WITH fine AS MATERIALIZED (
+            SELECT company_key, outcome, rule, {measures}
             FROM ({records}
             ) AS r
+            GROUP BY company_key, outcome, rule
+        ), grouped AS (
+            SELECT CASE grouping(outcome, company_key)
+                     WHEN 1 THEN 'outcome' WHEN 2 THEN 'company' ELSE 'all' END AS level,
+                   company_key, outcome, rule, {sums}
+            FROM fine
             GROUP BY GROUPING SETS ((), (outcome, rule), (company_key))
         ), ranked AS (
             SELECT *, row_number() OVER (
@@ -54,19 +63,45 @@ def totals(records: str, companies: str, *, net: bool, top: int) -> str:
         ORDER BY g.level, g.place"""
 
 
-def duplicates(records: str, keys: Sequence[str]) -> str:
-    """Keys, and items of a company, that more than one record has, and how many have them."""
+_UNITS = ("units", "reserved", "available")
+_COUNTS = (
+    *("records", "without_company", "of_unknown_company", "quantity_missing", "not_a_number"),
+    *("negative_quantity", "fractional_quantity", "reserved_exceeds_quantity", "with_location"),
+    "at_foreign_location",
+)
+
+
+def repeated_keys(records: str, keys: Sequence[str]) -> str:
+    """Keys that more than one record has, and how many have them."""
     key = ", ".join(quoted(name) for name in keys)
     return f"""
         SELECT 'key' AS of, count(*) AS groups, COALESCE(sum(copies), 0)::bigint AS records
         FROM (SELECT count(*) AS copies FROM ({records}
-              ) AS r GROUP BY {key} HAVING count(*) > 1) AS d
-        UNION ALL
-        SELECT 'company and item', count(*), COALESCE(sum(copies), 0)::bigint
+              ) AS r GROUP BY {key} HAVING count(*) > 1) AS d"""
+
+
+def repeated_items(records: str) -> str:
+    """Items of a company that more than one record has, and how many have them."""
+    return f"""
+        SELECT 'company and item' AS of, count(*) AS groups,
+               COALESCE(sum(copies), 0)::bigint AS records
         FROM (SELECT count(*) AS copies FROM ({records}
-              ) AS r
-              WHERE outcome <> 'skipped' AND company_key IS NOT NULL AND item_key IS NOT NULL
+              ) AS r WHERE {_WITH_ITEM}
               GROUP BY company_key, item_key HAVING count(*) > 1) AS d"""
+
+
+def may_repeat_items(records: str) -> str:
+    """Whether two records may have the same company and item; where not, none have.
+
+    Equal values have equal hashes, and hashes are sorted in a fraction of the time.
+    """
+    return f"""
+        SELECT count(*) <> count(DISTINCT hash_record_extended(ROW(company_key, item_key), 0))
+        FROM ({records}
+        ) AS r WHERE {_WITH_ITEM}"""
+
+
+_WITH_ITEM = "outcome <> 'skipped' AND company_key IS NOT NULL AND item_key IS NOT NULL"
 
 
 def company_counts(companies: str) -> str:

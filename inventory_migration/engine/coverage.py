@@ -204,17 +204,30 @@ def left_over(
         astray: Whether a record counts as well that the rules put aside by now, and no migration
             has: a migration would leave it where it is, but nobody has been told.
     """
-    # What stands in the target says nothing of whether a record was seen, and costs joins.
-    rows = canonical.source_rows(replace(resolved, target_exists=False), hashed=False)
     records = f"({canonical.records(resolved)}) AS r WHERE"
-    yield _count(connection, f"({canonical.companies(resolved)}) AS c WHERE default_locations <> 1")
-    yield _count(connection, f"({rows}) AS r WHERE {never_seen(resolved, covered)}")
+    yield count_unplaced_companies(connection, resolved)
+    yield count_never_seen(connection, resolved, covered)
     if astray and not _count(connection, f"{records} outcome IN ('migrated', 'quarantined')"):
         return
     yield _count(connection, f"{records} {_movable(resolved, covered)}")
     if astray:
         stray = "".join(f" AND {_without(resolved, m, 'true')}" for m in covered)
         yield _count(connection, f"{records} r.outcome = 'quarantined'{stray}")
+
+
+def count_unplaced_companies(connection: sa.Connection, resolved: ResolvedMapping) -> int:
+    """How many companies have no default location, or several."""
+    rows = f"({canonical.companies(resolved)}) AS c WHERE c.default_locations <> 1"
+    return _count(connection, rows)
+
+
+def count_never_seen(
+    connection: sa.Connection, resolved: ResolvedMapping, covered: list[Migration]
+) -> int:
+    """How many records no snapshot of these migrations holds."""
+    # What stands in the target says nothing of whether a record was seen, and costs joins.
+    rows = canonical.source_rows(replace(resolved, target_exists=False), hashed=False)
+    return _count(connection, f"({rows}) AS r WHERE {never_seen(resolved, covered)}")
 
 
 def _count(connection: sa.Connection, rows: str) -> int:

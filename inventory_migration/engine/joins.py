@@ -39,6 +39,15 @@ def refuse_unfaithful(connection: sa.Connection, resolved: ResolvedMapping) -> N
         )
 
 
+def keep_keys(resolved: ResolvedMapping) -> bool:
+    """Whether no two records can have one key, nor any none: the server itself keeps that.
+
+    No mapping resolves whose key its table does not keep unique and filled; a join may still repeat
+    a record, and so may a query for companies.
+    """
+    return not resolved.mapping.source.joins.strip() and not isinstance(resolved.company, Derived)
+
+
 def _of_companies(
     connection: sa.Connection, resolved: ResolvedMapping
 ) -> Iterator[tuple[str, str]]:

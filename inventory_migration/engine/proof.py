@@ -138,10 +138,8 @@ def differences(
     if migration is None or not ledger.snapshot_exists(connection, migration):
         never = _not_migrated(resolved, coverage.dealt_with(connection, resolved))
         return f"SELECT d.*{nothing} FROM ({never}) AS d"
-    # While a trigger keeps levels in step, one that is not is wrong, whoever wrote it.
     kept = sync.keeps_in_step(connection, resolved)
-    theirs = _is_theirs(resolved, migration, kept=kept)
-    kinds = _kind(resolved, kept=kept, theirs=theirs)
+    kinds = kind(connection, resolved, migration)
     detail, sums, names, only = f"{_detail(resolved)} AS detail", "", "", "WHERE kind IS NOT NULL"
     if summed:
         detail, only = "NULL::text AS detail", ""
@@ -159,6 +157,21 @@ def differences(
         covered = coverage.dealt_with_beside(connection, resolved, migration)
         rest.append(_not_migrated(resolved, covered))
     return "\nUNION ALL\n".join([ours, *(f"SELECT d.*{nothing} FROM ({r}) AS d" for r in rest)])
+
+
+def no_differences() -> str:
+    """The relation `differences` where there are none."""
+    return (
+        "SELECT NULL::text AS kind, NULL::text AS key_text, NULL::boolean AS explained, "
+        "NULL::text AS detail WHERE false"
+    )
+
+
+def kind(connection: sa.Connection, resolved: ResolvedMapping, migration: Migration) -> str:
+    """What differs of a record of `compared_records`, as SQL; NULL where nothing does."""
+    # While a trigger keeps levels in step, one that is not is wrong, whoever wrote it.
+    kept = sync.keeps_in_step(connection, resolved)
+    return _kind(resolved, kept=kept, theirs=_is_theirs(resolved, migration, kept=kept))
 
 
 def moved(connection: sa.Connection, resolved: ResolvedMapping, migration: Migration | None) -> str:

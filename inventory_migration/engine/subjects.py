@@ -6,23 +6,36 @@ verdict lets happen in `gates.py`.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped
-from inventory_migration.engine import canonical, ledger, proof, references
+from inventory_migration.engine import canonical, ledger, proof, references, tally
+from inventory_migration.engine.ledger import Migration
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What a suite is held against: its batch, the relations that it names, its numbers."""
+    """What a suite is held against.
+
+    Attributes:
+        batch: The SELECT that it is about.
+        relations: The SELECTs that it may name.
+        parameters: Its numbers, each by what reads it: not every suite asks for all of them.
+    """
 
     batch: str
     relations: dict[str, str]
-    parameters: dict[str, Any]
+    parameters: dict[str, Callable[[], Any]]
+
+    def numbers(self, wanted: Collection[str]) -> dict[str, Any]:
+        """The numbers that a suite asks for, as far as there are such."""
+        return {name: self.parameters[name]() for name in wanted if name in self.parameters}
 
 
 def subject_of(connection: sa.Connection, resolved: ResolvedMapping, suite: str) -> Subject:
@@ -42,11 +55,13 @@ def subject_of(connection: sa.Connection, resolved: ResolvedMapping, suite: str)
             batch=canonical.records(resolved),
             relations={"companies": companies, "default_locations": defaults},
             parameters={
-                "expected_rows": _count(connection, f"SELECT FROM {resolved.source.sql}"),
-                "quarantined_percent": 100
-                if limits.action_on("quarantined") == "continue"
-                else limits.quarantined_percent,
-                "after_records": limits.after_records,
+                "expected_rows": partial(_count, connection, f"SELECT FROM {resolved.source.sql}"),
+                "quarantined_percent": lambda: (
+                    100
+                    if limits.action_on("quarantined") == "continue"
+                    else limits.quarantined_percent
+                ),
+                "after_records": lambda: limits.after_records,
             },
         )
     if suite == "default_locations":
@@ -54,34 +69,63 @@ def subject_of(connection: sa.Connection, resolved: ResolvedMapping, suite: str)
             batch=companies,
             relations={"default_locations": defaults},
             parameters={
-                "expected_companies": _count(connection, f"SELECT FROM {resolved.company.sql} AS c")
+                "expected_companies": partial(
+                    _count, connection, f"SELECT FROM {resolved.company.sql} AS c"
+                )
             },
         )
     migration = ledger.current(connection, mapping.name)
-    moved = proof.moved(connection, resolved, migration)
+    if migration is None or not ledger.snapshot_exists(connection, migration):
+        migration = None
     if suite == "transformed_stock":
-        rows = 0
-        if migration is not None and ledger.snapshot_exists(connection, migration):
-            rows = _count(connection, f"SELECT FROM {migration.snapshot}")
+        rows = (
+            partial(_count, connection, f"SELECT FROM {migration.snapshot}") if migration else int
+        )
+        moved = proof.moved(connection, resolved, migration)
         return Subject(batch=moved, relations={}, parameters={"expected_rows": rows})
-    differences = proof.differences(connection, resolved, migration)
-    balance = proof.balance(connection, resolved, migration)
-    compared = (
-        references.compared(connection, resolved, migration.migration_id)
-        if migration is not None
-        else references.nothing()
-    )
+    return _reconciled(connection, resolved, migration)
+
+
+def _reconciled(
+    connection: sa.Connection, resolved: ResolvedMapping, migration: Migration | None
+) -> Subject:
+    """What the last suite is held against: one scan, and what that has found to look at again."""
+    if migration is None:
+        # Of records that nobody has migrated, none is where it should be.
+        found = proof.prove(connection, resolved, None).differences
+        unbalanced, compared = tally.nothing(), 0
+        references_now = references.nothing()
+    else:
+        counted = tally.tally(connection, resolved, migration)
+        found = tally.differences(connection, resolved, migration, counted)
+        unbalanced = tally.unbalanced(resolved, migration, counted)
+        compared = counted.compared
+        references_now = references.compared(connection, resolved, migration.migration_id)
+    differing = sum(difference.records for difference in found)
     return Subject(
-        batch=differences,
-        relations={"balance": balance, "references": compared, "moved": moved},
+        batch=proof.differences(connection, resolved, migration)
+        if differing
+        else proof.no_differences(),
+        relations={
+            "balance": proof.balance(connection, resolved, migration),
+            "unbalanced": unbalanced,
+            "balanced": f"SELECT {compared}::bigint AS records",
+            "references": references_now,
+            "moved": proof.moved(connection, resolved, migration),
+        },
         parameters={
-            "expected_differences": sum(
-                difference.records
-                for difference in proof.prove(connection, resolved, migration).differences
-            ),
-            "expected_balances": proof.count_balances(connection, resolved, migration),
+            "expected_differences": lambda: differing,
+            "expected_balances": partial(proof.count_balances, connection, resolved, migration),
+            "expected_records": _records(connection, migration),
         },
     )
+
+
+def _records(connection: sa.Connection, migration: Migration | None) -> Callable[[], int]:
+    """What counts the records of a migration's snapshot."""
+    if migration is None:
+        return lambda: 0
+    return partial(_count, connection, f"SELECT FROM {migration.snapshot}")
 
 
 def _count(connection: sa.Connection, select: str) -> int:

@@ -130,6 +130,9 @@ class Session:
         return [
             *([f"SET TRANSACTION SNAPSHOT '{snapshot}'"] if snapshot else []),
             "SET LOCAL work_mem = '128MB'",
+            # The planner does not know how dear it is to convert and hash a record.
+            "SET LOCAL parallel_setup_cost = 100",
+            "SET LOCAL parallel_tuple_cost = 0.01",
             # Compiling takes longer than it saves: many conditions, each a moment.
             "SET LOCAL jit = off",
             # A policy that hides rows from this role must be an error, and not a smaller count.

@@ -36,18 +36,19 @@ from inventory_migration import __version__
 from inventory_migration.catalog import ResolvedMapping, resolve
 from inventory_migration.database import describe
 from inventory_migration.engine import (
-    company_totals,
     evidence,
     joins,
     ledger,
     progress,
-    proof,
     references,
+    scans,
     summary,
+    tally,
     trail,
 )
 from inventory_migration.engine.evidence import Block
 from inventory_migration.engine.ledger import Migration
+from inventory_migration.engine.tally import Tally
 from inventory_migration.engine.triggers import fired_triggers
 from inventory_migration.errors import MappingInvalid
 from inventory_migration.mapping import StockMapping
@@ -102,6 +103,7 @@ def read(reader: sa.Engine, mapping: StockMapping, *, seed: str | None = None) -
         connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
         # Floats are told exactly, whatever the role's default.
         connection.execute(sa.text("SET LOCAL extra_float_digits = 3"))
+        scans.with_room(connection)
         if not ledger.installed(connection):
             return None
         migration = ledger.find(connection, mapping=mapping.name)
@@ -194,7 +196,8 @@ def _compared(
     )
     if migration.state not in _PROVABLE:
         return resolved, found
-    found["totals"] = _add_totals(connection, resolved, migration, found["companies"])
+    counted = tally.tally(connection, resolved, migration)
+    found["totals"] = _add_totals(counted, found["companies"])
     found["differences"] = [
         {
             "kind": difference.kind,
@@ -202,28 +205,22 @@ def _compared(
             "records": difference.records,
             "sample": difference.sample,
         }
-        for difference in proof.prove(connection, resolved, migration).differences
+        for difference in tally.differences(connection, resolved, migration, counted)
     ]
     return resolved, found
 
 
-def _add_totals(
-    connection: sa.Connection,
-    resolved: ResolvedMapping,
-    migration: Migration,
-    companies: list[dict[str, Any]],
-) -> dict[str, Any]:
+def _add_totals(counted: Tally, companies: list[dict[str, Any]]) -> dict[str, Any]:
     """Add to each company what it had before and has now; returns the same of all together."""
-    total, by_company = company_totals.company_totals(connection, resolved, migration)
     nothing = {"records": 0, "units": "0", "reserved": "0", "available": "0"}
     for company in companies:
-        entry = by_company.get(company["company_key"], {})
+        entry = counted.companies.get(company["company_key"], {})
         before, after = entry.get("before", nothing), entry.get("after", nothing)
         company["before"], company["after"] = before, after
         company["available_before"] = before["available"]
         company["available_after"] = after["available"]
         company["changed_by_application"] = entry.get("changed_by_application", "0")
-    return total
+    return counted.total
 
 
 def _sealed(
