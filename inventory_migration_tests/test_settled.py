@@ -6,9 +6,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from inventory_migration import inquiries, verbs
-from inventory_migration.engine import coverage, settled
+from inventory_migration.engine import coverage, settled, untouched
 from inventory_migration.mapping import StockMapping
 from inventory_migration.project import find
 from inventory_migration_tests import stage
@@ -115,3 +116,45 @@ def test_the_command_says_what_it_looked_at_and_starts_no_run(
     whole = answer("run", "--mapping", path, "--all-steps")
     assert (whole["changed"], "checked" in whole) == (False, False)
     assert database.psql(gates) == "8"
+
+
+def test_what_is_as_it_was_proved_is_looked_at_no_further(database: Database) -> None:
+    stage.shop(database)
+    mapping = stage.mapping(source={**stage.DEFINITION["source"], "skip": {}})
+    verbs.run(verbs.open_target(database.url), mapping)
+
+    def as_proved() -> bool:
+        with database.engine.connect() as connection:
+            resolved = stage.plan.resolve(connection, mapping)
+            last = stage.ledger.find(connection, mapping="shop")
+            assert last is not None
+            return untouched.is_as_proved(connection, resolved, last)
+
+    assert as_proved()
+    database.psql("VACUUM FREEZE stock_items")
+    database.psql("DELETE FROM stock_items WHERE id = 30")
+    assert as_proved()
+    # Each leaves a younger row, or fewer rows beside, or another database.
+    ours = (
+        "UPDATE inventory_migration.event SET detail = jsonb_set(detail, '{before,name}', '\"x\"')"
+    )
+    for change in (
+        "UPDATE stock_items SET quantity = 1 WHERE id = 1",
+        "UPDATE companies SET name = name",
+        "INSERT INTO companies (name) VALUES ('New')",
+        "UPDATE stock_items SET location_id = NULL; DELETE FROM locations WHERE id = 1",
+        f"SET session_replication_role = replica; {ours} WHERE kind = 'verdict'",
+    ):
+        with database.engine.connect() as connection:
+            resolved = stage.plan.resolve(connection, mapping)
+            last = stage.ledger.find(connection, mapping="shop")
+            assert last is not None
+            assert untouched.is_as_proved(connection, resolved, last)
+            connection.execute(sa.text(change))
+            assert not untouched.is_as_proved(connection, resolved, last), change
+            connection.rollback()
+    assert is_settled(database, mapping)
+    # What a skip looks at may be anywhere, and what was put aside may have been mended before.
+    with database.engine.connect() as connection:
+        resolved = stage.plan.resolve(connection, stage.MAPPING)
+        assert not untouched.is_as_proved(connection, resolved, last)

@@ -26,6 +26,7 @@ from inventory_migration.engine import (
     proof,
     scans,
     sync,
+    untouched,
     verification,
     write_stop,
 )
@@ -118,6 +119,7 @@ def _close(
         if stopped:
             write_stop.delta_pass(connection, resolved, migration)
         ledger.set_state(connection, migration.migration_id, "verifying")
+        before = untouched.note_before(connection, resolved)
         found = proof.prove(connection, resolved, migration)
         _note_totals(connection, migration, found)
         basis = _basis(connection, resolved, start)
@@ -129,6 +131,7 @@ def _close(
             migration_id=migration.migration_id,
             rests_on=basis,
             tables=stopped or None,
+            before=before if untouched.says_enough(found) else None,
         )
         if not wrong and not final:
             control.desire(connection, migration.migration_id, "pause", reason=_NOT_FINAL)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
-from inventory_migration.engine import coverage, gates, guard, ledger
+from inventory_migration.engine import coverage, gates, guard, ledger, untouched
 
 CHECKED = (
     "all four gates have passed for this mapping and these expectations",
@@ -50,6 +50,8 @@ def is_settled(
         if not gates.has_passed(connection, resolved, suite, digest):
             return False
     covered = coverage.dealt_with(connection, resolved)
-    return bool(coverage.verified(covered)) and not any(
+    if not coverage.verified(covered) or coverage.count_unplaced_companies(connection, resolved):
+        return False
+    return untouched.is_as_proved(connection, resolved, last) or not any(
         coverage.left_over(connection, resolved, covered, astray=True)
     )

@@ -234,7 +234,8 @@ _LOCATIONS_KEPT = sa.text(f"""
 
 _EVENTS = sa.text(f"""
     SELECT at, who, kind,
-           CASE WHEN kind = 'acceptance' THEN detail - 'result' ELSE detail END AS detail
+           CASE kind WHEN 'acceptance' THEN detail - 'result'
+                     WHEN 'verdict' THEN detail - 'before' ELSE detail END AS detail
     FROM {SCHEMA}.event
     WHERE migration_id = :migration_id ORDER BY event_id
 """)

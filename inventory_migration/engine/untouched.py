@@ -1,0 +1,120 @@
+"""Whether anything was written since a proof: asked of the rows' own transactions, in one scan.
+
+A proof notes from which transaction on a row may be one that it has not seen. Where all of a
+mapping stands in columns of three tables, and none of their rows is that young, all is as it was
+proved. What else a run would look at is in `settled.py`; where this cannot tell, that can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from inventory_migration.catalog import Derived, ResolvedMapping
+from inventory_migration.database import escaped
+from inventory_migration.engine import evidence, ledger
+from inventory_migration.engine.ledger import Migration
+from inventory_migration.engine.proof import Proof
+from inventory_migration.mapping import StockLevel
+
+_NEARLY_ROUND = 2_000_000_000
+"""After so many transactions an old row could be taken for a young one, and the other way round."""
+
+
+def note_before(connection: sa.Connection, resolved: ResolvedMapping) -> dict[str, Any] | None:
+    """What has to be known later of the moment before a proof; None where it would say nothing."""
+    if not _is_plain(resolved):
+        return None
+    return {
+        "transaction": connection.execute(
+            sa.text("SELECT pg_snapshot_xmin(pg_current_snapshot())::text")
+        ).scalar_one(),
+        **evidence.database_fingerprint(connection),
+        **_beside(connection, resolved),
+    }
+
+
+def is_as_proved(
+    connection: sa.Connection, resolved: ResolvedMapping, migration: Migration
+) -> bool:
+    """Whether nothing has been written since a migration was verified that a run would look at.
+
+    Args:
+        connection: A connection that sees one moment; only read from.
+        resolved: The mapping and its types.
+        migration: The last one, verified with this mapping.
+    """
+    then = connection.execute(
+        sa.select(ledger.event.c.detail["before"])
+        .where(ledger.event.c.migration_id == migration.migration_id)
+        .where(ledger.event.c.kind == "verdict")
+        .order_by(ledger.event.c.event_id.desc())
+        .limit(1)
+    ).scalar()
+    if not then or not _is_plain(resolved) or then["system_identifier"] is None:
+        return False
+    here = {**evidence.database_fingerprint(connection), **_beside(connection, resolved)}
+    if any(then[name] != here[name] for name in here) or _put_aside(connection):
+        return False
+    young = " + ".join(
+        f"(SELECT count(*) FROM {table} AS t WHERE age(t.xmin) <= age(n.since::xid))"
+        for table in _tables(resolved)
+    )
+    row = connection.execute(
+        sa.text(
+            escaped(
+                f"SELECT pg_snapshot_xmax(pg_current_snapshot())::text::numeric AS now, {young} "
+                "AS young FROM (SELECT CAST(im_since AS xid8) AS since) AS n"
+            ).replace("im_since", ":since")
+        ),
+        {"since": then["transaction"]},
+    ).one()
+    return 0 <= row.now - int(then["transaction"]) < _NEARLY_ROUND and not row.young
+
+
+def says_enough(found: Proof) -> bool:
+    """Whether a proof has found no record that no migration has seen."""
+    return not any(difference.kind == "arrived_with_location" for difference in found.differences)
+
+
+def _put_aside(connection: sa.Connection) -> bool:
+    """Whether a migration has put a record aside, which may have been mended before the proof."""
+    aside = sa.exists().where(ledger.outcome.c.outcome.in_(["quarantined", "skipped"]))
+    return bool(connection.execute(sa.select(aside)).scalar_one())
+
+
+def _beside(connection: sa.Connection, resolved: ResolvedMapping) -> dict[str, int]:
+    """How many rows the small tables have: one that is deleted leaves no younger row behind."""
+    _, *beside = _tables(resolved)
+    counts = {table: sa.text(f"SELECT count(*) FROM {escaped(table)}") for table in beside}
+    return {table: int(connection.execute(query).scalar_one()) for table, query in counts.items()}
+
+
+def _tables(resolved: ResolvedMapping) -> list[str]:
+    return [resolved.source.sql, resolved.company.sql, resolved.locations_sql]
+
+
+def _is_plain(resolved: ResolvedMapping) -> bool:
+    """Whether what decides about a record stands in its row, its company's and its location's."""
+    mapping = resolved.mapping
+    if isinstance(mapping.target, StockLevel) or isinstance(resolved.company, Derived):
+        return False
+    if mapping.source.joins.strip() or resolved.locations is None or mapping.rules.own:
+        return False
+    deciding = (mapping.source, mapping.locations.company, mapping.target)
+    parts = [part.model_dump() if hasattr(part, "model_dump") else part for part in deciding]
+    return not any(name in {"sql", "through"} for part in parts for name in _names(part))
+
+
+def _names(said: object) -> Iterator[str]:
+    """The keys of what a mapping says that are given."""
+    if isinstance(said, Mapping):
+        for name, value in said.items():
+            if value is not None:
+                yield str(name)
+            yield from _names(value)
+    elif isinstance(said, list | tuple):
+        for value in said:
+            yield from _names(value)
