@@ -325,6 +325,12 @@ def test_nobody_takes_all_that_is_left_of_a_phase(database: Database) -> None:
             assert quick is not None
             quick.done, quick.seconds = quick.chunks, 0.0001
             pacing.finish(quick, stop)
+        # Where pages are met again, what is under way is half of a pass at most.
+        pacing.begin_phase(2000, 2, of_pass=128)
+        part = pacing.admit(stop)
+        assert part is not None
+        assert part.chunks == 32
+        pacing.finish(part, stop)
         pacing.begin_phase(80, 2)
         one, other = pacing.admit(stop), pacing.admit(stop)
         assert one is not None

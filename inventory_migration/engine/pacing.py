@@ -38,6 +38,9 @@ WAL_BYTES = 16 * 1024**2
 LEFT_SHARE = 2
 """Each worker takes at most one in so many of its part of the chunks that are left of a phase."""
 
+PASS_SHARE = 2
+"""Of one pass over the pages, all that is under way at a time is at most one in so many."""
+
 MOST_REST = 8.0
 """How many times as long as its last transaction a worker rests at most."""
 
@@ -133,6 +136,7 @@ class Pacing:
         self._under_way = 0
         self._left: int | None = None
         self._share = 1
+        self._most: int | None = None
         self._lock = threading.Lock()
         rate = start.max_rows_per_second or self._limits.max_rows_per_second
         self._rate = RateLimit(rate) if rate else None
@@ -145,13 +149,18 @@ class Pacing:
         self._held_since: float | None = None
         self._opens: datetime | None = None
 
-    def begin_phase(self, chunks: int, workers: int) -> None:
+    def begin_phase(self, chunks: int, workers: int, *, of_pass: int | None = None) -> None:
         """Know how much there is to divide, so that nobody takes all that is left of it.
+
+        A page is met again in the next pass. What was written in it by the last one is out of the
+        way only once that has committed, and everything that was under way beside it.
 
         Args:
             chunks: How many are pending.
             workers: How many share them.
+            of_pass: How many chunks a pass over the pages takes, where there are more than one.
         """
+        self._most = None if of_pass is None else max(1, of_pass // (PASS_SHARE * workers))
         self._left, self._share = chunks, LEFT_SHARE * workers
 
     @property
@@ -168,6 +177,8 @@ class Pacing:
         turn = Turn(self._controller.limit, self._controller.cuts)
         if self._left is not None:
             turn.chunks = min(turn.chunks, max(1, self._left // self._share))
+        if self._most is not None:
+            turn.chunks = min(turn.chunks, self._most)
         if self._verdict.level == "slow":
             turn.chunks = 1
         if self._rate is not None:

@@ -280,8 +280,8 @@ def _work_one_phase(
     tries = resolved.mapping.thresholds.failed_attempts
     began = told = time.monotonic()
     first = patiently(lambda: _progress(engine, migration, 0.0), tries=tries)
-    pending = patiently(lambda: _pending(engine, migration, number), tries=tries)
-    pacing.begin_phase(pending, workers)
+    chunks, pending = patiently(lambda: _chunks(engine, migration, number), tries=tries)
+    pacing.begin_phase(pending, workers, of_pass=snapshot.chunks_of_pass(resolved, chunks))
 
     def watch() -> bool:
         nonlocal told
@@ -366,16 +366,17 @@ def _pause(engine: sa.Engine, migration: Migration, reason: str) -> None:
     )
 
 
-def _pending(engine: sa.Engine, migration: Migration, phase: int) -> int:
-    """How many chunks of a phase are left."""
+def _chunks(engine: sa.Engine, migration: Migration, phase: int) -> tuple[int, int]:
+    """How many chunks a phase has, and how many of them are left."""
+    pending = sa.func.count().filter(ledger.chunk.c.state == "pending")
     with engine.connect() as connection:
-        return connection.execute(
-            sa.select(sa.func.count()).where(
+        whole, left = connection.execute(
+            sa.select(sa.func.count(), pending).where(
                 ledger.chunk.c.migration_id == migration.migration_id,
                 ledger.chunk.c.phase == phase,
-                ledger.chunk.c.state == "pending",
             )
-        ).scalar_one()
+        ).one()
+    return int(whole), int(left)
 
 
 def _anything_pending(engine: sa.Engine, migration: Migration) -> bool:

@@ -153,6 +153,22 @@ def _snapshot_of_all(resolved: ResolvedMapping, migration: Migration) -> str:
               FROM ({flagged_rows(resolved)}) AS r) AS numbered"""
 
 
+def chunks_of_pass(resolved: ResolvedMapping, chunks: int) -> int | None:
+    """How many chunks follow each other before one meets the pages of the first again.
+
+    Args:
+        resolved: The mapping and its types.
+        chunks: How many the phase has.
+
+    Returns:
+        The number; None where the phase is in key order.
+    """
+    groups = chunks // PASSES
+    if not shape_of(resolved).in_place or groups < FEWEST:
+        return None
+    return min(groups, STRETCH)
+
+
 def _chunk_of(resolved: ResolvedMapping, place: str) -> str:
     """Which chunk of its phase a record is in, from 0 on, by its place in key order.
 
