@@ -155,7 +155,8 @@ def test_a_forced_pause_between_two_chunks_leaves_it_paused(database: Database) 
 
 
 @pytest.mark.parametrize(
-    "step", ["SELECT migration_id FROM", "INSERT INTO inventory_migration.event", "SET state="]
+    "step",
+    ["SELECT migration_id FROM", "INSERT INTO inventory_migration.event", "migration SET state ="],
 )
 def test_a_cancel_beside_the_chunks_stops_no_rollback(database: Database, step: str) -> None:
     stage.shop(database)

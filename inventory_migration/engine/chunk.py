@@ -26,7 +26,6 @@ from inventory_migration.engine.control import keepalives
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.parameters import parametrised
 from inventory_migration.engine.shapes import shape_of
-from inventory_migration.engine.snapshot import most_together
 from inventory_migration.engine.summary import OUTCOMES
 from inventory_migration.errors import ControlTotalsDiffer
 
@@ -86,7 +85,6 @@ class ChunkStatements:
         self._read_back = sa.text(chunk_statements.read_back_statement(resolved, migration))
         shape = shape_of(resolved)
         after = shape.after_write(migration.snapshot, migration.planned_locations)
-        self._most = most_together(resolved)
         self._before = [sa.text(parametrised(s)) for s in shape.before_write(migration.snapshot)]
         self._after = [sa.text(parametrised(s)) for s in after]
 
@@ -99,9 +97,8 @@ class ChunkStatements:
 
         A chunk that failed before is claimed alone, so that it cannot take others down with it.
         """
-        most = min(limit, self._most)
         rows = connection.execute(
-            _CLAIM, {"migration_id": self.migration_id, "phase": phase, "limit": most}
+            _CLAIM, {"migration_id": self.migration_id, "phase": phase, "limit": limit}
         ).all()
         if not rows:
             return None

@@ -41,9 +41,6 @@ STRETCH = 128
 """How many chunks follow each other before the next pass: some transactions, in the cache yet."""
 
 
-_ANY = 1_000_000
-
-
 def write_snapshot(engine: sa.Engine, resolved: ResolvedMapping, migration: Migration) -> None:
     """Write the work list: each record with its pre-image, in phases and chunks.
 
@@ -194,13 +191,6 @@ def _chunk_of(resolved: ResolvedMapping, place: str) -> str:
                          + ({place}) % {PASSES} * {here}
                          + ({place}) % {stretch} / {dealt}
                     ELSE ({place}) / {rows} END"""
-
-
-def most_together(resolved: ResolvedMapping) -> int:
-    """How many chunks one transaction takes at most: fewer than a pass has, for all workers."""
-    if not shape_of(resolved).in_place:
-        return _ANY
-    return max(STRETCH // 4, STRETCH * 250 // resolved.mapping.chunk.rows)
 
 
 def flagged_rows(resolved: ResolvedMapping) -> str:
