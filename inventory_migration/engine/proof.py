@@ -90,9 +90,11 @@ def prove(
     """
     relation = differences(connection, resolved, migration, phase=phase, summed=True)
     sums = ", ".join(f"sum({name}) AS {name}" for name in _SUMS)
+    # Added up by the server, which keeps all digits.
+    totals = ", ".join(f"sum({name}) OVER () AS {name}" for name in _SUMS)
     rows = connection.execute(
         sa.text(f"""
-            SELECT kind, explained, records, {", ".join(_SUMS)},
+            SELECT kind, explained, records, {totals},
                    ARRAY(SELECT k FROM unnest(keys) AS k ORDER BY k LIMIT 10) AS sample
             FROM (SELECT kind, explained, count(*) AS records, {sums},
                          array_agg(key_text) FILTER (WHERE kind IS NOT NULL) AS keys
@@ -109,10 +111,7 @@ def prove(
             for row in rows
             if row.kind is not None
         ],
-        totals={
-            name: sum((getattr(row, name) or Decimal(0) for row in rows), Decimal(0))
-            for name in _SUMS
-        },
+        totals={name: (getattr(rows[0], name) if rows else None) or Decimal(0) for name in _SUMS},
     )
 
 
