@@ -27,7 +27,7 @@ STEPS = {
     "the thresholds": "GROUPING SETS ((), (p.name))",
     "a phase that is reconciled": "SET reconciled_at=",
     "the sweep": "max(inventory_migration.chunk.number)",
-    "the verdict": "units_changed = t.units_changed",
+    "the verdict": "units_changed=",
 }
 """What the main thread does beside its workers, by a piece of its statement."""
 
