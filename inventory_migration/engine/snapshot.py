@@ -248,15 +248,29 @@ def _phase_by_rank(resolved: ResolvedMapping) -> str:
 def _note_work(connection: sa.Connection, resolved: ResolvedMapping, migration: Migration) -> None:
     """Write the rows of phases and chunks from what the snapshot holds."""
     parameters = {"migration_id": migration.migration_id}
-    for number, phase in enumerate(resolved.mapping.phases, start=1):
-        connection.execute(
-            sa.text(f"""
-                INSERT INTO {SCHEMA}.phase (migration_id, number, name, companies, records)
-                SELECT :migration_id, :number, :name, count(DISTINCT company_key), count(*)
-                FROM {migration.snapshot} WHERE phase = :number
-            """),
-            {**parameters, "number": number, "name": phase.name},
-        )
+    # Read by itself: the server reads with more than one process only where nothing is written.
+    counted = connection.execute(
+        sa.text(f"""
+            SELECT phase, count(company_key) AS companies, sum(records)::bigint AS records
+            FROM (SELECT phase, company_key, count(*) AS records
+                  FROM {migration.snapshot} GROUP BY phase, company_key) AS of_company
+            GROUP BY phase
+        """)
+    ).all()
+    of_phase = {row.phase: row for row in counted}
+    connection.execute(
+        sa.insert(ledger.phase),
+        [
+            {
+                **parameters,
+                "number": number,
+                "name": phase.name,
+                "companies": of_phase[number].companies if number in of_phase else 0,
+                "records": of_phase[number].records if number in of_phase else 0,
+            }
+            for number, phase in enumerate(resolved.mapping.phases, start=1)
+        ],
+    )
     connection.execute(
         sa.text(f"""
             INSERT INTO {SCHEMA}.chunk (migration_id, number, phase, records)
@@ -275,39 +289,64 @@ def note_baseline(
     Written anew when the sweep has added late arrivals: their units are part of what must add up.
     """
     parameters = {"migration_id": migration.migration_id}
+    conditions = rules.conditions(resolved)
+    actions = resolved.mapping.rules.actions()
+    of_numbers = [
+        rule
+        for rule in ("negative_quantity", "reserved_exceeds_quantity")
+        if actions[rule] == "warn"
+    ]
+    warned = "".join(
+        f", count(*) FILTER (WHERE skip_reason IS NULL AND {conditions[rule]}) AS {rule}"
+        for rule in of_numbers
+    )
+    # Read by itself: the server reads with more than one process only where nothing is written.
+    totals = connection.execute(
+        sa.text(f"""
+            SELECT count(*) AS records, COALESCE(sum(quantity), 0) AS units,
+                   COALESCE(sum(reserved), 0) AS reserved{warned}
+            FROM {migration.snapshot}
+        """)
+    ).one()
     connection.execute(
         sa.text(f"""
             UPDATE {SCHEMA}.migration SET
                 companies = (SELECT count(*) FROM {escaped(resolved.company.sql)} AS c),
-                snapshot_records = s.records, snapshot_units = s.units,
-                snapshot_reserved = s.reserved
-            FROM (SELECT count(*) AS records, COALESCE(sum(quantity), 0) AS units,
-                         COALESCE(sum(reserved), 0) AS reserved FROM {migration.snapshot}) AS s
+                snapshot_records = :records, snapshot_units = :units, snapshot_reserved = :reserved
             WHERE migration_id = :migration_id
         """),
-        parameters,
+        {
+            **parameters,
+            "records": totals.records,
+            "units": totals.units,
+            "reserved": totals.reserved,
+        },
     )
-    conditions = rules.conditions(resolved)
+    _warn(connection, migration, {rule: getattr(totals, rule) for rule in of_numbers})
     counted = {
-        rule: f"SELECT count(*) FROM {migration.snapshot} "
-        f"WHERE skip_reason IS NULL AND {conditions[rule]}"
-        for rule in ("negative_quantity", "reserved_exceeds_quantity")
-    }
-    counted["item_duplicate"] = (
-        "SELECT COALESCE(sum(copies), 0) FROM ("
+        "item_duplicate": "SELECT COALESCE(sum(copies), 0) FROM ("
         f"SELECT count(*) AS copies FROM {migration.snapshot} "
         "WHERE skip_reason IS NULL AND item_key IS NOT NULL AND company_key IS NOT NULL "
-        "GROUP BY company_key, item_key HAVING count(*) > 1) AS d"
+        "GROUP BY company_key, item_key HAVING count(*) > 1) AS d",
+        **{rule: _breaking(resolved, migration, rule) for rule in resolved.mapping.rules.own},
+    }
+    _warn(
+        connection,
+        migration,
+        {
+            rule: connection.execute(sa.text(query)).scalar_one()
+            for rule, query in counted.items()
+            if actions[rule] == "warn"
+        },
     )
-    own = resolved.mapping.rules.own
-    counted |= {rule: _breaking(resolved, migration, rule) for rule in own}
-    actions = resolved.mapping.rules.actions()
-    for rule, query in counted.items():
-        if actions[rule] != "warn":
-            continue
-        # Read by itself: the server reads with more than one process only where nothing is written.
-        if records := connection.execute(sa.text(query)).scalar_one():
-            connection.execute(_WARN, {**parameters, "rule": rule, "records": records})
+
+
+def _warn(connection: sa.Connection, migration: Migration, counted: dict[str, int]) -> None:
+    """Keep how many records each warning concerns, where there are any."""
+    for rule, records in counted.items():
+        if records:
+            parameters = {"migration_id": migration.migration_id, "rule": rule, "records": records}
+            connection.execute(_WARN, parameters)
 
 
 def _breaking(resolved: ResolvedMapping, migration: Migration, rule: str) -> str:
