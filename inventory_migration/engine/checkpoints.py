@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped
-from inventory_migration.engine import control, ledger, proof, scans, verification
+from inventory_migration.engine import control, ledger, proof, scans, untouched, verification
 from inventory_migration.engine.failures import message
 from inventory_migration.engine.ledger import SCHEMA, Migration
 
@@ -28,7 +28,9 @@ def reconcile_phase(
     with control.exclusive(engine, migration.migration_id, wanted="run") as connection:
         control.durably(connection)
         scans.with_room(connection)
-        wrong = verification.wrong(proof.prove(connection, resolved, migration, phase=number))
+        before = untouched.note_before(connection, resolved)
+        found = proof.prove(connection, resolved, migration, phase=number)
+        wrong = verification.wrong(found)
         if wrong:
             reason = f"phase {number} does not reconcile: {proof.unexplained_text(wrong)}"
             if resolved.mapping.thresholds.action_on("reconciliation") != "continue":
@@ -49,6 +51,7 @@ def reconcile_phase(
             migration_id=migration.migration_id,
             number=number,
             phase=name,
+            proved=untouched.note_checkpoint(connection, resolved, migration, before, found),
         )
     return None
 

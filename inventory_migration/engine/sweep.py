@@ -20,10 +20,12 @@ from inventory_migration.engine import (
     ledger,
     retries,
     rules,
+    scans,
     schema_change,
     snapshot,
     sync,
     target_keys,
+    untouched,
 )
 from inventory_migration.engine.failures import Action, action_for, sqlstate
 from inventory_migration.engine.ledger import SCHEMA, Migration
@@ -50,6 +52,7 @@ def sweep(
     if drain:
         schema_change.wait_for_older_writers(engine, resolved)
     with control.exclusive(engine, migration.migration_id, wanted="run") as connection:
+        scans.with_room(connection)
         return sweep_within(connection, resolved, migration)
 
 
@@ -58,6 +61,8 @@ def sweep_within(connection: sa.Connection, resolved: ResolvedMapping, migration
     number = phase_number(resolved)
     default_locations.give(connection, resolved, migration)
     default_locations.follow(connection, resolved, migration)
+    if untouched.proved_at_checkpoint(connection, resolved, migration) is not None:
+        return 0
     if sync.wanted(resolved):
         sync.refresh(connection, resolved)
     else:

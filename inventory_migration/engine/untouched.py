@@ -8,6 +8,7 @@ proved. What else a run would look at is in `settled.py`; where this cannot tell
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
@@ -53,10 +54,72 @@ def is_as_proved(
         .order_by(ledger.event.c.event_id.desc())
         .limit(1)
     ).scalar()
-    if not then or not _is_plain(resolved) or then["system_identifier"] is None:
+    if not then or _put_aside(connection):
+        return False
+    return _unwritten(connection, resolved, then)
+
+
+def note_checkpoint(
+    connection: sa.Connection,
+    resolved: ResolvedMapping,
+    migration: Migration,
+    before: dict[str, Any] | None,
+    found: Proof,
+) -> dict[str, Any] | None:
+    """What a phase's proof says for all of a migration; None where that is less than all.
+
+    Args:
+        connection: The transaction of the proof.
+        resolved: The mapping and its types.
+        migration: The migration.
+        before: What `note_before` has said before the proof.
+        found: The proof of the phase.
+    """
+    phases = sa.select(sa.func.count()).where(ledger.phase.c.migration_id == migration.migration_id)
+    if before is None or found.differences or connection.execute(phases).scalar_one() != 1:
+        return None
+    return {
+        **before,
+        "records": _records(connection, resolved),
+        "totals": {name: str(total) for name, total in found.totals.items()},
+    }
+
+
+def proved_at_checkpoint(
+    connection: sa.Connection, resolved: ResolvedMapping, migration: Migration
+) -> Proof | None:
+    """The proof of a migration's only phase, where nobody has written anything since it.
+
+    All records had been compared, none differed, no row is younger than that, and none is missing:
+    to compare them once more would find the same. None where that can not be told.
+    """
+    then = connection.execute(
+        sa.select(ledger.event.c.detail["proved"])
+        .where(ledger.event.c.migration_id == migration.migration_id)
+        .where(ledger.event.c.kind == "phase_done")
+        .order_by(ledger.event.c.event_id.desc())
+        .limit(1)
+    ).scalar()
+    if not then:
+        return None
+    mine = ledger.chunk.c.migration_id == migration.migration_id
+    left = sa.select(sa.func.count()).where(mine, ledger.chunk.c.state != "done")
+    phases = sa.select(sa.func.count()).where(ledger.phase.c.migration_id == migration.migration_id)
+    if connection.execute(left).scalar_one() or connection.execute(phases).scalar_one() != 1:
+        return None
+    records, totals = then.pop("records"), then.pop("totals")
+    if not _unwritten(connection, resolved, then) or _records(connection, resolved) != records:
+        return None
+    as_of = connection.execute(sa.text("SELECT statement_timestamp()")).scalar_one()
+    return Proof(as_of, [], {name: Decimal(total) for name, total in totals.items()})
+
+
+def _unwritten(connection: sa.Connection, resolved: ResolvedMapping, then: dict[str, Any]) -> bool:
+    """Whether no row of the mapping's tables is as young as what `note_before` has noted."""
+    if not _is_plain(resolved) or then["system_identifier"] is None:
         return False
     here = {**evidence.database_fingerprint(connection), **_beside(connection, resolved)}
-    if any(then[name] != here[name] for name in here) or _put_aside(connection):
+    if any(then[name] != here[name] for name in here):
         return False
     young = " + ".join(
         f"(SELECT count(*) FROM {table} AS t WHERE age(t.xmin) <= age(n.since::xid))"
@@ -83,6 +146,12 @@ def _put_aside(connection: sa.Connection) -> bool:
     """Whether a migration has put a record aside, which may have been mended before the proof."""
     aside = sa.exists().where(ledger.outcome.c.outcome.in_(["quarantined", "skipped"]))
     return bool(connection.execute(sa.select(aside)).scalar_one())
+
+
+def _records(connection: sa.Connection, resolved: ResolvedMapping) -> int:
+    """How many records there are."""
+    counted = sa.text(f"SELECT count(*) FROM {escaped(resolved.source.sql)}")
+    return int(connection.execute(counted).scalar_one())
 
 
 def _beside(connection: sa.Connection, resolved: ResolvedMapping) -> dict[str, int]:

@@ -72,6 +72,23 @@ GUARDS = (
         "test_chunk.py::test_a2_units_taken_by_a_trigger_after_the_write_stop_the_migration",
     ),
     Guard(
+        "a proof is made again where rows are younger",
+        "what is written between the last chunk and the verdict is never compared",
+        "engine/untouched.py",
+        "<= age(n.since::xid))",
+        "< 0)",
+        "test_untouched.py::test_whoever_writes_anything_has_all_compared_once_more",
+    ),
+    Guard(
+        "a proof is made again where records are missing",
+        "what is deleted between the last chunk and the verdict goes unsaid",
+        "engine/untouched.py",
+        "    if not _unwritten(connection, resolved, then) or "
+        "_records(connection, resolved) != records:",
+        "    if not _unwritten(connection, resolved, then):",
+        "test_untouched.py::test_whoever_writes_anything_has_all_compared_once_more",
+    ),
+    Guard(
         "claim lock",
         "two workers write one chunk",
         "engine/chunk.py",
