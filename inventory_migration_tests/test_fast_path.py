@@ -19,6 +19,16 @@ from inventory_migration_tests.conftest import Database, made_database
 from inventory_migration_tests.sessions import until, waiters
 from inventory_migration_tests.test_chunk import planned, shop_behind_a_join
 
+LEVELS: dict[str, Any] = {
+    "shape": "stock_level",
+    "table": "levels",
+    "add": True,
+    "record": {"item_id": "id"},
+    "location": "location_id",
+    "on_hand": "on_hand",
+    "reserved": "reserved",
+}
+
 
 def at_once(connection: sa.Connection, statements: ChunkStatements) -> Any:
     """What a worker does with the first chunk, up to but without the commit."""
@@ -109,6 +119,29 @@ def test_joins_are_locked_first(database: Database) -> None:
     assert not planned(database, shop_behind_a_join(database)).fast
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_levels_that_a_trigger_keeps_in_step_are_locked_first(
+    database: Database, kept: bool
+) -> None:
+    stage.shop(database)
+    mapping = stage.mapping(target={**LEVELS, "sync": kept})
+    assert planned(database, mapping).fast is not kept
+
+
+def test_what_a_trigger_of_levels_may_say_later_is_read_back(database: Database) -> None:
+    stage.shop(database)
+    statements = planned(database, stage.mapping(target=LEVELS))
+    database.psql(
+        "CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
+        "CREATE TRIGGER late AFTER UPDATE ON levels FOR EACH ROW EXECUTE FUNCTION late()"
+    )
+    with database.engine.connect() as connection:
+        assert not at_once(connection, statements)[0].heard
+    database.psql("CREATE TRIGGER new AFTER INSERT ON levels FOR EACH ROW EXECUTE FUNCTION late()")
+    with database.engine.connect() as connection:
+        assert at_once(connection, statements)[0].heard
+
+
 def migrated(database: Database, mapping: stage.StockMapping, *, first: bool) -> str:
     """Migrate, locked first or not; what every chunk counted and every record became."""
     migration = stage.locations(database, mapping)
@@ -131,10 +164,13 @@ def migrated(database: Database, mapping: stage.StockMapping, *, first: bool) ->
     images = database.psql(
         "SELECT position, location_key, quantity, reserved FROM inventory_migration.after_image"
     )
-    return "\n".join([chunks, outcomes, images, stage.table(database, "stock_items")])
+    said = [chunks, outcomes, images, stage.table(database, "stock_items")]
+    if mapping.target.shape == "stock_level":
+        said.append(database.psql("SELECT * FROM levels ORDER BY 1, 2"))
+    return "\n".join(said)
 
 
-@pytest.mark.parametrize("shape", ["location_column", "allocation_json"])
+@pytest.mark.parametrize("shape", ["location_column", "allocation_json", "stock_level"])
 def test_it_says_of_every_chunk_and_record_what_locking_first_says(
     server: EmbeddedServer, shape: str
 ) -> None:
@@ -142,6 +178,8 @@ def test_it_says_of_every_chunk_and_record_what_locking_first_says(
     if shape == "allocation_json":
         # Without the time, which is another one each time.
         target["entry"] = {"held": {"from": "on_hand"}, "promised": {"from": "reserved"}}
+    elif shape == "stock_level":
+        target = LEVELS
     mapping = stage.mapping(
         target=target, thresholds={"quarantined_percent": 100}, chunk={"rows": 4}
     )

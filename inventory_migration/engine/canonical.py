@@ -155,7 +155,9 @@ def source_rows(
     if chunked:
         rows = f"{chunked} AS im_p JOIN {rows} ON {key_of_source(resolved, 'im_p')}"
     hashed_row = f", {row_hash(resolved)} AS row_hash" if hashed else ""
-    held_quantity, held_reserved = held_numbers(resolved) or ("NULL::numeric", "NULL::numeric")
+    held_quantity, held_reserved = ("NULL::numeric",) * 2
+    if resolved.target_exists and (held := shape.held_numbers()) is not None:
+        held_quantity, held_reserved = held
     return f"""
         SELECT {snapshot_columns} {", ".join(key_list)},
                {key_text(resolved, "s", source=True)} AS key_text,
@@ -176,16 +178,6 @@ def source_rows(
                {hashed_row}{f", {extra}" if extra else ""}
         FROM {rows} {mapping.source.joins} {owners.join(resolved)}
         {shape.joins(chunked) if resolved.target_exists else ""}"""
-
-
-def held_numbers(resolved: ResolvedMapping) -> tuple[str, str] | None:
-    """Quantity and reserved as the target of a source row holds them; None where it holds none."""
-    held = shape_of(resolved).held() if resolved.target_exists else None
-    if held is None:
-        return None
-    reserved = held.reserved or readings.reserved(resolved)
-    net = resolved.mapping.quantity_basis == "net"
-    return f"{held.on_hand} - {reserved}" if net else held.on_hand, reserved
 
 
 VERSIONS = {

@@ -9,8 +9,7 @@ write is what the server returns of it, unless a trigger may speak later.
 from __future__ import annotations
 
 from inventory_migration.catalog import ResolvedMapping
-from inventory_migration.catalog.tables import UPDATE
-from inventory_migration.engine import canonical, columns, readings
+from inventory_migration.engine import canonical, columns
 from inventory_migration.engine.chunk_statements import images, put_aside
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.parameters import parametrised
@@ -30,40 +29,16 @@ def fast_statement(resolved: ResolvedMapping, migration: Migration) -> str | Non
     shape = shape_of(resolved)
     # Not every server compares a ctid again once it has waited for a lock.
     version = "s.tableoid = c.row_table AND s.ctid = c.row_tid AND s.xmin = c.row_xmin"
-    written = shape.values(
-        location="c.default_location",
-        quantity="c.quantity",
-        reserved="c.reserved",
-        at="transaction_timestamp()",
-    )
-    located = columns.all_same(shape.target_columns(), written)
-    quantity, reserved = readings.quantity(resolved), readings.reserved(resolved)
-    if (held := canonical.held_numbers(resolved)) is not None:
-        # A target that holds what was made of these numbers holds these numbers.
-        quantity, reserved = (
-            f"CASE WHEN {located} AND {own} IS NOT DISTINCT FROM c.{name} "
-            f"THEN {own} ELSE {kept} END"
-            for name, own, kept in zip(
-                ("quantity", "reserved"), (quantity, reserved), held, strict=True
-            )
-        )
-    applied = shape.apply_unlocked(
-        version,
-        [
-            f"{quantity} AS quantity",
-            f"{reserved} AS reserved",
-            f"{readings.quantity(resolved)} IS NULL AS not_number",
-            f"{located} AS located",
-        ],
-    )
-    if applied is None:
+    ctes = shape.unlocked(version)
+    if ctes is None:
         return None
+    applied = ", ".join(f"{name} AS ({cte})" for name, cte in ctes.items())
     records = canonical.records(
         resolved, chunked=migration.snapshot, planned=migration.planned_locations, versions=True
     )
     taken = [
-        *("position", "chunk", *columns.keys(resolved), "company_key", "quantity", "reserved"),
-        *("row_hash", "unread", "unconverted"),
+        *("position", "chunk", *columns.keys(resolved), "company_key", "item_key", "quantity"),
+        *("reserved", "row_hash", "unread", "unconverted"),
         *("default_location", "outcome", "rule", *canonical.VERSIONS),
     ]
     sql = f"""
@@ -76,7 +51,7 @@ def fast_statement(resolved: ResolvedMapping, migration: Migration) -> str | Non
             FROM ({records}) AS r
             WHERE r.chunk = ANY(:im_chunks)
             ORDER BY r.position),
-        moved AS ({applied}),
+        {applied},
         -- Whose outcome is another one must stay what it is as well, until this commits.
         kept AS MATERIALIZED (
             SELECT c.position
@@ -124,8 +99,6 @@ def fast_statement(resolved: ResolvedMapping, migration: Migration) -> str | Non
             RETURNING k.*)
         SELECT d.*, (SELECT count(*) FROM moved) AS moved, (SELECT count(*) FROM kept) AS kept,
                EXISTS (SELECT FROM pg_trigger AS g
-                       WHERE g.tgrelid IN (SELECT DISTINCT row_table FROM classified)
-                         AND NOT g.tgisinternal AND g.tgenabled <> 'D'
-                         AND g.tgtype & {UPDATE} <> 0) AS heard
+                       WHERE NOT g.tgisinternal AND g.tgenabled <> 'D' AND {shape.heard()}) AS heard
         FROM done AS d"""
     return parametrised(sql)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from inventory_migration.catalog import ResolvedMapping
-from inventory_migration.engine import columns
+from inventory_migration.engine import columns, readings
 
 
 @dataclass(frozen=True)
@@ -163,14 +163,30 @@ class Shape(abc.ABC):
         """A record's target in words, for whoever must decide about a conflict."""
         return f"concat_ws(' ', {', '.join(columns.targets(self.resolved, prefix))})"
 
-    def apply_unlocked(self, versions: str, returning: list[str]) -> str | None:  # noqa: ARG002
+    def unlocked(self, version: str) -> dict[str, str] | None:  # noqa: ARG002
         """`apply` of records that nobody has locked; None where only a lock is safe.
 
         Args:
-            versions: The condition that a row `s` is the version that `classified`, `c`, is of.
-            returning: Further columns to return, over the row as it was written.
+            version: The condition that a row `s` is the version that `classified`, `c`, is of.
+
+        Returns:
+            CTEs by name, the last of them `moved`: position and chunk of what was written, quantity
+            and reserved as the target has them, whether it is `located` as planned, `not_number`.
         """
         return None
+
+    def heard(self) -> str:
+        """The condition that a trigger `g` may speak about what `unlocked` writes."""
+        return "false"
+
+    def held_numbers(self) -> tuple[str, str] | None:
+        """Quantity and reserved as the target of a source row holds them; None where in none."""
+        held = self.held()
+        if held is None:
+            return None
+        reserved = held.reserved or readings.reserved(self.resolved)
+        net = self.resolved.mapping.quantity_basis == "net"
+        return f"{held.on_hand} - {reserved}" if net else held.on_hand, reserved
 
     def lock(self, snapshot: str) -> str | None:  # noqa: ARG002
         """Lock the targets of the chunks `:im_chunks`; None where the records' locks do."""

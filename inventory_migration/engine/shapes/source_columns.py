@@ -10,8 +10,9 @@ from __future__ import annotations
 import abc
 
 from inventory_migration.catalog import literal
+from inventory_migration.catalog.tables import UPDATE
 from inventory_migration.database import quoted
-from inventory_migration.engine import columns
+from inventory_migration.engine import columns, readings
 from inventory_migration.engine.shapes.shape import Shape
 
 
@@ -63,19 +64,44 @@ class SourceColumns(Shape):
         """Write each record to be migrated whose columns are empty; returns position and chunk."""
         return self._update(columns.key_of_source(self.resolved, "c"), ["c.position", "c.chunk"])
 
-    def apply_unlocked(self, versions: str, returning: list[str]) -> str:
-        """The same, of the very versions of rows that were looked at."""
-        return self._update(versions, ["c.position", "c.chunk", *returning])
+    def unlocked(self, version: str) -> dict[str, str]:
+        """Write the very versions of rows that were looked at, and read what was written."""
+        resolved = self.resolved
+        located = columns.all_same(self.target_columns(), self._written())
+        quantity, reserved = readings.quantity(resolved), readings.reserved(resolved)
+        if (held := self.held_numbers()) is not None:
+            # A target that holds what was made of these numbers holds these numbers.
+            quantity, reserved = (
+                f"CASE WHEN {located} AND {own} IS NOT DISTINCT FROM c.{name} "
+                f"THEN {own} ELSE {kept} END"
+                for name, own, kept in zip(
+                    ("quantity", "reserved"), (quantity, reserved), held, strict=True
+                )
+            )
+        returning = [
+            *("c.position", "c.chunk", f"{quantity} AS quantity", f"{reserved} AS reserved"),
+            f"{readings.quantity(resolved)} IS NULL AS not_number",
+            f"{located} AS located",
+        ]
+        return {"moved": self._update(version, returning)}
 
-    def _update(self, which: str, returning: list[str]) -> str:
-        written = self.values(
+    def heard(self) -> str:
+        """A trigger of the source, or of a partition of it, that an UPDATE fires."""
+        return (
+            f"g.tgtype & {UPDATE} <> 0 AND g.tgrelid IN (SELECT DISTINCT row_table FROM classified)"
+        )
+
+    def _written(self) -> list[str]:
+        return self.values(
             location="c.default_location",
             quantity="c.quantity",
             reserved="c.reserved",
             at="transaction_timestamp()",
         )
+
+    def _update(self, which: str, returning: list[str]) -> str:
         names = [quoted(name) for name in self.resolved.mapping.target.columns]
-        pairs = [f"{name} = {value}" for name, value in zip(names, written, strict=True)]
+        pairs = [f"{name} = {value}" for name, value in zip(names, self._written(), strict=True)]
         pairs += [
             f"{quoted(column)} = {literal(value)}"
             for column, value in self.resolved.mapping.touch.items()

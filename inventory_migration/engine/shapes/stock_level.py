@@ -8,6 +8,7 @@ step with records while an application writes is in `engine/sync.py`.
 from __future__ import annotations
 
 from inventory_migration.catalog import column_sql, literal
+from inventory_migration.catalog.tables import INSERT
 from inventory_migration.database import quoted
 from inventory_migration.engine import columns
 from inventory_migration.engine.ledger import SCHEMA
@@ -95,6 +96,42 @@ class StockLevel(LevelReading):
         if self.resolved.target_key:
             named.append((f"t.{quoted(self.target.location)}", "location_key"))
         return ", ".join(f"{column} AS {name}" for column, name in named)
+
+    def unlocked(self, version: str) -> dict[str, str] | None:  # noqa: ARG002
+        """Insert levels of records as they were seen; what changes meanwhile is swept up later.
+
+        With a trigger that keeps levels in step, or where a level has columns of its own making,
+        more has to be done about each record than to insert its level.
+        """
+        if self.target.sync or self.resolved.target_key or self._underivable():
+            return None
+        held = [f"t.{quoted(self.target.location)}", *self._numbers("t")]
+        told = zip(held, self.target.holds_as, strict=True)
+        written = self.values(
+            location="c.default_location", quantity="c.quantity", reserved="c.reserved", at="NULL"
+        )
+        reserved = "w.reserved" if self.target.reserved else "c.reserved"
+        net = self.resolved.mapping.quantity_basis == "net"
+        return {
+            "written": f"{self._insert()} RETURNING {self._key()}, "
+            + ", ".join(f"{column} AS {name}" for column, name in told),
+            "moved": f"""
+            SELECT c.position, c.chunk,
+                   {f"w.on_hand - {reserved}" if net else "w.on_hand"} AS quantity,
+                   {reserved} AS reserved, c.quantity IS NULL AS not_number,
+                   {columns.all_same([f"w.{n}" for n in self.target.holds_as], written)} AS located
+            FROM classified AS c
+            JOIN written AS w ON {columns.same_record(self.resolved, "w", "c")}
+            WHERE c.outcome = 'migrated'""",
+        }
+
+    def heard(self) -> str:
+        """A trigger of the levels, or of a partition of them, that an INSERT fires."""
+        levels = self.resolved.levels.oid if self.resolved.levels else 0
+        return (
+            f"g.tgtype & {INSERT} <> 0 AND (g.tgrelid = {levels} "
+            f"OR g.tgrelid IN (SELECT relid FROM pg_partition_tree({levels})))"
+        )
 
     def own(self) -> str:
         """The table of the levels that are ours, where a trigger keeps them in step."""
