@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -301,6 +302,8 @@ def test_an_interrupted_part_leaves_no_server_behind(how: signal.Signals, folder
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # Whoever runs tests in the background has its children ignore a Ctrl-C.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     ) as running:
         assert running.stderr
         assert any("round 1: the engine" in line for line in running.stderr)
