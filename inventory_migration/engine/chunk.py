@@ -236,25 +236,31 @@ class ChunkStatements:
                 differences={"chunks": (sorted(chunks), sorted(found))},
             )
         for row in rows:
-            self._assert_conserved(row._asdict())
+            assert_conserved(self.migration_id, row._asdict())
         return [
             Finished(row.number, row.records, {name: getattr(row, name) for name in OUTCOMES})
             for row in sorted(rows, key=lambda row: int(row.number))
         ]
 
-    def _assert_conserved(self, row: Mapping[str, Any]) -> None:
-        pairs = {
-            "records": (row["records"] - row["reopened"], sum(row[name] for name in OUTCOMES)),
-            "records at their location": (row["migrated"], row["located"]),
-            "units": (row["units_before"], row["units_after"]),
-            "reserved": (row["reserved_before"], row["reserved_after"]),
-            "records without a number": (row["not_numbers_before"], row["not_numbers_after"]),
-        }
-        differences = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
-        if differences:
-            raise ControlTotalsDiffer(
-                migration_id=self.migration_id, chunk=row["number"], differences=differences
-            )
+
+def assert_conserved(migration_id: int, row: Mapping[str, Any]) -> None:
+    """Hold the totals of a chunk's row against each other.
+
+    Raises:
+        ControlTotalsDiffer: The transaction must not commit.
+    """
+    pairs = {
+        "records": (row["records"] - row["reopened"], sum(row[name] for name in OUTCOMES)),
+        "records at their location": (row["migrated"], row["located"]),
+        "units": (row["units_before"], row["units_after"]),
+        "reserved": (row["reserved_before"], row["reserved_after"]),
+        "records without a number": (row["not_numbers_before"], row["not_numbers_after"]),
+    }
+    differences = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    if differences:
+        raise ControlTotalsDiffer(
+            migration_id=migration_id, chunk=row["number"], differences=differences
+        )
 
 
 SETTINGS = sa.text(f"""

@@ -207,14 +207,16 @@ def balance(
 ) -> str:
     """The relation `balance`: available per company and item, before, after and explained."""
     if migration is None or not ledger.snapshot_exists(connection, migration):
-        return (
-            "SELECT NULL::text AS company_key, NULL::text AS item_key, 0::numeric AS "
-            "available_before, 0::numeric AS available_after, 0::numeric AS explained WHERE false"
-        )
+        return no_balance()
+    return balance_of(resolved, compared_records(resolved, migration, None))
+
+
+def balance_of(resolved: ResolvedMapping, compared: str) -> str:
+    """The same of some records only, as `compared_records` has them."""
     before = canonical.available(resolved, "quantity_before", "reserved_before")
     after = canonical.available(resolved, "quantity_after", "reserved_after")
     return f"""
-        WITH compared AS ({compared_records(resolved, migration, None)}),
+        WITH compared AS ({compared}),
         entries AS (
             SELECT company_before AS company_key, item_before AS item_key,
                    COALESCE({before}, 0) AS available_before, 0::numeric AS available_after,
@@ -229,6 +231,14 @@ def balance(
                sum(available_after) AS available_after, sum(explained) AS explained
         FROM entries
         GROUP BY company_key, item_key"""
+
+
+def no_balance() -> str:
+    """The relation `balance` where nothing moved: no rows."""
+    return (
+        "SELECT NULL::text AS company_key, NULL::text AS item_key, 0::numeric AS "
+        "available_before, 0::numeric AS available_after, 0::numeric AS explained WHERE false"
+    )
 
 
 def totals(resolved: ResolvedMapping, migration: Migration) -> str:

@@ -7,7 +7,6 @@ under which lock, is written in `rewrite.py`; what a rule asks in `canonical.py`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,11 +14,12 @@ import sqlalchemy as sa
 from inventory_migration.catalog import INTEGERS, ResolvedMapping, literal
 from inventory_migration.database import escaped, quoted
 from inventory_migration.engine import canonical, columns, rules
+from inventory_migration.engine.chunk import assert_conserved
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.parameters import parametrised
 from inventory_migration.engine.rewrite_refusals import MOST_LEFT, too_many_left
 from inventory_migration.engine.summary import OUTCOMES
-from inventory_migration.errors import ControlTotalsDiffer, RewriteRefused
+from inventory_migration.errors import RewriteRefused
 
 
 class RewriteStatements:
@@ -73,28 +73,12 @@ class RewriteStatements:
         self._execute(connection, self._images())
         rows = connection.execute(sa.text(parametrised(self._done())), self._parameters).all()
         for row in rows:
-            self._assert_conserved(row._asdict())
+            assert_conserved(self.migration.migration_id, row._asdict())
         for name in (self._before, self._after):
             connection.execute(sa.text(f"DROP TABLE {name}"))
 
     def _execute(self, connection: sa.Connection, sql: str) -> None:
         connection.execute(sa.text(parametrised(sql)), self._parameters)
-
-    def _assert_conserved(self, row: Mapping[str, Any]) -> None:
-        pairs = {
-            "records": (row["records"], sum(row[name] for name in OUTCOMES)),
-            "records at their location": (row["migrated"], row["located"]),
-            "units": (row["units_before"], row["units_after"]),
-            "reserved": (row["reserved_before"], row["reserved_after"]),
-            "records without a number": (row["not_numbers_before"], row["not_numbers_after"]),
-        }
-        differences = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
-        if differences:
-            raise ControlTotalsDiffer(
-                migration_id=self.migration.migration_id,
-                chunk=row["number"],
-                differences=differences,
-            )
 
     def _records(self, snapshot: str) -> str:
         return canonical.records(

@@ -93,7 +93,7 @@ def _reconciled(
     if migration is None:
         # Of records that nobody has migrated, none is where it should be.
         found = proof.prove(connection, resolved, None).differences
-        unbalanced, compared = tally.nothing(), 0
+        unbalanced, compared = proof.no_balance(), 0
         references_now = references.nothing()
     else:
         counted = tally.tally(connection, resolved, migration)

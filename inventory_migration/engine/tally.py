@@ -97,34 +97,10 @@ def unbalanced(resolved: ResolvedMapping, migration: Migration, counted: Tally) 
     what it would add to both is left out.
     """
     if not counted.unequal:
-        return nothing()
-    before, after = _available(resolved)
-    return f"""
-        WITH compared AS (
-            SELECT * FROM ({proof.compared_records(resolved, migration)}) AS c
-            WHERE {_unequal(resolved)}),
-        entries AS (
-            SELECT company_before AS company_key, item_before AS item_key,
-                   COALESCE({before}, 0) AS available_before, 0::numeric AS available_after,
-                   CASE WHEN changed THEN -COALESCE({before}, 0) ELSE 0 END AS explained
-            FROM compared
-            UNION ALL
-            SELECT company_key, item_key, 0, COALESCE({after}, 0),
-                   CASE WHEN changed THEN COALESCE({after}, 0) ELSE 0 END
-            FROM compared WHERE live)
-        SELECT company_key::text AS company_key, item_key,
-               sum(available_before) AS available_before,
-               sum(available_after) AS available_after, sum(explained) AS explained
-        FROM entries
-        GROUP BY company_key, item_key"""
-
-
-def nothing() -> str:
-    """The relation `unbalanced` where all is as it was: no rows."""
-    return (
-        "SELECT NULL::text AS company_key, NULL::text AS item_key, 0::numeric AS "
-        "available_before, 0::numeric AS available_after, 0::numeric AS explained WHERE false"
-    )
+        return proof.no_balance()
+    compared = proof.compared_records(resolved, migration)
+    moved = f"SELECT * FROM ({compared}) AS c WHERE {_unequal(resolved)}"
+    return proof.balance_of(resolved, moved)
 
 
 def _available(resolved: ResolvedMapping) -> tuple[str, str]:

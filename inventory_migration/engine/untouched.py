@@ -47,13 +47,7 @@ def is_as_proved(
         resolved: The mapping and its types.
         migration: The last one, verified with this mapping.
     """
-    then = connection.execute(
-        sa.select(ledger.event.c.detail["before"])
-        .where(ledger.event.c.migration_id == migration.migration_id)
-        .where(ledger.event.c.kind == "verdict")
-        .order_by(ledger.event.c.event_id.desc())
-        .limit(1)
-    ).scalar()
+    then = _noted(connection, migration, "verdict", "before")
     if not then or _put_aside(connection):
         return False
     return _unwritten(connection, resolved, then)
@@ -75,8 +69,7 @@ def note_checkpoint(
         before: What `note_before` has said before the proof.
         found: The proof of the phase.
     """
-    phases = sa.select(sa.func.count()).where(ledger.phase.c.migration_id == migration.migration_id)
-    if before is None or found.differences or connection.execute(phases).scalar_one() != 1:
+    if before is None or found.differences or not _has_one_phase(connection, migration):
         return None
     return {
         **before,
@@ -93,25 +86,38 @@ def proved_at_checkpoint(
     All records had been compared, none differed, no row is younger than that, and none is missing:
     to compare them once more would find the same. None where that can not be told.
     """
-    then = connection.execute(
-        sa.select(ledger.event.c.detail["proved"])
-        .where(ledger.event.c.migration_id == migration.migration_id)
-        .where(ledger.event.c.kind == "phase_done")
-        .order_by(ledger.event.c.event_id.desc())
-        .limit(1)
-    ).scalar()
+    then = _noted(connection, migration, "phase_done", "proved")
     if not then:
         return None
     mine = ledger.chunk.c.migration_id == migration.migration_id
     left = sa.select(sa.func.count()).where(mine, ledger.chunk.c.state != "done")
-    phases = sa.select(sa.func.count()).where(ledger.phase.c.migration_id == migration.migration_id)
-    if connection.execute(left).scalar_one() or connection.execute(phases).scalar_one() != 1:
+    if connection.execute(left).scalar_one() or not _has_one_phase(connection, migration):
         return None
     records, totals = then.pop("records"), then.pop("totals")
     if not _unwritten(connection, resolved, then) or _records(connection, resolved) != records:
         return None
     as_of = connection.execute(sa.text("SELECT statement_timestamp()")).scalar_one()
     return Proof(as_of, [], {name: Decimal(total) for name, total in totals.items()})
+
+
+def _noted(
+    connection: sa.Connection, migration: Migration, kind: str, name: str
+) -> dict[str, Any] | None:
+    """What the last event of a kind has noted of the moment before a proof."""
+    found: dict[str, Any] | None = connection.execute(
+        sa.select(ledger.event.c.detail[name])
+        .where(ledger.event.c.migration_id == migration.migration_id)
+        .where(ledger.event.c.kind == kind)
+        .order_by(ledger.event.c.event_id.desc())
+        .limit(1)
+    ).scalar()
+    return found
+
+
+def _has_one_phase(connection: sa.Connection, migration: Migration) -> bool:
+    """Whether the proof of one phase is that of all records."""
+    mine = ledger.phase.c.migration_id == migration.migration_id
+    return connection.execute(sa.select(sa.func.count()).where(mine)).scalar_one() == 1
 
 
 def _unwritten(connection: sa.Connection, resolved: ResolvedMapping, then: dict[str, Any]) -> bool:
