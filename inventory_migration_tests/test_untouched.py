@@ -6,10 +6,13 @@ from decimal import Decimal
 
 import psycopg
 import pytest
+import sqlalchemy as sa
 
 from inventory_migration.engine import ledger, plan, untouched
+from inventory_migration.mapping import StockMapping
 from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database
+from inventory_migration_tests.test_fast_path import LEVELS
 
 SOURCE = {name: said for name, said in stage.DEFINITION["source"].items() if name != "skip"}
 PLAIN = stage.mapping(source=SOURCE)
@@ -18,9 +21,9 @@ PLAIN = stage.mapping(source=SOURCE)
 UNITS = Decimal(sum(range(1, 31)))
 
 
-def proved(database: Database) -> Decimal | None:
+def proved(database: Database, mapping: StockMapping = PLAIN) -> Decimal | None:
     """The units of the checkpoint's proof, as far as it still holds."""
-    resolved = plan.read_mapping(database.engine, PLAIN)
+    resolved = plan.read_mapping(database.engine, mapping)
     with database.engine.connect() as connection:
         migration = ledger.find(connection, migration_id=1)
         assert migration is not None
@@ -102,3 +105,38 @@ def test_of_several_phases_none_speaks_for_all(database: Database) -> None:
     stage.locations(database, mapping)
     stage.transform(database, mapping)
     assert proved(database) is None
+
+
+def test_levels_that_nobody_has_written_to_are_compared_once(database: Database) -> None:
+    mapping = stage.mapping(source=SOURCE, target=LEVELS)
+    stage.shop(database)
+    stage.locations(database, mapping)
+    stage.transform(database, mapping)
+    assert proved(database, mapping) == UNITS
+    for written in (
+        "UPDATE levels SET on_hand = on_hand",
+        "DELETE FROM levels WHERE item_id = 3",
+        "DELETE FROM levels WHERE item_id = 3; INSERT INTO levels VALUES (3, 3, 3, 0)",
+        "UPDATE stock_items SET quantity = quantity - 1 WHERE id = 3",
+    ):
+        with database.engine.connect() as connection:
+            resolved = plan.resolve(connection, mapping)
+            migration = ledger.find(connection, migration_id=1)
+            assert migration is not None
+            connection.execute(sa.text(written))
+            assert not untouched.proved_at_checkpoint(connection, resolved, migration), written
+            connection.rollback()
+    # Swept and compared under the write stop all the same, where something was written.
+    database.psql("UPDATE levels SET on_hand = 0 WHERE item_id = 3")
+    found = stage.close(database, mapping)
+    assert [(d.kind, d.sample) for d in found.proof.differences] == [
+        ("target_changed_since", ["3"])
+    ]
+
+
+def test_levels_that_a_trigger_keeps_in_step_are_compared_once_more(database: Database) -> None:
+    mapping = stage.mapping(source=SOURCE, target={**LEVELS, "sync": True})
+    stage.shop(database)
+    stage.locations(database, mapping)
+    stage.transform(database, mapping)
+    assert proved(database, mapping) is None

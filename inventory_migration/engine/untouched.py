@@ -1,7 +1,7 @@
 """Whether anything was written since a proof: asked of the rows' own transactions, in one scan.
 
 A proof notes from which transaction on a row may be one that it has not seen. Where all of a
-mapping stands in columns of three tables, and none of their rows is that young, all is as it was
+mapping stands in columns of its tables, and none of their rows is that young, all is as it was
 proved. What else a run would look at is in `settled.py`; where this cannot tell, that can.
 """
 
@@ -161,20 +161,26 @@ def _records(connection: sa.Connection, resolved: ResolvedMapping) -> int:
 
 
 def _beside(connection: sa.Connection, resolved: ResolvedMapping) -> dict[str, int]:
-    """How many rows the small tables have: one that is deleted leaves no younger row behind."""
+    """How many rows all tables but the records' have: one deleted leaves no younger row behind."""
     _, *beside = _tables(resolved)
     counts = {table: sa.text(f"SELECT count(*) FROM {escaped(table)}") for table in beside}
     return {table: int(connection.execute(query).scalar_one()) for table, query in counts.items()}
 
 
 def _tables(resolved: ResolvedMapping) -> list[str]:
-    return [resolved.source.sql, resolved.company.sql, resolved.locations_sql]
+    tables = [resolved.source.sql, resolved.company.sql, resolved.locations_sql]
+    return [*tables, resolved.levels_sql] if resolved.levels is not None else tables
 
 
 def _is_plain(resolved: ResolvedMapping) -> bool:
-    """Whether what decides about a record stands in its row, its company's and its location's."""
-    mapping = resolved.mapping
-    if isinstance(mapping.target, StockLevel) or isinstance(resolved.company, Derived):
+    """Whether what decides about a record stands in its row, its company's, location's, level's.
+
+    A trigger that keeps levels in step has a table of its own to tell which of them are ours.
+    """
+    mapping, target = resolved.mapping, resolved.mapping.target
+    if isinstance(target, StockLevel) and (target.sync or resolved.levels is None):
+        return False
+    if resolved.target_key or isinstance(resolved.company, Derived):
         return False
     if mapping.source.joins.strip() or resolved.locations is None or mapping.rules.own:
         return False
