@@ -30,6 +30,11 @@ LEVELS: dict[str, Any] = {
 }
 
 
+SOURCE = {name: said for name, said in stage.DEFINITION["source"].items() if name != "skip"}
+PLAIN = stage.mapping(source=SOURCE)
+"""What decides about a record stands in its row: as long as it is the one that was planned."""
+
+
 def at_once(connection: sa.Connection, statements: ChunkStatements) -> Any:
     """What a worker does with the first chunk, up to but without the commit."""
     statements.begin(connection)
@@ -54,6 +59,7 @@ def beside(database: Database, statements: ChunkStatements, *application: str) -
         return written.result(30)
 
 
+@pytest.mark.parametrize("mapping", [stage.MAPPING, PLAIN], ids=["asked", "plain"])
 @pytest.mark.parametrize(
     "change",
     [
@@ -64,13 +70,68 @@ def beside(database: Database, statements: ChunkStatements, *application: str) -
         "UPDATE stock_items SET id = 900 WHERE id = 2",
     ],
 )
-def test_a_record_that_changes_meanwhile_refuses_its_chunk(database: Database, change: str) -> None:
+def test_a_record_that_changes_meanwhile_refuses_its_chunk(
+    database: Database, change: str, mapping: stage.StockMapping
+) -> None:
     stage.shop(database)
-    database.psql("UPDATE stock_items SET deleted_at = now() WHERE id = 1")
-    statements = planned(database)
+    database.psql("UPDATE stock_items SET deleted_at = now(), quantity = NULL WHERE id = 1")
+    statements = planned(database, mapping)
     # The skipped record is changed as well: it must stay what its outcome says.
     assert beside(database, statements, change.replace("now()", "NULL")) is None
     assert stage.outcomes(database) == {"pending": 30}
+
+
+def test_what_the_row_alone_lets_be_migrated_is_known_by_its_version(database: Database) -> None:
+    stage.shop(database, items=6)
+    database.psql(
+        "UPDATE stock_items SET quantity = NULL WHERE id = 1;"
+        "UPDATE stock_items SET company_id = 99 WHERE id = 3;"
+        "ALTER TABLE stock_items ADD location_id bigint;"
+        "UPDATE stock_items SET location_id = 77 WHERE id = 5"
+    )
+    planned(database, PLAIN)
+    known = (
+        "SELECT string_agg(p.key_1::text, ' ' ORDER BY p.key_1) FROM "
+        "inventory_migration.snapshot_1 p JOIN stock_items s ON s.id = p.key_1 "
+        "WHERE p.row_version = s.xmin"
+    )
+    # Whether there is a company is asked when its chunk comes.
+    assert database.psql(known) == "2 3 4 6"
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ("UPDATE stock_items SET quantity = NULL WHERE id = 2", "quantity_missing"),
+        ("DELETE FROM locations WHERE company_id = 2", "default_location_missing"),
+        (
+            "ALTER TABLE locations DROP CONSTRAINT locations_company_id_fkey;"
+            "DELETE FROM companies WHERE id = 2",
+            "company_missing",
+        ),
+    ],
+)
+def test_what_is_not_as_it_was_planned_any_more_is_asked_again(
+    database: Database, change: str, rule: str
+) -> None:
+    stage.shop(database)
+    statements = planned(database, PLAIN)
+    database.psql(change)
+    with database.engine.connect() as connection:
+        rows = at_once(connection, statements)
+        connection.commit()
+    asked = "SELECT DISTINCT rule FROM inventory_migration.outcome"
+    assert database.psql(asked) == rule
+    assert rows[0].quarantined == int(
+        database.psql("SELECT count(*) FROM inventory_migration.outcome WHERE chunk = 1")
+    )
+
+
+def test_what_a_query_decides_is_asked_whatever_the_version_of_a_row(database: Database) -> None:
+    stage.shop(database)
+    planned(database, stage.MAPPING)
+    known = "SELECT count(row_version) FROM inventory_migration.snapshot_1"
+    assert database.psql(known) == "0"
 
 
 def test_what_a_company_or_an_order_says_is_as_of_the_moment_that_the_record_was_seen(
@@ -142,8 +203,17 @@ def test_what_a_trigger_of_levels_may_say_later_is_read_back(database: Database)
         assert at_once(connection, statements)[0].heard
 
 
-def migrated(database: Database, mapping: stage.StockMapping, *, first: bool) -> str:
-    """Migrate, locked first or not; what every chunk counted and every record became."""
+def migrated(
+    database: Database, mapping: stage.StockMapping, *, first: bool, planned: str = ""
+) -> str:
+    """Migrate, locked first or not; what every chunk counted and every record became.
+
+    Args:
+        database: Where.
+        mapping: What moves.
+        first: Whether each chunk locks its records first.
+        planned: What the application does once all is planned.
+    """
     migration = stage.locations(database, mapping)
     assert migration is not None
     resolved = plan.read_mapping(database.engine, mapping)
@@ -151,6 +221,8 @@ def migrated(database: Database, mapping: stage.StockMapping, *, first: bool) ->
     if first:
         # Who has failed before is never tried at once.
         database.psql("UPDATE inventory_migration.chunk SET attempts = 1")
+    if planned:
+        database.psql(planned)
     phases.work(database.engine, resolved, migration, Start(explicit=True), workers=1)
     chunks = database.psql(
         "SELECT number, records, migrated, already, skipped, quarantined, gone, units_before, "
@@ -170,9 +242,22 @@ def migrated(database: Database, mapping: stage.StockMapping, *, first: bool) ->
     return "\n".join(said)
 
 
+CHANGES = """
+    UPDATE stock_items SET quantity = quantity + 1 WHERE id % 17 = 0;
+    UPDATE stock_items SET company_id = 1 WHERE id % 19 = 0;
+    UPDATE stock_items SET quantity = -1 WHERE id = 20;
+    UPDATE stock_items SET updated_at = '2026-01-02' WHERE id = 4;
+    UPDATE locations SET company_id = 1, is_default = false WHERE company_id = 2;
+    DELETE FROM locations WHERE company_id = 3;
+    DELETE FROM companies WHERE id = 3;
+"""
+
+
+@pytest.mark.parametrize("planned", ["", CHANGES], ids=["", "changed"])
+@pytest.mark.parametrize("source", [stage.DEFINITION["source"], SOURCE], ids=["asked", "plain"])
 @pytest.mark.parametrize("shape", ["location_column", "allocation_json", "stock_level"])
 def test_it_says_of_every_chunk_and_record_what_locking_first_says(
-    server: EmbeddedServer, shape: str
+    server: EmbeddedServer, shape: str, source: dict[str, Any], planned: str
 ) -> None:
     target: dict[str, Any] = {"shape": shape, "column": "held", "add": True}
     if shape == "allocation_json":
@@ -181,7 +266,10 @@ def test_it_says_of_every_chunk_and_record_what_locking_first_says(
     elif shape == "stock_level":
         target = LEVELS
     mapping = stage.mapping(
-        target=target, thresholds={"quarantined_percent": 100}, chunk={"rows": 4}
+        source=source,
+        target=target,
+        thresholds={"quarantined_percent": 100},
+        chunk={"rows": 4},
     )
     said = []
     for first in (True, False):
@@ -192,10 +280,10 @@ def test_it_says_of_every_chunk_and_record_what_locking_first_says(
                 "UPDATE stock_items SET quantity = NULL WHERE id % 11 = 0;"
                 "UPDATE stock_items SET company_id = 99 WHERE id % 13 = 0"
             )
-            said.append(migrated(database, mapping, first=first))
+            said.append(migrated(database, mapping, first=first, planned=planned))
     assert said[0] == said[1]
     assert "quarantined" in said[1]
-    assert "skipped" in said[1]
+    assert ("skipped" in said[1]) is ("skip" in source)
 
 
 def test_records_that_lie_together_are_in_chunks_apart(database: Database) -> None:

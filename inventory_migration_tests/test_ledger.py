@@ -162,10 +162,13 @@ def test_an_older_ledger_is_given_what_it_lacks_and_keeps_what_it_has(
         "ALTER TABLE inventory_migration.conflict DROP COLUMN columns, DROP COLUMN reason",
         "DELETE FROM inventory_migration.transition "
         "WHERE from_state IN ('aborted', 'undone', 'waived') OR to_state = 'paused'",
+        "CREATE TABLE inventory_migration.snapshot_1 (position bigint)",
         "UPDATE inventory_migration.version SET version = 1",
     ):
         connection.execute(sa.text(statement))
     ledger.install(connection)
+    snapshot = sa.text("SELECT row_version FROM inventory_migration.snapshot_1")
+    assert connection.execute(snapshot).all() == []
     assert connection.execute(sa.select(ledger.version.c.version)).scalar_one() == ledger.VERSION
     found = connection.execute(sa.select(ledger.migration)).one()
     assert (found.migration_id, found.failed_verification) == (migration_id, None)

@@ -30,8 +30,9 @@ ROW_BYTES = 8
 BLOCK_ROWS = 1000
 """The size of a block, also where a snapshot of an older version was never sealed."""
 
-# What a migration itself writes into its snapshot later: where a record waits, and with whom.
-_CHANGING = "'^(chunk|phase|shared_with|shared_key|record_[0-9]+)$'"
+# What a migration itself writes into its snapshot later: where a record waits, and with whom. And
+# which version of a row was planned, which a snapshot of an older version of the tool does not say.
+_CHANGING = "'^(chunk|phase|row_version|shared_with|shared_key|record_[0-9]+)$'"
 
 Kind = Literal["snapshot", "live"]
 

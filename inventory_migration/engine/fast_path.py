@@ -4,12 +4,14 @@ One statement sees the database as of one moment, and writes only those versions
 has seen: whatever was changed meanwhile is left, which the counts tell, and then nothing of it may
 commit. The chunk is done again, with its records locked first (`chunk.py`). What is read after the
 write is what the server returns of it, unless a trigger may speak later.
+
+First goes what is as it was planned (`as_planned.py`), and only the rest is classified.
 """
 
 from __future__ import annotations
 
 from inventory_migration.catalog import ResolvedMapping
-from inventory_migration.engine import canonical, columns
+from inventory_migration.engine import as_planned, canonical, columns
 from inventory_migration.engine.chunk_statements import images, put_aside
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.parameters import parametrised
@@ -33,8 +35,9 @@ def fast_statement(resolved: ResolvedMapping, migration: Migration) -> str | Non
     if ctes is None:
         return None
     applied = ", ".join(f"{name} AS ({cte})" for name, cte in ctes.items())
+    planned, tables, left = _as_planned(resolved, migration)
     records = canonical.records(
-        resolved, chunked=migration.snapshot, planned=migration.planned_locations, versions=True
+        resolved, chunked=left, planned=migration.planned_locations, versions=True
     )
     taken = [
         *("position", "chunk", *columns.keys(resolved), "company_key", "item_key", "quantity"),
@@ -42,7 +45,8 @@ def fast_statement(resolved: ResolvedMapping, migration: Migration) -> str | Non
         *("default_location", "outcome", "rule", *canonical.VERSIONS),
     ]
     sql = f"""
-        WITH classified AS MATERIALIZED (
+        WITH {planned},
+        classified AS MATERIALIZED (
             SELECT {", ".join(f"r.{name}" for name in taken)},
                    CASE WHEN r.outcome <> 'migrated' THEN r.held_quantity END AS held_quantity,
                    CASE WHEN r.outcome <> 'migrated' THEN r.held_reserved END AS held_reserved,
@@ -83,22 +87,89 @@ def fast_statement(resolved: ResolvedMapping, migration: Migration) -> str | Non
                    count(*) FILTER (WHERE not_number) AS not_numbers,
                    count(*) FILTER (WHERE located) AS located
             FROM moved GROUP BY chunk),
+        row_tables AS (SELECT row_table FROM classified {tables}),
+        counted AS (
+            SELECT n.number,
+                   COALESCE(b.already, 0) AS already, COALESCE(b.skipped, 0) AS skipped,
+                   COALESCE(b.quarantined, 0) AS quarantined,
+                   {_sum("t.migrated", "b.migrated")} AS migrated,
+                   {_sum("t.units_before", "b.units")} AS units_before,
+                   {_sum("t.reserved_before", "b.reserved")} AS reserved_before,
+                   {_sum("t.not_numbers_before", "b.not_numbers")} AS not_numbers_before,
+                   {_sum("t.units", "b.units_kept", "a.units")} AS units_after,
+                   {_sum("t.reserved", "b.reserved_kept", "a.reserved")} AS reserved_after,
+                   {_sum("t.not_numbers", "b.not_numbers_kept", "a.not_numbers")}
+                       AS not_numbers_after,
+                   {_sum("t.located", "a.located")} AS located
+            FROM unnest(CAST(:im_chunks AS integer[])) AS n(number)
+            LEFT JOIN of_planned AS t ON t.chunk = n.number
+            LEFT JOIN before AS b ON b.chunk = n.number
+            LEFT JOIN after AS a ON a.chunk = n.number
+            WHERE t.chunk IS NOT NULL OR b.chunk IS NOT NULL),
         done AS (
             UPDATE {SCHEMA}.chunk AS k SET
-                migrated = b.migrated, already = b.already, skipped = b.skipped,
-                quarantined = b.quarantined, gone = 0, units_before = b.units,
-                reserved_before = b.reserved, not_numbers_before = b.not_numbers,
-                units_after = b.units_kept + COALESCE(a.units, 0),
-                reserved_after = b.reserved_kept + COALESCE(a.reserved, 0),
-                not_numbers_after = b.not_numbers_kept + COALESCE(a.not_numbers, 0),
-                located = COALESCE(a.located, 0), state = 'done',
+                migrated = n.migrated, already = n.already, skipped = n.skipped,
+                quarantined = n.quarantined, gone = 0, units_before = n.units_before,
+                reserved_before = n.reserved_before, not_numbers_before = n.not_numbers_before,
+                units_after = n.units_after, reserved_after = n.reserved_after,
+                not_numbers_after = n.not_numbers_after, located = n.located, state = 'done',
                 started_at = transaction_timestamp(), finished_at = clock_timestamp(),
                 xid = pg_current_xact_id()::xid::text
-            FROM before AS b LEFT JOIN after AS a ON a.chunk = b.chunk
-            WHERE k.migration_id = :im_migration_id AND k.number = b.chunk
+            FROM counted AS n
+            WHERE k.migration_id = :im_migration_id AND k.number = n.number
             RETURNING k.*)
-        SELECT d.*, (SELECT count(*) FROM moved) AS moved, (SELECT count(*) FROM kept) AS kept,
+        SELECT d.*, (SELECT count(*) FROM moved)
+                    + (SELECT COALESCE(sum(migrated), 0) FROM of_planned) AS moved,
+               (SELECT count(*) FROM kept) AS kept,
                EXISTS (SELECT FROM pg_trigger AS g
                        WHERE NOT g.tgisinternal AND g.tgenabled <> 'D' AND {shape.heard()}) AS heard
         FROM done AS d"""
     return parametrised(sql)
+
+
+def _as_planned(resolved: ResolvedMapping, migration: Migration) -> tuple[str, str, str]:
+    """What is written as it was planned, in which tables that is, and what is left to classify.
+
+    Returns:
+        CTEs, the last of them `of_planned`: what was written, by chunk; a clause that adds its
+        tables; and the relation of the snapshot's records that are left.
+    """
+    ctes = as_planned.written_as_planned(resolved, migration)
+    if ctes is None:
+        return f"of_planned AS ({_NOTHING_PLANNED})", "", migration.snapshot
+    first = ",\n        ".join(f"{name} AS MATERIALIZED ({cte})" for name, cte in ctes.items())
+    return (
+        f"""{first},
+        of_planned AS MATERIALIZED ({_OF_PLANNED}),
+        -- Looked for only where there is any: mostly there is none.
+        short AS MATERIALIZED (
+            SELECT k.number FROM {SCHEMA}.chunk AS k
+            LEFT JOIN of_planned AS t ON t.chunk = k.number
+            WHERE k.migration_id = :im_migration_id AND k.number = ANY(:im_chunks)
+              AND COALESCE(t.migrated, 0) <> k.records - k.reopened),
+        left_over AS MATERIALIZED (
+            SELECT p.* FROM {migration.snapshot} AS p
+            WHERE p.chunk = ANY(ARRAY(SELECT number FROM short))
+              AND p.position NOT IN (SELECT position FROM as_planned))""",
+        "UNION SELECT row_table FROM as_planned",
+        "left_over",
+    )
+
+
+_OF_PLANNED = """
+            SELECT chunk, count(*) AS migrated, COALESCE(sum(quantity_before), 0) AS units_before,
+                   COALESCE(sum(reserved_before), 0) AS reserved_before,
+                   count(*) FILTER (WHERE quantity_before IS NULL) AS not_numbers_before,
+                   COALESCE(sum(quantity), 0) AS units, COALESCE(sum(reserved), 0) AS reserved,
+                   count(*) FILTER (WHERE not_number) AS not_numbers,
+                   count(*) FILTER (WHERE located) AS located
+            FROM as_planned GROUP BY chunk"""
+
+_NOTHING_PLANNED = """
+            SELECT NULL::integer AS chunk, 0 AS migrated, 0 AS units_before, 0 AS reserved_before,
+                   0 AS not_numbers_before, 0 AS units, 0 AS reserved, 0 AS not_numbers,
+                   0 AS located WHERE false"""
+
+
+def _sum(*parts: str) -> str:
+    return " + ".join(f"COALESCE({part}, 0)" for part in parts)

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from inventory_migration.catalog import ResolvedMapping, literal
 from inventory_migration.database import escaped, quoted
 from inventory_migration.engine import (
+    as_planned,
     canonical,
     columns,
     control,
@@ -102,7 +103,7 @@ def _snapshot(resolved: ResolvedMapping, migration: Migration, only: str | None)
         CREATE TABLE {migration.snapshot} AS
         WITH work AS MATERIALIZED (
             SELECT {", ".join(f"r.{key}" for key in keys)}, r.company_key, r.item_key, r.quantity,
-                   r.reserved, r.skip_reason, r.row_hash, r.item_duplicate,
+                   r.reserved, r.skip_reason, r.row_hash, r.row_version, r.item_duplicate,
                    {", ".join(f"r.{name}" for name in beside)}
             FROM ({flagged_rows(resolved)}) AS r {taken}),
         owners AS (
@@ -127,7 +128,7 @@ def _snapshot(resolved: ResolvedMapping, migration: Migration, only: str | None)
             SELECT placed.*, row_number() OVER (ORDER BY phase, {key_list}) AS position FROM placed)
         SELECT position, (chunks_before + 1 + {dealt})::integer AS chunk,
                phase, {key_list}, company_key, item_key, quantity, reserved, skip_reason,
-               row_hash, item_duplicate, {", ".join(beside)}
+               row_hash, row_version, item_duplicate, {", ".join(beside)}
         FROM numbered JOIN sizes USING (phase)
         ORDER BY 1"""
 
@@ -144,7 +145,7 @@ def _snapshot_of_all(resolved: ResolvedMapping, migration: Migration) -> str:
         WITH counted AS (SELECT count(*) AS records FROM {resolved.source.sql} AS s)
         SELECT position, (1 + {_chunk_of(resolved, "position - 1")})::integer AS chunk, 1 AS phase,
                {key_list}, company_key, item_key, quantity, reserved, skip_reason,
-               row_hash, item_duplicate, {", ".join(beside)}
+               row_hash, row_version, item_duplicate, {", ".join(beside)}
         FROM (SELECT row_number() OVER (ORDER BY {key_list}) AS position,
                      (SELECT records FROM counted) AS records, r.*
               FROM ({flagged_rows(resolved)}) AS r) AS numbered"""
@@ -205,18 +206,21 @@ def flagged_rows(resolved: ResolvedMapping) -> str:
             "r.item_key IS NOT NULL AND r.company_key IS NOT NULL AND r.skip_reason IS NULL "
             "AND count(*) OVER (PARTITION BY r.company_key, r.item_key, r.skip_reason) > 1"
         )
-    rows = canonical.source_rows(resolved, extra=shape_of(resolved).pre_images())
-    if not resolved.target_key:
-        return f"SELECT r.*, {duplicate} AS item_duplicate FROM ({rows}) AS r"
-    narrow = canonical.source_rows(replace(resolved, target_exists=False), hashed=False)
-    placed = f"""
-        LEFT JOIN ({canonical.defaults_by_company(resolved)}) AS d
-          ON d.company_key = r.company_key"""
-    met = meetings.meetings(resolved, f"({narrow}) AS r {placed}", ["d.location_key"])
-    return f"""
-        SELECT r.*, {duplicate} AS item_duplicate, {meetings.SHARED}
-        FROM ({rows}) AS r {placed}
-        LEFT JOIN ({met}) AS im_m ON {meetings.meets(resolved, ["d.location_key"])}"""
+    extra = f"{shape_of(resolved).pre_images()}, {as_planned.ROW_XMIN}"
+    rows = canonical.source_rows(resolved, extra=extra)
+    version, assumed = as_planned.row_version(resolved)
+    flagged = f"SELECT r.*, {duplicate} AS item_duplicate FROM ({rows}) AS r"
+    if resolved.target_key:
+        narrow = canonical.source_rows(replace(resolved, target_exists=False), hashed=False)
+        placed = f"""
+            LEFT JOIN ({canonical.defaults_by_company(resolved)}) AS d
+              ON d.company_key = r.company_key"""
+        met = meetings.meetings(resolved, f"({narrow}) AS r {placed}", ["d.location_key"])
+        flagged = f"""
+            SELECT r.*, {duplicate} AS item_duplicate, {meetings.SHARED}
+            FROM ({rows}) AS r {placed}
+            LEFT JOIN ({met}) AS im_m ON {meetings.meets(resolved, ["d.location_key"])}"""
+    return f"SELECT r.*, {version} AS row_version FROM ({flagged}) AS r {assumed}"
 
 
 def _listed_phase(resolved: ResolvedMapping, company_key: str) -> str:

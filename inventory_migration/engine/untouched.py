@@ -7,18 +7,17 @@ proved. What else a run would look at is in `settled.py`; where this cannot tell
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
 
-from inventory_migration.catalog import Derived, ResolvedMapping
+from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped
 from inventory_migration.engine import evidence, ledger
+from inventory_migration.engine.as_planned import is_plain
 from inventory_migration.engine.ledger import Migration
 from inventory_migration.engine.proof import Proof
-from inventory_migration.mapping import StockLevel
 
 _NEARLY_ROUND = 2_000_000_000
 """After so many transactions an old row could be taken for a young one, and the other way round."""
@@ -26,7 +25,7 @@ _NEARLY_ROUND = 2_000_000_000
 
 def note_before(connection: sa.Connection, resolved: ResolvedMapping) -> dict[str, Any] | None:
     """What has to be known later of the moment before a proof; None where it would say nothing."""
-    if not _is_plain(resolved):
+    if not is_plain(resolved):
         return None
     return {
         "transaction": connection.execute(
@@ -122,7 +121,7 @@ def _has_one_phase(connection: sa.Connection, migration: Migration) -> bool:
 
 def _unwritten(connection: sa.Connection, resolved: ResolvedMapping, then: dict[str, Any]) -> bool:
     """Whether no row of the mapping's tables is as young as what `note_before` has noted."""
-    if not _is_plain(resolved) or then["system_identifier"] is None:
+    if not is_plain(resolved) or then["system_identifier"] is None:
         return False
     here = {**evidence.database_fingerprint(connection), **_beside(connection, resolved)}
     if any(then[name] != here[name] for name in here):
@@ -170,32 +169,3 @@ def _beside(connection: sa.Connection, resolved: ResolvedMapping) -> dict[str, i
 def _tables(resolved: ResolvedMapping) -> list[str]:
     tables = [resolved.source.sql, resolved.company.sql, resolved.locations_sql]
     return [*tables, resolved.levels_sql] if resolved.levels is not None else tables
-
-
-def _is_plain(resolved: ResolvedMapping) -> bool:
-    """Whether what decides about a record stands in its row, its company's, location's, level's.
-
-    A trigger that keeps levels in step has a table of its own to tell which of them are ours.
-    """
-    mapping, target = resolved.mapping, resolved.mapping.target
-    if isinstance(target, StockLevel) and (target.sync or resolved.levels is None):
-        return False
-    if resolved.target_key or isinstance(resolved.company, Derived):
-        return False
-    if mapping.source.joins.strip() or resolved.locations is None or mapping.rules.own:
-        return False
-    deciding = (mapping.source, mapping.locations.company, mapping.target)
-    parts = [part.model_dump() if hasattr(part, "model_dump") else part for part in deciding]
-    return not any(name in {"sql", "through"} for part in parts for name in _names(part))
-
-
-def _names(said: object) -> Iterator[str]:
-    """The keys of what a mapping says that are given."""
-    if isinstance(said, Mapping):
-        for name, value in said.items():
-            if value is not None:
-                yield str(name)
-            yield from _names(value)
-    elif isinstance(said, list | tuple):
-        for value in said:
-            yield from _names(value)

@@ -58,6 +58,12 @@ _ADDED = (
 )
 """Columns of later versions, in tables that the first one had."""
 
+_SNAPSHOTS = sa.text("""
+    SELECT relname::text FROM pg_class
+    WHERE relnamespace = to_regnamespace(:schema) AND relkind = 'r'
+      AND relname ~ '^snapshot_[0-9]+$'
+""")
+
 _TRANSITION_FUNCTION = f"""
 CREATE FUNCTION {SCHEMA}.enforce_transition() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -127,6 +133,9 @@ def _upgrade(connection: sa.Connection) -> None:
         table = quoted(SCHEMA, column.table.name)
         specification = sa.schema.CreateColumn(column).compile(dialect=connection.dialect)
         connection.execute(sa.text(f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {specification}"))
+    for snapshot in connection.execute(_SNAPSHOTS, {"schema": SCHEMA}).scalars().all():
+        table = quoted(SCHEMA, snapshot)
+        connection.execute(sa.text(f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS row_version xid"))
     _allow_transitions(connection)
     _protect(connection)
     connection.execute(sa.update(version).values(version=VERSION))

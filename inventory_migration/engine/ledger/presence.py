@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "inventory_migration"
 
-VERSION = 7
+VERSION = 8
 
 ACTIVE = ("planned", "running", "paused", "held", "verifying", "failed", "rolling_back")
 """States of a migration that has its target to itself."""

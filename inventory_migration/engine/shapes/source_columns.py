@@ -66,6 +66,24 @@ class SourceColumns(Shape):
 
     def unlocked(self, version: str) -> dict[str, str]:
         """Write the very versions of rows that were looked at, and read what was written."""
+        return {"moved": self._update(version, self._returned())}
+
+    def as_planned(self) -> str:
+        """Write the records of `unchanged` whose row is the version that was planned.
+
+        By its key: a row that is found by an index lets the server clear its page of versions that
+        nobody sees any more, in whose room the next one goes; one found by its place does not.
+        """
+        version = f"{columns.key_of_source(self.resolved, 'c')} AND s.xmin = c.row_version"
+        returning = [
+            *self._returned(),
+            *("c.quantity AS quantity_before", "c.reserved AS reserved_before"),
+            "s.tableoid AS row_table",
+        ]
+        return self._update(version, returning, of="unchanged")
+
+    def _returned(self) -> list[str]:
+        """What is read of a record that was written: where it is from, and what it has now."""
         resolved = self.resolved
         located = columns.all_same(self.target_columns(), self._written())
         quantity, reserved = readings.quantity(resolved), readings.reserved(resolved)
@@ -78,18 +96,15 @@ class SourceColumns(Shape):
                     ("quantity", "reserved"), (quantity, reserved), held, strict=True
                 )
             )
-        returning = [
+        return [
             *("c.position", "c.chunk", f"{quantity} AS quantity", f"{reserved} AS reserved"),
             f"{readings.quantity(resolved)} IS NULL AS not_number",
             f"{located} AS located",
         ]
-        return {"moved": self._update(version, returning)}
 
     def heard(self) -> str:
         """A trigger of the source, or of a partition of it, that an UPDATE fires."""
-        return (
-            f"g.tgtype & {UPDATE} <> 0 AND g.tgrelid IN (SELECT DISTINCT row_table FROM classified)"
-        )
+        return f"g.tgtype & {UPDATE} <> 0 AND g.tgrelid IN (SELECT row_table FROM row_tables)"
 
     def _written(self) -> list[str]:
         return self.values(
@@ -99,18 +114,19 @@ class SourceColumns(Shape):
             at="transaction_timestamp()",
         )
 
-    def _update(self, which: str, returning: list[str]) -> str:
+    def _update(self, which: str, returning: list[str], *, of: str = "classified") -> str:
         names = [quoted(name) for name in self.resolved.mapping.target.columns]
         pairs = [f"{name} = {value}" for name, value in zip(names, self._written(), strict=True)]
         pairs += [
             f"{quoted(column)} = {literal(value)}"
             for column, value in self.resolved.mapping.touch.items()
         ]
+        chosen = " AND c.outcome = 'migrated'" if of == "classified" else ""
         return f"""
             UPDATE {self.resolved.source.sql} AS s
             SET {", ".join(pairs)}
-            FROM classified AS c
-            WHERE {which} AND c.outcome = 'migrated' AND {self.empty()}
+            FROM {of} AS c
+            WHERE {which}{chosen} AND {self.empty()}
             RETURNING {", ".join(returning)}"""
 
     def moved(self) -> str:

@@ -1,0 +1,101 @@
+"""Records whose row is still the version that was planned: nothing about them is asked again.
+
+A snapshot notes the transaction that wrote each row last, where the row alone says that its record
+is to be migrated. As long as it is that version, so it does; a chunk asks only whether the company
+and its default location still stand. What is another version by now is classified as it is
+(`fast_path.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from inventory_migration.catalog import Derived, ResolvedMapping
+from inventory_migration.database import quoted
+from inventory_migration.engine import canonical, columns, rules
+from inventory_migration.engine.ledger import Migration
+from inventory_migration.engine.shapes import SourceColumns, shape_of
+from inventory_migration.mapping import StockLevel
+
+ROW_XMIN = "s.xmin AS row_xmin"
+"""What `row_version` reads of a source row `s`."""
+
+
+def is_plain(resolved: ResolvedMapping) -> bool:
+    """Whether what decides about a record stands in its row, its company's, location's, level's.
+
+    A trigger that keeps levels in step has a table of its own to tell which of them are ours.
+    """
+    mapping, target = resolved.mapping, resolved.mapping.target
+    if isinstance(target, StockLevel) and (target.sync or resolved.levels is None):
+        return False
+    if resolved.target_key or isinstance(resolved.company, Derived):
+        return False
+    if mapping.source.joins.strip() or resolved.locations is None or mapping.rules.own:
+        return False
+    deciding = (mapping.source, mapping.locations.company, mapping.target)
+    parts = [part.model_dump() if hasattr(part, "model_dump") else part for part in deciding]
+    return not any(name in {"sql", "through"} for part in parts for name in _names(part))
+
+
+def row_version(resolved: ResolvedMapping) -> tuple[str, str]:
+    """The transaction that wrote a row last, where it alone lets its record be migrated; else NULL.
+
+    Returns:
+        An expression over a record of `source_rows` with `item_duplicate` and `row_xmin`, and what
+        has to be joined for it: that company and location are as they should, which is for the
+        chunk to ask.
+    """
+    if not is_plain(resolved) or not shape_of(resolved).in_place:
+        return "NULL::xid", ""
+    refusing = " ".join(
+        f"WHEN {condition} THEN NULL" for _, condition in rules.deciding(resolved, planned=False)
+    )
+    assumed = """
+        CROSS JOIN (SELECT true AS company_found, NULL::boolean AS location_own,
+                           true AS target_agrees, 1 AS default_locations) AS im_assumed"""
+    return (
+        f"CASE WHEN skip_reason IS NOT NULL OR location_key IS NOT NULL THEN NULL {refusing} "
+        "ELSE row_xmin END",
+        assumed,
+    )
+
+
+def written_as_planned(resolved: ResolvedMapping, migration: Migration) -> dict[str, str] | None:
+    """What of the chunks `:im_chunks` is as it was planned, written without being classified.
+
+    Returns:
+        CTEs by name. `as_planned`: position and chunk of each record that was written, what it had
+        (`quantity_before`) and has (`quantity`), and in which table its row is; None where rows
+        alone do not say what becomes of their records.
+    """
+    shape = shape_of(resolved)
+    if not is_plain(resolved) or not isinstance(shape, SourceColumns):
+        return None
+    company = f"c.{quoted(resolved.mapping.company.key)}"
+    keys = ", ".join(f"im_p.{key}" for key in columns.keys(resolved))
+    planned = canonical.planned_locations(resolved, migration.planned_locations)
+    return {
+        "unchanged": f"""
+            SELECT im_p.position, im_p.chunk, {keys}, im_p.quantity, im_p.reserved,
+                   im_p.row_version, d.location_key AS default_location
+            FROM {migration.snapshot} AS im_p
+            JOIN {resolved.company.sql} AS c ON {company} = im_p.company_key
+            JOIN ({planned}) AS d ON d.company_key = im_p.company_key
+            WHERE im_p.chunk = ANY(:im_chunks) AND im_p.row_version IS NOT NULL
+              AND d.default_locations = 1
+            ORDER BY im_p.position""",
+        "as_planned": shape.as_planned(),
+    }
+
+
+def _names(said: object) -> Iterator[str]:
+    """The keys of what a mapping says that are given."""
+    if isinstance(said, Mapping):
+        for name, value in said.items():
+            if value is not None:
+                yield str(name)
+            yield from _names(value)
+    elif isinstance(said, list | tuple):
+        for value in said:
+            yield from _names(value)
