@@ -46,10 +46,12 @@ from inventory_migration.engine import (
     statements,
     subjects,
     summary,
+    tallied,
     trail,
 )
 from inventory_migration.engine.ledger import Migration
 from inventory_migration.engine.plan import Start
+from inventory_migration.engine.subjects import Subject
 from inventory_migration.engine.undo_scope import WHOLE, Scope
 from inventory_migration.errors import GateRefused, MigrationFailed
 from inventory_migration.mapping import StockMapping, named_mapping
@@ -141,7 +143,7 @@ def judge(
     with one_moment(target) as (connection, snapshot):
         resolved = resolve(connection, mapping)
         judged = gates.fingerprint(connection, resolved, suite) if keep else {}
-        found = verdict_at(target, connection, snapshot, resolved, suite)
+        found, subject = _judged(target, connection, snapshot, resolved, suite)
     if keep:
         with target.engine.begin() as connection:
             ledger.install(connection)
@@ -151,7 +153,7 @@ def judge(
                 suite,
                 passed=found.passed,
                 judged=judged,
-                verdict={**found.to_json(), "digest": expects},
+                verdict={**found.to_json(), "digest": expects, tallied.KEPT_AS: subject.tally},
                 run_id=run_id,
             )
             if not found.passed:
@@ -184,6 +186,17 @@ def verdict_at(
     suite: str,
 ) -> Verdict:
     """What a suite says of the moment that a connection of `one_moment` sees; keeps nothing."""
+    return _judged(target, connection, snapshot, resolved, suite)[0]
+
+
+def _judged(
+    target: Target,
+    connection: sa.Connection,
+    snapshot: str,
+    resolved: ResolvedMapping,
+    suite: str,
+) -> tuple[Verdict, Subject]:
+    """The verdict, and what the suite was held against."""
     logger.info("judging %s", suite)
     from inventory_migration.audit.oddities import with_oddities
     from inventory_migration.quality import judging
@@ -208,7 +221,7 @@ def verdict_at(
         len(found.expectations),
         len(found.failed),
     )
-    return found
+    return found, subject
 
 
 def default_locations(

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped
-from inventory_migration.engine import canonical, ledger, proof, references, tally
+from inventory_migration.engine import canonical, ledger, proof, references, tallied, tally
 from inventory_migration.engine.ledger import Migration
 
 
@@ -27,11 +27,13 @@ class Subject:
         batch: The SELECT that it is about.
         relations: The SELECTs that it may name.
         parameters: Its numbers, each by what reads it: not every suite asks for all of them.
+        tally: What has to be kept with the verdict of what was counted for it; None for nothing.
     """
 
     batch: str
     relations: dict[str, str]
     parameters: dict[str, Callable[[], Any]]
+    tally: dict[str, Any] | None = None
 
     def numbers(self, wanted: Collection[str]) -> dict[str, Any]:
         """The numbers that a suite asks for, as far as there are such."""
@@ -93,13 +95,14 @@ def _reconciled(
     if migration is None:
         # Of records that nobody has migrated, none is where it should be.
         found = proof.prove(connection, resolved, None).differences
-        unbalanced, compared = proof.no_balance(), 0
+        unbalanced, compared, kept = proof.no_balance(), 0, None
         references_now = references.nothing()
     else:
-        counted = tally.tally(connection, resolved, migration)
-        found = tally.differences(connection, resolved, migration, counted)
-        unbalanced = tally.unbalanced(resolved, migration, counted)
-        compared = counted.compared
+        counted = tallied.count(connection, resolved, migration)
+        found = counted.differences
+        unbalanced = tally.unbalanced(resolved, migration, counted.tally)
+        compared = counted.tally.compared
+        kept = tallied.to_keep(connection, resolved, migration, counted)
         references_now = references.compared(connection, resolved, migration.migration_id)
     differing = sum(difference.records for difference in found)
     return Subject(
@@ -118,6 +121,7 @@ def _reconciled(
             "expected_balances": partial(proof.count_balances, connection, resolved, migration),
             "expected_records": _records(connection, migration),
         },
+        tally=kept,
     )
 
 

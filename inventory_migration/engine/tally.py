@@ -47,10 +47,25 @@ class Tally:
 
 def tally(connection: sa.Connection, resolved: ResolvedMapping, migration: Migration) -> Tally:
     """Compare and add up; the snapshot exists."""
+    found = _added_up(connection, _query(connection, resolved, migration, odd=False))
+    if found.odd:
+        found = _added_up(connection, _query(connection, resolved, migration, odd=True))
+    return found.tally
+
+
+@dataclass(frozen=True)
+class _Look:
+    """A tally, and how many records are not as they were, as far as it takes them for that."""
+
+    tally: Tally
+    odd: int
+
+
+def _added_up(connection: sa.Connection, query: str) -> _Look:
     total: dict[str, Any] = {}
     found: dict[str | None, dict[str, Any]] = {}
-    compared = unequal = differing = 0
-    for row in connection.execute(sa.text(escaped(_query(connection, resolved, migration)))):
+    compared = unequal = differing = odd = 0
+    for row in connection.execute(sa.text(escaped(query))):
         entry: dict[str, Any] = {
             moment: {
                 "records": int(getattr(row, f"records_{moment}") or 0),
@@ -61,11 +76,11 @@ def tally(connection: sa.Connection, resolved: ResolvedMapping, migration: Migra
         entry["changed_by_application"] = exact(row.changed)
         if row.is_total:
             total = entry
-            compared = int(row.records_before or 0)
+            compared, odd = int(row.records_before or 0), int(row.odd or 0)
             unequal, differing = int(row.unequal or 0), int(row.differing or 0)
         else:
             found[row.company_key] = entry
-    return Tally(total, found, compared, unequal, differing)
+    return _Look(Tally(total, found, compared, unequal, differing), odd)
 
 
 def differences(
@@ -120,49 +135,104 @@ def _unequal(resolved: ResolvedMapping) -> str:
     )
 
 
-def _query(connection: sa.Connection, resolved: ResolvedMapping, migration: Migration) -> str:
-    """Each company and all together, from the pairs of companies that records have gone between.
+def _as_it_was(kind: str) -> str:
+    """When a record differs in nothing that is compared, added up or balanced."""
+    return f"""(
+        NOT changed AND live AND company_before IS NOT DISTINCT FROM company_key
+        AND item_before IS NOT DISTINCT FROM item_key
+        AND quantity_before IS NOT DISTINCT FROM quantity_after
+        AND reserved_before IS NOT DISTINCT FROM reserved_after
+        AND {kind} IS NULL) IS TRUE"""
 
-    First by both companies, the one before and the one now, which is one that several processes can
-    do; of what comes out there are few rows.
+
+def _query(
+    connection: sa.Connection, resolved: ResolvedMapping, migration: Migration, *, odd: bool
+) -> str:
+    """Each company and all together.
+
+    All records are taken for as they were, so that one sum is that of before and of now, by one
+    company that several processes can add up by; and it is counted for how many that is not so.
+    What these were is then taken away again, and what they are added.
+
+    Args:
+        connection: A connection; only read from.
+        resolved: The mapping and its types.
+        migration: Whose records.
+        odd: Whether to look at those that are not as they were.
     """
-    before, after = _available(resolved)
+    compared = proof.compared_records(resolved, migration)
+    kind = proof.kind(connection, resolved, migration)
+    regular = _as_it_was(kind)
+    # Not the sum of differences, of which each is dear: without what one of the two is missing of.
+    available = (
+        "units"
+        if resolved.mapping.quantity_basis == "net"
+        else "units - units_alone - (reserved - reserved_alone)"
+    )
     sums = ", ".join(
         f"sum({name}_{moment}) AS {name}_{moment}"
         for name in ("records", *_MEASURES)
         for moment in ("before", "after")
     )
     return f"""
-        WITH pairs AS MATERIALIZED (
-            SELECT company_before::text AS company_before, company_key::text AS company_now,
-                   count(*) AS records_before, count(*) FILTER (WHERE live) AS records_after,
-                   sum(quantity_before) AS units_before,
-                   sum(quantity_after) FILTER (WHERE live) AS units_after,
-                   sum(reserved_before) AS reserved_before,
-                   sum(reserved_after) FILTER (WHERE live) AS reserved_after,
-                   sum({before}) AS available_before,
-                   sum({after}) FILTER (WHERE live) AS available_after,
-                   sum({before}) FILTER (WHERE changed) AS changed_before,
-                   sum({after}) FILTER (WHERE changed AND live) AS changed_after,
-                   count(*) FILTER (WHERE {_unequal(resolved)}) AS unequal,
-                   count(*) FILTER (
-                       WHERE {proof.kind(connection, resolved, migration)} IS NOT NULL) AS differing
-            FROM ({proof.compared_records(resolved, migration)}) AS c
-            GROUP BY 1, 2),
+        WITH {_apart(resolved, compared, kind, regular) if odd else ""}
+        noted AS MATERIALIZED (
+            SELECT company_before, count(*) AS records,
+                   count(*) FILTER (WHERE NOT {regular}) AS odd,
+                   COALESCE(sum(quantity_before), 0) AS units,
+                   COALESCE(sum(reserved_before), 0) AS reserved,
+                   COALESCE(sum(quantity_before) FILTER (WHERE reserved_before IS NULL), 0)
+                       AS units_alone,
+                   COALESCE(sum(reserved_before) FILTER (WHERE quantity_before IS NULL), 0)
+                       AS reserved_alone
+            FROM ({compared}) AS c
+            GROUP BY company_before),
         entries AS (
-            SELECT company_before AS company_key, records_before, 0::bigint AS records_after,
-                   COALESCE(units_before, 0) AS units_before, 0::numeric AS units_after,
-                   COALESCE(reserved_before, 0) AS reserved_before, 0::numeric AS reserved_after,
-                   COALESCE(available_before, 0) AS available_before,
-                   0::numeric AS available_after,
-                   -COALESCE(changed_before, 0) AS changed, unequal, differing
-            FROM pairs
-            UNION ALL
-            SELECT company_now, 0, records_after, 0, COALESCE(units_after, 0),
-                   0, COALESCE(reserved_after, 0), 0, COALESCE(available_after, 0),
-                   COALESCE(changed_after, 0), 0, 0
-            FROM pairs WHERE records_after > 0)
+            SELECT company_before::text AS company_key, records AS records_before,
+                   records AS records_after, units AS units_before, units AS units_after,
+                   reserved AS reserved_before, reserved AS reserved_after,
+                   {available} AS available_before, {available} AS available_after,
+                   0::numeric AS changed, 0::bigint AS unequal, 0::bigint AS differing, odd
+            FROM noted{_OF_APART if odd else ""})
         SELECT company_key, GROUPING(company_key) = 1 AS is_total, {sums},
-               sum(changed) AS changed, sum(unequal) AS unequal, sum(differing) AS differing
+               sum(changed) AS changed, sum(unequal) AS unequal, sum(differing) AS differing,
+               sum(odd) AS odd
         FROM entries
         GROUP BY GROUPING SETS ((company_key), ())"""
+
+
+def _apart(resolved: ResolvedMapping, compared: str, kind: str, regular: str) -> str:
+    """The records that are not as they were, by the companies that each has gone between."""
+    before, after = _available(resolved)
+
+    def summed(sql: str, only: str) -> str:
+        return f"COALESCE(sum({sql}) FILTER (WHERE {only}), 0)"
+
+    return f"""
+        apart AS MATERIALIZED (
+            SELECT company_before::text AS company_before, company_key::text AS company_now,
+                   count(*) AS records_before, count(*) FILTER (WHERE live) AS records_after,
+                   {summed("quantity_before", "true")} AS units_before,
+                   {summed("quantity_after", "live")} AS units_after,
+                   {summed("reserved_before", "true")} AS reserved_before,
+                   {summed("reserved_after", "live")} AS reserved_after,
+                   {summed(before, "true")} AS available_before,
+                   {summed(after, "live")} AS available_after,
+                   {summed(before, "changed")} AS changed_before,
+                   {summed(after, "changed AND live")} AS changed_after,
+                   count(*) FILTER (WHERE {_unequal(resolved)}) AS unequal,
+                   count(*) FILTER (WHERE {kind} IS NOT NULL) AS differing
+            FROM ({compared}) AS c
+            WHERE NOT {regular}
+            GROUP BY 1, 2),"""
+
+
+_OF_APART = """
+            UNION ALL
+            SELECT company_before, 0, -records_before, 0, -units_before, 0, -reserved_before,
+                   0, -available_before, -changed_before, unequal, differing, 0
+            FROM apart
+            UNION ALL
+            SELECT company_now, 0, records_after, 0, units_after, 0, reserved_after,
+                   0, available_after, changed_after, 0, 0, 0
+            FROM apart WHERE records_after > 0"""

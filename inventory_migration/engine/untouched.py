@@ -52,6 +52,15 @@ def is_as_proved(
     return _unwritten(connection, resolved, then)
 
 
+def still(connection: sa.Connection, resolved: ResolvedMapping, then: dict[str, Any]) -> bool:
+    """Whether all records are as in the moment of a note that has their number as `records`."""
+    noted = {name: value for name, value in then.items() if name != "records"}
+    return (
+        _unwritten(connection, resolved, noted)
+        and count_records(connection, resolved) == then["records"]
+    )
+
+
 def note_checkpoint(
     connection: sa.Connection,
     resolved: ResolvedMapping,
@@ -72,7 +81,7 @@ def note_checkpoint(
         return None
     return {
         **before,
-        "records": _records(connection, resolved),
+        "records": count_records(connection, resolved),
         "totals": {name: str(total) for name, total in found.totals.items()},
     }
 
@@ -92,8 +101,8 @@ def proved_at_checkpoint(
     left = sa.select(sa.func.count()).where(mine, ledger.chunk.c.state != "done")
     if connection.execute(left).scalar_one() or not _has_one_phase(connection, migration):
         return None
-    records, totals = then.pop("records"), then.pop("totals")
-    if not _unwritten(connection, resolved, then) or _records(connection, resolved) != records:
+    totals = then.pop("totals")
+    if not still(connection, resolved, then):
         return None
     as_of = connection.execute(sa.text("SELECT statement_timestamp()")).scalar_one()
     return Proof(as_of, [], {name: Decimal(total) for name, total in totals.items()})
@@ -153,7 +162,7 @@ def _put_aside(connection: sa.Connection) -> bool:
     return bool(connection.execute(sa.select(aside)).scalar_one())
 
 
-def _records(connection: sa.Connection, resolved: ResolvedMapping) -> int:
+def count_records(connection: sa.Connection, resolved: ResolvedMapping) -> int:
     """How many records there are."""
     counted = sa.text(f"SELECT count(*) FROM {escaped(resolved.source.sql)}")
     return int(connection.execute(counted).scalar_one())

@@ -43,7 +43,7 @@ from inventory_migration.engine import (
     references,
     scans,
     summary,
-    tally,
+    tallied,
     trail,
 )
 from inventory_migration.engine.evidence import Block
@@ -196,8 +196,8 @@ def _compared(
     )
     if migration.state not in _PROVABLE:
         return resolved, found
-    counted = tally.tally(connection, resolved, migration)
-    found["totals"] = _add_totals(counted, found["companies"])
+    counted = tallied.again(connection, resolved, migration)
+    found["totals"] = _add_totals(counted.tally, found["companies"])
     found["differences"] = [
         {
             "kind": difference.kind,
@@ -205,7 +205,7 @@ def _compared(
             "records": difference.records,
             "sample": difference.sample,
         }
-        for difference in tally.differences(connection, resolved, migration, counted)
+        for difference in counted.differences
     ]
     return resolved, found
 
