@@ -231,7 +231,7 @@ def _engine(copy: Copy, workers: int, back: bool, at_once: bool = False) -> Took
         took.structure = all_moved(connection, copy.shape)
         if back:
             began = time.perf_counter()
-            verbs.roll_back(target, mapping)
+            verbs.roll_back(target, mapping, workers=workers)
             took.rollback_seconds = time.perf_counter() - began
             nothing_moved(connection, copy.shape)
     took.peak_rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

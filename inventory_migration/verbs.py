@@ -396,6 +396,7 @@ def roll_back(
     migration_id: int | None = None,
     scope: Scope = WHOLE,
     reason: str = "asked to",
+    workers: int | None = None,
 ) -> dict[str, Any]:
     """Undo a mapping's migrations, newest first, or one by id; see `rollback.roll_back`.
 
@@ -404,7 +405,13 @@ def roll_back(
     """
     with delivering(target.engine, mapping), control.Claim(target.engine) as claim:
         undone = rollback.roll_back(
-            target.engine, mapping, claim, migration_id=migration_id, scope=scope, reason=reason
+            target.engine,
+            mapping,
+            claim,
+            migration_id=migration_id,
+            scope=scope,
+            reason=reason,
+            workers=workers,
         )
     found = _summary(target, mapping, undone[-1] if undone else None, changed=bool(undone))
     with target.reader.connect() as connection:

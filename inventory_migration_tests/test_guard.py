@@ -294,9 +294,9 @@ def test_b5_the_trigger_goes_before_the_walk_and_with_the_last_migration(
     seen: list[str] = []
     walk = undo_walk.walk_back
 
-    def walked(*arguments: Any) -> None:
+    def walked(*arguments: Any, **options: Any) -> None:
         seen.append(database.psql(TRIGGERS))
-        walk(*arguments)
+        walk(*arguments, **options)
 
     monkeypatch.setattr(undo_walk, "walk_back", walked)
     assert [m.migration_id for m in undo(database, guarded())] == [2, 1]

@@ -27,10 +27,16 @@ def undo(
     mapping: stage.StockMapping = stage.MAPPING,
     migration_id: int | None = None,
     scope: Scope = WHOLE,
+    workers: int = 2,
 ) -> list[ledger.Migration]:
     with control.Claim(database.engine) as claim:
         return rollback.roll_back(
-            database.engine, mapping, claim, migration_id=migration_id, scope=scope
+            database.engine,
+            mapping,
+            claim,
+            migration_id=migration_id,
+            scope=scope,
+            workers=workers,
         )
 
 

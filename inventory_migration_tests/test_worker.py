@@ -18,11 +18,12 @@ import sqlalchemy as sa
 from inventory_migration.embedded import EmbeddedServer
 from inventory_migration.engine import control, ledger, plan
 from inventory_migration.engine.chunk import ChunkStatements, Claimed
+from inventory_migration.engine.crew import Crew
 from inventory_migration.engine.pacing import Pacing, Turn
 from inventory_migration.engine.plan import Start
 from inventory_migration.engine.snapshot import write_snapshot
 from inventory_migration.engine.staffing import fitting_workers, usual_workers
-from inventory_migration.engine.worker import _Shared, work_phase
+from inventory_migration.engine.worker import work_phase
 from inventory_migration.errors import MigrationHeld, MigrationPaused
 from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database
@@ -324,21 +325,21 @@ def test_an_interrupt_leaves_it_paused_without_a_lock_or_a_statement(database: D
 def test_a_connection_that_is_lost_keeps_no_interrupt_from_the_others(database: Database) -> None:
     lost, busy = database.engine.connect(), database.engine.connect()
     lost.close()
-    shared, ended = _Shared(), []
+    crew, ended = Crew(), []
 
     def sleep() -> None:
         with pytest.raises(sa.exc.OperationalError, match="canceling statement"):
             busy.execute(sa.text("SELECT pg_sleep(20)"))
         ended.append(time.monotonic())
 
-    shared.connections = {1: lost, 2: busy}
+    crew.connections = {1: lost, 2: busy}
     thread = threading.Thread(target=sleep)
     thread.start()
     while (
         database.psql("SELECT count(*) FROM pg_stat_activity WHERE query ~ '^SELECT pg_sl'") < "1"
     ):
         time.sleep(0.05)
-    shared.cancel_all()
+    crew.cancel_all()
     thread.join(10)
     busy.close()
     assert ended

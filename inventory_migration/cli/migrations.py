@@ -254,6 +254,7 @@ def rollback(
         bool,
         typer.Option("--dry-run", help="Say what would go back and what would not; write nothing."),
     ] = False,
+    workers: Workers = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> int:
     """Put every column back to what it was, migration by migration, newest first.
@@ -279,7 +280,9 @@ def rollback(
     if wanted and not session.confirm(rollbacks.undoing(chosen.name, wanted, scope), yes=yes):
         return 1
     with pushed(session, chosen), told_beside(session, target, chosen), session.watched():
-        found = verbs.roll_back(target, chosen, migration_id=migration_id, scope=scope)
+        found = verbs.roll_back(
+            target, chosen, migration_id=migration_id, scope=scope, workers=workers
+        )
     finish(session, target, chosen, found, rollbacks.undone)
     return 0
 

@@ -195,6 +195,7 @@ def _rollback(mapping: StockMapping) -> Job:
                     migration_id=config.migration_id,
                     scope=config.scope(),
                     reason=config.reason,
+                    workers=config.workers,
                 )
             said = {**metadata.of_summary(found), **_undone(found)}
             context.log_event(

@@ -201,6 +201,13 @@ class RollbackOptions(dg.Config):
     companies: list[str] = Field(
         default=[], description="Only what is of the companies with these keys."
     )
+    workers: int | None = Field(
+        default=None,
+        ge=1,
+        le=64,
+        description="Threads that undo chunks at the same time, each on a connection of its own; "
+        "by default as many as move them.",
+    )
     dry_run: bool = Field(
         default=False,
         description="Only say what would go back and what would not; write nothing.",

@@ -175,19 +175,19 @@ def work(
         again(partial(set_running, engine, migration))
         workers = workers or again(partial(usual_workers, engine))
         if at_once:
-            _rewrite(engine, resolved, migration, pacing)
+            _rewrite(engine, resolved, migration, pacing, workers)
         for number, phase in again(partial(_phases, engine, migration)):
             _work_one_phase(engine, resolved, migration, number, phase, pacing, workers)
             stop = again(partial(thresholds.exceeded, engine, resolved, migration))
             if stop is not None:
-                _act(engine, resolved, migration, stop)
+                _act(engine, resolved, migration, stop, workers)
             again(partial(_stop_if_asked, engine, migration))
             checkpoints.refresh_statistics(engine, resolved)
             wrong = again(partial(checkpoints.reconcile_phase, engine, resolved, migration, number))
             if wrong is not None:
                 action = resolved.mapping.thresholds.action_on("reconciliation")
                 found = Exceeded("reconciliation", f"phase {phase}", wrong, action)
-                _act(engine, resolved, migration, found)
+                _act(engine, resolved, migration, found, workers)
             if phase == stop_after and _anything_pending(engine, migration):
                 _pause(engine, migration, f"stopped after phase {phase}")
     except ControlTotalsDiffer as error:
@@ -195,7 +195,7 @@ def work(
         raise
     except RetriesExhausted as error:
         found = thresholds.exhausted(resolved, error.chunk, error.attempts, error.state)
-        _act(engine, resolved, migration, found)
+        _act(engine, resolved, migration, found, workers)
     except (ServerRestarted, ServerNotWell) as error:
         # A disk that fills up holds, here as when a statement finds it full.
         if isinstance(error, ServerNotWell) and not error.disk_full:
@@ -220,7 +220,11 @@ def work(
 
 
 def _rewrite(
-    engine: sa.Engine, resolved: ResolvedMapping, migration: Migration, pacing: Pacing
+    engine: sa.Engine,
+    resolved: ResolvedMapping,
+    migration: Migration,
+    pacing: Pacing,
+    workers: int,
 ) -> None:
     """All phases in one pass, once the server may be worked on."""
     tries = resolved.mapping.thresholds.failed_attempts
@@ -237,7 +241,7 @@ def _rewrite(
         once()
     stop = patiently(partial(thresholds.exceeded, engine, resolved, migration), tries=tries)
     if stop is not None:
-        _act(engine, resolved, migration, stop)
+        _act(engine, resolved, migration, stop, workers)
     patiently(partial(_stop_if_asked, engine, migration), tries=tries)
     checkpoints.refresh_statistics(engine, resolved)
 
@@ -336,6 +340,7 @@ def _act(
     resolved: ResolvedMapping,
     migration: Migration,
     stop: Exceeded,
+    workers: int | None,
 ) -> None:
     """Do what the mapping wants done about a limit that was exceeded."""
     thresholds.note(engine, resolved, migration, stop)
@@ -343,7 +348,7 @@ def _act(
         return
     if stop.action == "pause":
         _pause(engine, migration, stop.reason)
-    rollback.undo_migration(engine, resolved, migration, reason=stop.reason)
+    rollback.undo_migration(engine, resolved, migration, reason=stop.reason, workers=workers)
     raise MigrationRolledBack(
         mapping=migration.mapping, migration_id=migration.migration_id, reason=stop.reason
     )

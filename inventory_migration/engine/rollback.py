@@ -50,6 +50,7 @@ def roll_back(
     migration_id: int | None = None,
     scope: Scope = WHOLE,
     reason: str = "asked to",
+    workers: int | None = None,
 ) -> list[Migration]:
     """Undo a mapping's migrations, newest first, or one by id; returns those undone.
 
@@ -62,6 +63,7 @@ def roll_back(
         migration_id: Only this one.
         scope: What of them; by default everything.
         reason: Why, for the trail.
+        workers: Threads; None leaves it to the server's size.
 
     Raises:
         StartRefused: The migration of that id cannot be undone, or is being undone whole.
@@ -82,7 +84,7 @@ def roll_back(
                 control.desire(connection, migration.migration_id, "rollback", reason=reason)
     claim.take(resolved.target, wait_seconds=control.BARRIER_SECONDS)
     for migration in wanted:
-        undo_migration(engine, resolved, migration, scope=scope, reason=reason)
+        undo_migration(engine, resolved, migration, scope=scope, reason=reason, workers=workers)
     return wanted
 
 
@@ -93,6 +95,7 @@ def undo_migration(
     *,
     scope: Scope = WHOLE,
     reason: str,
+    workers: int | None = None,
 ) -> None:
     """Undo one migration, or what is of a scope; the caller holds the claim on its target.
 
@@ -100,13 +103,18 @@ def undo_migration(
     was before, verified or aborted; one that was under way is paused.
     """
     try:
-        _undo(engine, resolved, migration, scope, reason)
+        _undo(engine, resolved, migration, scope, reason, workers)
     except sa.exc.DBAPIError as error:
         raise undo_walk.stopped(engine, migration, error) from error
 
 
 def _undo(
-    engine: sa.Engine, resolved: ResolvedMapping, migration: Migration, scope: Scope, reason: str
+    engine: sa.Engine,
+    resolved: ResolvedMapping,
+    migration: Migration,
+    scope: Scope,
+    reason: str,
+    workers: int | None,
 ) -> None:
     tries = resolved.mapping.thresholds.failed_attempts
     before, scopes = patiently(lambda: _begin(engine, migration, scope, reason), tries=tries)
@@ -115,7 +123,7 @@ def _undo(
         last = whole and _is_last(connection, migration)
     if last:
         guard.take_off(engine, resolved, migration)
-    undo_walk.walk_back(engine, resolved, migration)
+    undo_walk.walk_back(engine, resolved, migration, workers=workers)
     if last and sync.wanted(resolved):
         undo_levels.take_trigger_away(engine, resolved, migration)
     for left in reversed(range(FINISH_TRIES)):

@@ -1,21 +1,23 @@
-"""The walk back, chunk after chunk: claim, retry, shrink, reconnect, hold, isolate.
+"""The walk back, chunk after chunk, by several at a time: claim, retry, shrink, isolate.
 
-What a failure leads to is said in `failures.py`, for this way as for the way there. A record whose
-undoing the application refuses, by a trigger or a constraint, is found by halves, listed with the
-server's words, and stays. The statements are in `undo_statements.py`.
+What a failure leads to is said in `failures.py`, for this way as for the way there; the threads
+that walk are in `crew.py`. A record whose undoing the application refuses, by a trigger or a
+constraint, is found by halves, listed with the server's words, and stays. The statements are in
+`undo_statements.py`.
 """
 
 from __future__ import annotations
 
 import logging
-import time
 from contextlib import suppress
+from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.engine import chunk, control, isolation, ledger, sync
 from inventory_migration.engine.chunk import Bad
+from inventory_migration.engine.crew import Crew
 from inventory_migration.engine.failures import (
     Action,
     action_for,
@@ -25,9 +27,9 @@ from inventory_migration.engine.failures import (
     sqlstate,
 )
 from inventory_migration.engine.ledger import Migration
-from inventory_migration.engine.patience import RECONNECT_SECONDS, backoff
+from inventory_migration.engine.patience import backoff
+from inventory_migration.engine.staffing import usual_workers
 from inventory_migration.engine.undo_statements import UndoStatements
-from inventory_migration.engine.worker import require_same_server
 from inventory_migration.errors import (
     MigrationFailed,
     RollbackHeld,
@@ -46,8 +48,28 @@ class _Swallowed(Exception):
     """A trigger or rule swallowed or changed writes; the chunk is taken apart in the next turn."""
 
 
-def walk_back(engine: sa.Engine, resolved: ResolvedMapping, migration: Migration) -> None:
+class _Unmended(Exception):
+    """What no walker can do anything about."""
+
+    def __init__(self, error: sa.exc.DBAPIError) -> None:
+        super().__init__()
+        self.error = error
+
+
+def walk_back(
+    engine: sa.Engine,
+    resolved: ResolvedMapping,
+    migration: Migration,
+    *,
+    workers: int | None = None,
+) -> None:
     """Undo every chunk that is marked; returns when none is left.
+
+    Args:
+        engine: Where to connect.
+        resolved: The mapping with its types.
+        migration: The migration.
+        workers: Threads; None leaves it to the server's size.
 
     Raises:
         RollbackHeld: The server lacks something, was restarted, or is away; nobody's record.
@@ -59,26 +81,18 @@ def walk_back(engine: sa.Engine, resolved: ResolvedMapping, migration: Migration
             return
         # Behind a cut-over nothing is left of what kept levels in step.
         own = sync.wanted(resolved) and sync.own_levels(connection, resolved)
-    walk = _Walk(resolved, migration, own=own)
-    lost_at: float | None = None
-    while True:
-        try:
-            with engine.connect() as connection:
-                if lost_at is not None:
-                    require_same_server(connection, migration.migration_id)
-                while walk.turn(connection):
-                    lost_at = None
-                return
-        except ServerRestarted as error:
-            raise held(engine, migration, str(error)) from error
-        except sa.exc.DBAPIError as error:
-            # Only a lost connection is mended by another one.
-            lost_at = time.monotonic() if lost_at is None else lost_at
-            patient = time.monotonic() - lost_at < RECONNECT_SECONDS
-            if action_for(sqlstate(error)) is not Action.RECONNECT or not patient:
-                raise stopped(engine, migration, error) from error
-            logger.warning("connection lost (%s), the rollback tries again", message(error))
-            time.sleep(backoff(5))
+    statements = UndoStatements(resolved, migration, own=own)
+    most = resolved.mapping.thresholds.failed_attempts * TRIES
+    crew = Crew()
+    walkers = [_Walker(statements, most, crew) for _ in range(workers or usual_workers(engine))]
+    try:
+        crew.work(engine, migration.migration_id, walkers)
+    except ServerRestarted as error:
+        raise held(engine, migration, str(error)) from error
+    except _Unmended as unmended:
+        raise stopped(engine, migration, unmended.error) from unmended.error
+    except sa.exc.DBAPIError as error:
+        raise stopped(engine, migration, error) from error
 
 
 def stopped(engine: sa.Engine, migration: Migration, error: sa.exc.DBAPIError) -> MigrationFailed:
@@ -100,20 +114,34 @@ def held(engine: sa.Engine, migration: Migration, reason: str) -> RollbackHeld:
     )
 
 
-class _Walk:
-    """One way back: its statements, how many chunks it takes, and how often it failed in a row."""
+@dataclass
+class _Walker:
+    """One of those who walk back, and what it keeps from turn to turn.
 
-    def __init__(self, resolved: ResolvedMapping, migration: Migration, *, own: bool) -> None:
-        self.migration = migration
-        self.statements = UndoStatements(resolved, migration, own=own)
-        self.most = resolved.mapping.thresholds.failed_attempts * TRIES
-        self.limit, self.failures, self.apart = CHUNKS_AT_ONCE, 0, False
+    Attributes:
+        statements: What is done to a chunk.
+        most: How often in a row it may fail on what passes.
+        crew: All of them.
+        limit: How many chunks it takes next.
+        failures: How often it failed in a row.
+        apart: Whether it looks for the records that the application refuses to take back.
+    """
+
+    statements: UndoStatements
+    most: int
+    crew: Crew
+    limit: int = field(default_factory=lambda: CHUNKS_AT_ONCE)
+    failures: int = 0
+    apart: bool = False
+
+    def connected(self, connection: sa.Connection) -> None:
+        """What became of a COMMIT that was lost is told by which chunks are left."""
 
     def turn(self, connection: sa.Connection) -> bool:
         """One transaction; False where no chunk is left to undo."""
         try:
-            with control.cancelled_on_interrupt(connection):
-                more = undo_some(connection, self.statements, self.limit, apart=self.apart)
+            undone = undo_some(connection, self.statements, self.limit, apart=self.apart)
+            left = undone or self.statements.any_left(connection)
             connection.commit()
         except sa.exc.DBAPIError as error:
             connection.rollback()
@@ -124,27 +152,32 @@ class _Walk:
             self.limit, self.apart = 1, True
             return True
         self.failures = 0
-        if self.apart:
+        if not undone:
+            # Others hold what is left, and may fail; or a session that we have lost commits it.
+            self.crew.stop.wait(backoff(1))
+        elif self.apart:
             self.limit, self.apart = CHUNKS_AT_ONCE, False
-        return more
+        return left
 
     def _after(self, error: sa.exc.DBAPIError) -> None:
         action = action_for(sqlstate(error))
         self.failures += 1
+        if self.crew.stop.is_set() or action is Action.RECONNECT:
+            raise error
         if action is Action.ISOLATE and not self.apart:
             self.limit, self.apart = 1, True
         elif passes(error) and self.failures <= self.most:
             self.limit = max(1, self.limit // 2)
             logger.info("%s, the rollback tries again", message(error))
-            time.sleep(backoff(self.failures))
+            self.crew.stop.wait(backoff(self.failures))
         else:
-            raise error
+            raise _Unmended(error) from error
 
 
 def undo_some(
     connection: sa.Connection, statements: UndoStatements, limit: int, *, apart: bool
 ) -> bool:
-    """Undo the newest chunks that are marked; False where there are none.
+    """Undo the newest chunks that are marked and free; False where there are none.
 
     Args:
         connection: A fresh transaction.
@@ -158,12 +191,7 @@ def undo_some(
         control.require(connection, migration.migration_id, "rollback")
     numbers = statements.claim(connection, limit)
     if not numbers:
-        # One that is locked is being committed by a session that we have lost.
-        left = statements.any_left(connection)
-        connection.rollback()
-        if left:
-            time.sleep(backoff(1))
-        return left
+        return False
     statements.lock(connection, numbers)
     bad = _refused(connection, statements, numbers[0]) if apart else []
     if statements.undo(connection, numbers, bad=bad):

@@ -1,43 +1,37 @@
-"""The loop that works a phase off: claim, retry, isolate; and the threads it runs in.
+"""What a worker does in a turn: claim, retry, isolate, until a phase is worked off.
 
-Workers run in threads while the calling thread only waits, because an interrupt (Ctrl-C, Dagster's
-Terminate) reaches the main thread alone: it tells the workers to stop and cancels what they have
-under way at the server. Any number of processes may work on one migration; the claim by row lock
-keeps them apart.
+Any number of threads, and of processes, may work on one migration; the claim by row lock keeps them
+apart. The threads of one process are in `crew.py`.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 
-import psycopg
 import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.engine import control, ledger, unheard
 from inventory_migration.engine.chunk import ChunkStatements, Claimed, Finished
+from inventory_migration.engine.crew import Crew
 from inventory_migration.engine.failures import (
     SUPPRESSED,
     Action,
     action_for,
     message,
-    passes,
     sqlstate,
 )
 from inventory_migration.engine.isolation import write_without_bad
 from inventory_migration.engine.ledger import Migration
-from inventory_migration.engine.pacing import POLL_SECONDS, Pacing, Turn
-from inventory_migration.engine.patience import RECONNECT_SECONDS, backoff
+from inventory_migration.engine.pacing import Pacing, Turn
+from inventory_migration.engine.patience import backoff
 from inventory_migration.errors import (
     ControlTotalsDiffer,
     MigrationError,
     RetriesExhausted,
-    ServerRestarted,
 )
 
 logger = logging.getLogger(__name__)
@@ -56,47 +50,46 @@ class _Suppressed(MigrationError):
 
 @dataclass
 class _Worker:
-    """What one worker keeps from turn to turn.
+    """One of the workers of a phase, and what it keeps from turn to turn.
 
     Attributes:
+        statements: What is done to a chunk.
+        phase: Number of the phase.
+        pacing: What restrains all of them.
+        crew: All of them.
         unheard: Chunks whose COMMIT has been sent and not been answered.
         careful: How many of its next transactions lock their records first.
         changed: How many it locked first when a record had changed last.
     """
 
+    statements: ChunkStatements
+    phase: int
+    pacing: Pacing
+    crew: Crew
     unheard: list[int] = field(default_factory=list)
     careful: int = 0
     changed: int = 0
+
+    def connected(self, connection: sa.Connection) -> None:
+        """Ask what became of a COMMIT that another connection was lost in."""
+        if self.unheard:
+            unheard.settle(connection, self.statements.migration_id, self.unheard)
+            self.unheard = []
+
+    def turn(self, connection: sa.Connection) -> bool:
+        """Take chunks, as many as it may by now."""
+        turn = self.pacing.admit(self.crew.stop)
+        if turn is None:
+            return False
+        try:
+            return _take(turn, connection, self.statements, self.phase, self, self.crew)
+        finally:
+            self.pacing.finish(turn, self.crew.stop)
 
     def meet_writers(self) -> None:
         """Lock first for a while, the longer the more often records change beneath it."""
         self.changed = min(MOST_CAREFUL, max(1, 2 * self.changed))
         self.careful = self.changed
-
-
-@dataclass
-class _Shared:
-    """What the workers of one phase tell each other and the thread that waits for them."""
-
-    stop: threading.Event = field(default_factory=threading.Event)
-    failure: BaseException | None = None
-    connections: dict[int, sa.Connection] = field(default_factory=dict)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def fail(self, error: BaseException) -> None:
-        with self.lock:
-            self.failure = self.failure or error
-        self.stop.set()
-
-    def cancel_all(self) -> None:
-        # Under the lock, so that no worker closes its connection meanwhile. One that is lost has
-        # nothing to cancel, and must not put an error in the place of the interrupt.
-        with self.lock:
-            for connection in self.connections.values():
-                with suppress(sa.exc.SQLAlchemyError, psycopg.Error):
-                    driver = connection.connection.driver_connection
-                    if isinstance(driver, psycopg.Connection):
-                        driver.cancel_safe(timeout=5)
 
 
 def work_phase(
@@ -124,105 +117,17 @@ def work_phase(
         ControlTotalsDiffer: Twice in a row a chunk's totals did not agree.
         sqlalchemy.exc.DBAPIError: Something that no retry mends.
     """
-    shared = _Shared()
     statements = ChunkStatements(resolved, migration)
-    threads = [
-        threading.Thread(
-            target=_work,
-            args=(engine, statements, phase, shared, pacing),
-            name=f"worker-{number}",
-        )
-        for number in range(1, workers + 1)
-    ]
-    try:
-        # Nobody begins before it is known whether they may.
-        if not pacing.tend():
-            return
-        for thread in threads:
-            thread.start()
-        while any(thread.is_alive() for thread in threads):
-            threads[0].join(POLL_SECONDS)
-            if not threads[0].is_alive():
-                time.sleep(POLL_SECONDS / 10)
-            if not shared.stop.is_set() and not (pacing.tend() and (watch is None or watch())):
-                shared.stop.set()
-    except BaseException:
-        shared.stop.set()
-        shared.cancel_all()
-        raise
-    finally:
-        for thread in threads:
-            if thread.ident is not None:
-                thread.join()
-    if shared.failure is not None:
-        raise shared.failure
-
-
-def _work(
-    engine: sa.Engine,
-    statements: ChunkStatements,
-    phase: int,
-    shared: _Shared,
-    pacing: Pacing,
-) -> None:
-    worker = _Worker()
-    attempts, lost_at = 0, 0.0
-    while not shared.stop.is_set():
-        try:
-            with engine.connect() as connection:
-                if attempts:
-                    require_same_server(connection, statements.migration_id)
-                with shared.lock:
-                    shared.connections[threading.get_ident()] = connection
-                try:
-                    if worker.unheard:
-                        unheard.settle(connection, statements.migration_id, worker.unheard)
-                        worker.unheard = []
-                    while (turn := pacing.admit(shared.stop)) is not None:
-                        try:
-                            if not _take(turn, connection, statements, phase, worker, shared):
-                                return
-                        finally:
-                            pacing.finish(turn, shared.stop)
-                        attempts = 0
-                finally:
-                    with shared.lock:
-                        shared.connections.pop(threading.get_ident(), None)
-        except sa.exc.DBAPIError as error:
-            # A lost connection, or what befell a statement beside the chunks; the server has
-            # undone what was under way, and another session can go on.
-            lost_at = lost_at if attempts else time.monotonic()
-            attempts += 1
-            if shared.stop.is_set():
-                return
-            patience = time.monotonic() - lost_at < RECONNECT_SECONDS
-            lost = action_for(sqlstate(error)) is Action.RECONNECT
-            if not (lost or passes(error)) or not patience:
-                shared.fail(error)
-                return
-            what = "connection lost" if lost else "not through"
-            logger.warning("%s (%s), attempt %d", what, message(error), attempts)
-            shared.stop.wait(backoff(attempts))
-        except BaseException as error:
-            shared.fail(error)
-            return
-
-
-def require_same_server(connection: sa.Connection, migration_id: int) -> None:
-    """After a lost connection: go on only if the server is the one that the work began on.
-
-    One that was restarted, or taken over by a standby, may have lost what it acknowledged last.
-    """
-    started_at = ledger.migration.c.server_started_at
-    same, since = connection.execute(
-        sa.select(
-            sa.func.pg_postmaster_start_time() == started_at,
-            sa.cast(sa.func.pg_postmaster_start_time(), sa.Text),
-        ).where(ledger.migration.c.migration_id == migration_id)
-    ).one()
-    connection.rollback()
-    if not same:
-        raise ServerRestarted(since=since)
+    # Nobody begins before it is known whether they may.
+    if not pacing.tend():
+        return
+    crew = Crew()
+    crew.work(
+        engine,
+        migration.migration_id,
+        [_Worker(statements, phase, pacing, crew) for _ in range(workers)],
+        tend=lambda: pacing.tend() and (watch is None or watch()),
+    )
 
 
 def _take(
@@ -231,7 +136,7 @@ def _take(
     statements: ChunkStatements,
     phase: int,
     worker: _Worker,
-    shared: _Shared,
+    crew: Crew,
 ) -> bool:
     """One transaction; False where there is nothing left to do or the desired state says stop."""
     claimed: Claimed | None = None
@@ -247,7 +152,7 @@ def _take(
             left = _pending(connection, statements.migration_id, phase)
             connection.rollback()
             # Others hold what is left; they may fail, so the phase ends only with its last chunk.
-            shared.stop.wait(0.05)
+            crew.stop.wait(0.05)
             return left
         finished, turn.locking = _transact(connection, statements, claimed, worker)
         turn.wal_bytes = _wal_position(connection) - wal_before
@@ -259,9 +164,9 @@ def _take(
         if action_for(sqlstate(error)) is not Action.RECONNECT:
             # The server has answered: it has not committed.
             worker.unheard = []
-        if shared.stop.is_set():
+        if crew.stop.is_set():
             return False
-        _after_failure(connection, statements, claimed, sqlstate(error), error, turn, shared)
+        _after_failure(connection, statements, claimed, sqlstate(error), error, turn, crew)
         return True
     except _Changed:
         connection.rollback()
@@ -352,12 +257,12 @@ def _after_failure(
     state: str | None,
     error: sa.exc.DBAPIError,
     turn: Turn,
-    shared: _Shared,
+    crew: Crew,
 ) -> None:
     action = action_for(state)
     if action in {Action.STOP, Action.HOLD, Action.RECONNECT} or claimed is None:
         if action in {Action.RETRY, Action.SHRINK}:
-            shared.stop.wait(backoff(1))
+            crew.stop.wait(backoff(1))
             return
         raise error
     attempts = _note_attempt(connection, statements, claimed, state)
@@ -365,7 +270,7 @@ def _after_failure(
         turn.failed = message(error)
         _give_up(statements, claimed, attempts, state, error)
         logger.info("%s, %s again", message(error), _span(claimed.numbers))
-        shared.stop.wait(backoff(attempts))
+        crew.stop.wait(backoff(attempts))
     else:
         _give_up(statements, claimed, attempts, state, error)
 

@@ -219,7 +219,7 @@ def migrate(bench: Bench, wire: Wire, shape: str, *, resume: bool = False) -> bo
 def roll_back(wire: Wire, shape: str) -> bool:
     """A rollback; returns whether there was anything to undo."""
     with control.Claim(wire.engine) as claim:
-        return bool(rollback.roll_back(wire.engine, SHOPS[shape].mapping, claim))
+        return bool(rollback.roll_back(wire.engine, SHOPS[shape].mapping, claim, workers=1))
 
 
 def give_command(

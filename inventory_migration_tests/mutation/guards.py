@@ -243,9 +243,9 @@ GUARDS = (
     Guard(
         "what befalls a worker beside its chunks passes",
         "a cancel while a failure is written down stops the migration",
-        "engine/worker.py",
-        "            if not (lost or passes(error)) or not patience:",
-        "            if not lost or not patience:",
+        "engine/crew.py",
+        "                if not (lost or passes(error)) or not patience:",
+        "                if not lost or not patience:",
         "test_patience.py::test_a_cancel_while_a_failure_is_written_down_stops_nothing",
     ),
     Guard(
@@ -267,7 +267,7 @@ GUARDS = (
     Guard(
         "a restarted server holds the migration",
         "what the server lost of its acknowledged commits goes unnoticed",
-        "engine/worker.py",
+        "engine/crew.py",
         "    if not same:\n        raise ServerRestarted",
         "    if False:\n        raise ServerRestarted",
         "test_worker.py::test_b4_a_restarted_server_holds_the_migration_until_it_is_resumed",
@@ -295,6 +295,30 @@ GUARDS = (
         "            return left\n",
         "            return False\n",
         "test_worker.py::test_a_phase_is_not_at_its_end_while_somebody_holds_its_last_chunk",
+    ),
+    Guard(
+        "a walker's empty claim is not the end",
+        "a rollback removes locations and says that it is over while a chunk is still under way",
+        "engine/undo_walk.py",
+        "            left = undone or self.statements.any_left(connection)\n",
+        "            left = undone\n",
+        "test_undo_walk.py::test_a_chunk_whose_commit_is_under_way_is_waited_for",
+    ),
+    Guard(
+        "one failure stops all",
+        "a rollback that cannot go on takes back all that its other workers can still reach",
+        "engine/crew.py",
+        "            self.failure = self.failure or error\n        self.stop.set()\n",
+        "            self.failure = self.failure or error\n",
+        "test_undo_walk.py::test_what_one_of_them_cannot_get_over_stops_all",
+    ),
+    Guard(
+        "a chunk is of one walker",
+        "two workers undo one chunk, and the second one lists its records as moved by somebody",
+        "engine/undo_statements.py",
+        "    FOR UPDATE SKIP LOCKED\n",
+        "",
+        "test_undo_walk.py::test_as_many_walk_back_as_move_unless_somebody_says_a_number",
     ),
     Guard(
         "a level made anew is known as ours",
@@ -486,7 +510,7 @@ GUARDS = (
     Guard(
         "an interrupt cancels at the server",
         "a statement goes on, with its locks, after its program has ended",
-        "engine/worker.py",
+        "engine/crew.py",
         "                        driver.cancel_safe(timeout=5)",
         "                        pass",
         "test_worker.py::test_a_connection_that_is_lost_keeps_no_interrupt_from_the_others",
