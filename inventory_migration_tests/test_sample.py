@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -114,14 +115,37 @@ def test_whoever_knows_the_seed_draws_the_same_again(
     keys = [[record["key"] for record in one["records"]] for one in (once, other)]
     assert keys[0] != keys[1]
     # By hand, as the report says that it was drawn.
-    (first,) = [
-        record["key"] for record in once["records"] if "outcome skipped" in record["stands_for"]
-    ]
-    assert first == database.psql(f"""
-        SELECT p.key_1 FROM inventory_migration.snapshot_1 p
-        JOIN inventory_migration.outcome o ON o.migration_id = 1 AND o.position = p.position
-        WHERE o.outcome = 'skipped' ORDER BY md5('{once["seed"]}' || p.position) LIMIT 1
-    """)
+    draws = [hashlib.sha256(f"{once['seed']}:{n}".encode()).hexdigest() for n in range(2000)]
+    places = [*dict.fromkeys(1 + int(draw, 16) % 120 for draw in draws)]
+    listed = database.psql("SELECT position, key_1 FROM inventory_migration.snapshot_1")
+    by_place = dict(line.split("|") for line in listed.splitlines())
+    drawn = [by_place[str(place)] for place in places]
+    zero = [r["key"] for r in once["records"] if "quantity zero" in r["stands_for"]]
+    assert zero == ["22"]
+    others = {"20", "21", "23", "24"}
+    migrated_ones = [r["key"] for r in once["records"] if "outcome migrated" in r["stands_for"]]
+    assert {*migrated_ones} == {*[key for key in drawn if key not in others][:6]}
+
+
+def test_what_too_few_are_drawn_of_is_sought_everywhere(
+    migrated: tuple[Database, StockMapping, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database, mapping, _ = migrated
+    monkeypatch.setattr("inventory_migration.report.draw.DRAWS", 3)
+    sample = sampled(database, mapping, seed="few")["sample"]
+    assert sampled(database, mapping, seed="few")["sample"] == sample
+    kinds = {name: [] for record in sample["records"] for name in record["stands_for"]}
+    for record in sample["records"]:
+        for name in record["stands_for"]:
+            kinds[name].append(record["key"])
+    assert kinds["quantity missing"] == ["20"]
+    assert kinds["outcome skipped"] == ["21"]
+    assert kinds["quantity zero"] == ["22"]
+    assert kinds["quantity negative"] == ["23"]
+    assert kinds["no company"] == ["24"]
+    assert kinds["largest quantity"] == kinds["most reserved"] == ["119", "120"]
+    assert len(kinds["outcome migrated"]) == 6
+    assert len(kinds["any"]) == 3
 
 
 def test_a_target_that_was_written_wrongly_by_hand_is_seen_and_the_verdict_says_so(

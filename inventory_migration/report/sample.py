@@ -38,9 +38,12 @@ from inventory_migration.report.draw import Drawn
 from inventory_migration.report.recount import Now, Record, Said, now, recount, shown, text
 
 _HOW = (
-    "Of each kind of record (outcome, rule, phase, size of company, edge cases) the first by "
-    "md5(seed || position) of the snapshot; the largest, most reserved and most negative ones, and "
-    "those that were found changed, without drawing."
+    f"Places in the snapshot, from 1 to the last, are drawn {draw.DRAWS:,} times: the n-th is 1 + "
+    "SHA-256(seed:n) modulo the last, n from 0. Of each kind of record (outcome, rule, phase, size "
+    "of company, edge cases) the first that are drawn; where too few of a kind are, it is sought "
+    "everywhere, in the order of md5(seed || position). The largest, most reserved and most "
+    "negative ones, of equal ones those that are drawn first, and those that were found changed, "
+    "without drawing."
 )
 _DIGITS = 2000
 """More than any number has that is no mistake, on both sides of its point."""
