@@ -368,6 +368,9 @@ def test_what_was_reserved_beside_the_record_after_the_plan_goes_back_too(
     stage.transform(database, chosen)
     assert json.loads(said(database)[1])[0]["held"] == 1
     assert differing(database, chosen) == []
+    # Nobody writes to the row, whose allocation holds what it was made of and no more.
+    database.psql("INSERT INTO lines VALUES (2, 1)")
+    assert differing(database, chosen) == [("target_outdated", ["2"])]
     undo(database, chosen)
     assert said(database) == ["-", "-"]
 

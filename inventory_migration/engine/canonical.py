@@ -138,7 +138,6 @@ def source_rows(
         for column, key in zip(resolved.key_columns, keys(resolved), strict=True)
     ]
     shape = shape_of(resolved)
-    target = shape.location_key() if resolved.target_exists else f"NULL::{shape.location_type}"
     skips = " ".join(
         f"WHEN ({condition.sql}) THEN {literal(reason)}"
         for reason, condition in mapping.source.skip.items()
@@ -155,9 +154,22 @@ def source_rows(
     if chunked:
         rows = f"{chunked} AS im_p JOIN {rows} ON {key_of_source(resolved, 'im_p')}"
     hashed_row = f", {row_hash(resolved)} AS row_hash" if hashed else ""
-    held_quantity, held_reserved = ("NULL::numeric",) * 2
-    if resolved.target_exists and (held := shape.held_numbers()) is not None:
-        held_quantity, held_reserved = held
+    target, held_quantity, held_reserved = f"NULL::{shape.location_type}", *("NULL::numeric",) * 2
+    beside = ""
+    if resolved.target_exists:
+        target, beside = shape.location_key(), shape.joins(chunked)
+        if (held := shape.held_numbers()) is not None:
+            held_quantity, held_reserved = held
+    if chunked and resolved.target_exists and shape.dear:
+        # Read once, however many ask: the planner would repeat it wherever it is named.
+        beside += f"""
+        LEFT JOIN LATERAL (
+            SELECT {target} AS location_key, {held_quantity} AS held_quantity,
+                   {held_reserved} AS held_reserved
+            OFFSET 0) AS im_r ON true"""
+        # Naming the record as well keeps locations from being joined to each reading by itself.
+        target = f"CASE WHEN {shape.target_columns()[0]} IS NOT NULL THEN im_r.location_key END"
+        held_quantity, held_reserved = "im_r.held_quantity", "im_r.held_reserved"
     return f"""
         SELECT {snapshot_columns} {", ".join(key_list)},
                {key_text(resolved, "s", source=True)} AS key_text,
@@ -176,8 +188,7 @@ def source_rows(
                {f"CASE {skips} END" if skips else "NULL::text"} AS skip_reason,
                {rules.broken_own(mapping)} AS own_rules
                {hashed_row}{f", {extra}" if extra else ""}
-        FROM {rows} {mapping.source.joins} {owners.join(resolved)}
-        {shape.joins(chunked) if resolved.target_exists else ""}"""
+        FROM {rows} {mapping.source.joins} {owners.join(resolved)} {beside}"""
 
 
 VERSIONS = {

@@ -88,10 +88,6 @@ def prove(
         migration: What to prove; None where nothing was ever migrated.
         phase: Only the records of one phase.
     """
-    if migration is not None and isinstance(resolved.mapping.target, StockLevel):
-        clean = _no_difference_of_levels(connection, resolved, migration, phase)
-        if clean is not None:
-            return clean
     relation = differences(connection, resolved, migration, phase=phase, summed=True)
     sums = ", ".join(f"sum({name}) AS {name}" for name in _SUMS)
     # Added up by the server, which keeps all digits.
@@ -119,33 +115,6 @@ def prove(
     )
 
 
-def _no_difference_of_levels(
-    connection: sa.Connection, resolved: ResolvedMapping, migration: Migration, phase: int | None
-) -> Proof | None:
-    """The proof where nothing differs; None where a look at each record's levels has to tell.
-
-    Levels are joined, not added up by record, which takes most of the time of a proof. That is the
-    same where as many rows come of it as there are records; and without a record that is gone, no
-    level is of none.
-    """
-    if resolved.target_key or not ledger.snapshot_exists(connection, migration):
-        return None
-    relation = differences(connection, resolved, migration, phase=phase, summed=True, alone=True)
-    sums = ", ".join(f"sum({name}) AS {name}" for name in _SUMS)
-    only = "" if phase is None else f"WHERE p.phase = {phase}"
-    row = connection.execute(
-        sa.text(f"""
-            SELECT count(*) FILTER (WHERE kind IS NOT NULL OR dead) AS differing,
-                   count(*) = (SELECT count(*) FROM {migration.snapshot} AS p {only}) AS alone,
-                   statement_timestamp() AS as_of, {sums}
-            FROM ({escaped(relation)}) AS d
-        """)
-    ).one()
-    if row.differing or not row.alone:
-        return None
-    return Proof(row.as_of, [], {name: getattr(row, name) or Decimal(0) for name in _SUMS})
-
-
 def differences(
     connection: sa.Connection,
     resolved: ResolvedMapping,
@@ -153,7 +122,6 @@ def differences(
     *,
     phase: int | None = None,
     summed: bool = False,
-    alone: bool = False,
 ) -> str:
     """The relation `differences`: kind, key_text, explained, detail.
 
@@ -164,11 +132,8 @@ def differences(
         phase: Only the records of one phase.
         summed: Whether records that do not differ are there as well, without a kind, and all with
             what `totals` adds up, so that one scan tells both; without details.
-        alone: Whether a record is there once for each of its levels, with whether it is `dead`,
-            and the levels of none are not.
     """
     nothing = "".join(f", 0::numeric AS {name}" for name in _SUMS) if summed else ""
-    nothing += ", false AS dead" if alone else ""
     if migration is None or not ledger.snapshot_exists(connection, migration):
         never = _not_migrated(resolved, coverage.dealt_with(connection, resolved))
         return f"SELECT d.*{nothing} FROM ({never}) AS d"
@@ -177,17 +142,15 @@ def differences(
     detail, sums, names, only = f"{_detail(resolved)} AS detail", "", "", "WHERE kind IS NOT NULL"
     if summed:
         detail, only = "NULL::text AS detail", ""
-        added = {**_SUMS, **({"dead": "NOT live"} if alone else {})}
-        sums = "".join(f", {sql} AS {name}" for name, sql in added.items())
-        names = "".join(f", {name}" for name in added)
-    held = replace(resolved, levels_alone=alone)
+        sums = "".join(f", {sql} AS {name}" for name, sql in _SUMS.items())
+        names = "".join(f", {name}" for name in _SUMS)
     ours = f"""
         SELECT kind, key_text, kind IN ({_EXPLAINED}) AS explained, detail{names}
         FROM (SELECT key_text, {kinds} AS kind, {detail}{sums}
-              FROM ({compared_records(held, migration, phase)}) AS c) AS d
+              FROM ({compared_records(resolved, migration, phase)}) AS c OFFSET 0) AS d
         {only}"""
     rest = []
-    if isinstance(resolved.mapping.target, StockLevel) and not alone:
+    if isinstance(resolved.mapping.target, StockLevel):
         rest.append(_orphans(resolved, migration, phase, kept=kept))
     if phase is None:
         covered = coverage.dealt_with_beside(connection, resolved, migration)
@@ -320,24 +283,69 @@ def compared_records(
 ) -> str:
     """Every snapshot row beside its live row, its outcome and what its chunk must have left."""
     shape = shape_of(resolved)
-    live = canonical.source_rows(
-        resolved, extra=f"{shape.row_xmin()} AS row_xmin, {shape.as_targets()}"
+    rows = _beside_live(resolved, migration, phase)
+    if (reading := shape.reading("a")) is not None:
+        rows = f"SELECT a.*, {_told(reading)} FROM ({rows} OFFSET 0) AS a OFFSET 0"
+    # What was migrated counts as its target has it, all else as it stands in the record.
+    after, same = ["r.quantity", "r.reserved"], "true"
+    if shape.held() is not None:
+        held, own = ["r.held_quantity", "r.held_reserved"], after
+        after = [
+            f"CASE WHEN r.outcome = 'migrated' THEN {theirs} ELSE {ours} END"
+            for theirs, ours in zip(held, own, strict=True)
+        ]
+        same = columns.all_same(held, own)
+    belongs = places.belongs(resolved, "w", "r.company_key")
+    return f"""
+        SELECT r.*, w.location_key IS NOT NULL AS location_found,
+               CASE WHEN r.location_key IS NOT NULL THEN COALESCE({belongs}, false) END
+                   AS location_own,
+               {after[0]} AS quantity_after, {after[1]} AS reserved_after, {same} AS numbers_same
+        FROM ({rows}) AS r
+        LEFT JOIN ({places.places(resolved)}) AS w
+          ON {shape.same_location("w.location_key", "r.location_key")}"""
+
+
+def _told(reading: tuple[str, str, str]) -> str:
+    """What the target of a row `a` of `_beside_live` says: looked through where it has to be.
+
+    What nobody has written since, and is as it was written, holds what it was made of.
+    """
+    known = (
+        "a.ours AND a.as_written AND a.quantity = a.expected_quantity "
+        "AND a.reserved = a.expected_reserved"
     )
-    if shape.dear:
-        # Asked for once for each record, whatever the planner would rather do.
-        live += " OFFSET 0"
+    made = ("a.location_written", "a.quantity", "a.reserved")
+    names = ("location_key", "held_quantity", "held_reserved")
+    return ", ".join(
+        f"CASE WHEN {known} THEN {of} ELSE {looked} END AS {name}"
+        for of, looked, name in zip(made, reading, names, strict=True)
+    )
+
+
+def _beside_live(resolved: ResolvedMapping, migration: Migration, phase: int | None) -> str:
+    """The same without what is told by where the target is; unread where that costs much."""
+    shape = shape_of(resolved)
+    dear = shape.reading("a") is not None
+    live = canonical.source_rows(
+        replace(resolved, target_exists=False) if dear else resolved,
+        extra=f"{shape.row_xmin()} AS row_xmin, {shape.as_targets()}",
+    )
     held = [f"l.{name}" for name in columns.targets(resolved, "target")]
     before = [f"p.{name}" for name in columns.targets(resolved, "before")]
     planned = migration.planned_locations
     written = shape.written(
         planned, snapshot="p", after_image="i", chunk="k", location="im_d.location_key"
     )
-    at_location = shape.same_location("w.location_key", "l.location_key")
-    own = places.belongs(resolved, "w", "l.company_key")
     only = f"WHERE k.phase = {phase}" if phase is not None else ""
     migrated = "COALESCE(o.outcome, 'migrated') = 'migrated'"
     ours = "(l.row_xmin = k.xid) IS TRUE"
-    holds = shape.held() is not None
+    told = "l.location_key, l.held_quantity, l.held_reserved"
+    if dear:
+        told = (
+            "COALESCE(i.location_key, im_d.location_key::text) AS location_written, "
+            f"{', '.join(held)}"
+        )
     of_another, others = "false", ""
     if resolved.target_key:
         # What was put aside may have the name of a level that another record was given.
@@ -350,12 +358,6 @@ def compared_records(
                                        AND v.position = u.position)) AS im_u
           ON o.outcome IN ('skipped', 'quarantined') AND im_u.company_key = p.company_key
              AND {columns.same_record(resolved, "im_u", "p")}"""
-    # What was migrated counts as its target has it, all else as it stands in the record.
-    after, same = ["l.quantity", "l.reserved"], "true"
-    if holds:
-        pairs = (("l.held_quantity", "l.quantity"), ("l.held_reserved", "l.reserved"))
-        after = [f"CASE WHEN {migrated} THEN {held} ELSE {own} END" for held, own in pairs]
-        same = columns.all_same([held for held, _ in pairs], [own for _, own in pairs])
     return f"""
         SELECT p.position, {columns.key_text(resolved, "p")} AS key_text,
                k.state = 'done' AS done, k.state = 'undone' AS undone,
@@ -363,21 +365,15 @@ def compared_records(
                l.key_1 IS NOT NULL AS live,
                p.company_key AS company_before, p.item_key AS item_before,
                l.company_key, l.item_key,
-               {columns.all_same(held, before)} AS as_before, l.location_key,
+               {columns.all_same(held, before)} AS as_before, {told},
                {target_keys.differs(resolved, "p", "l")} AS renamed, {of_another} AS of_another,
-               w.location_key IS NOT NULL AS location_found,
-               CASE WHEN l.location_key IS NOT NULL THEN COALESCE({own}, false) END
-                   AS location_own,
                p.quantity AS quantity_before, p.reserved AS reserved_before,
                CASE WHEN i.position IS NOT NULL THEN i.quantity ELSE p.quantity END
                    AS expected_quantity,
                CASE WHEN i.position IS NOT NULL THEN i.reserved ELSE p.reserved END
                    AS expected_reserved,
                COALESCE(i.row_hash, p.row_hash) AS expected_hash,
-               l.quantity, l.reserved, l.row_hash,
-               {after[0]} AS quantity_after, {after[1]} AS reserved_after,
-               l.held_quantity, l.held_reserved, {same} AS numbers_same,
-               {ours} AS ours,
+               l.quantity, l.reserved, l.row_hash, {ours} AS ours,
                CASE WHEN l.key_1 IS NULL THEN true
                     WHEN {migrated} THEN NOT {ours} OR i.position IS NOT NULL
                     ELSE l.row_hash IS DISTINCT FROM p.row_hash END AS changed,
@@ -390,7 +386,6 @@ def compared_records(
           ON o.migration_id = {migration.migration_id} AND o.position = p.position
         LEFT JOIN {SCHEMA}.after_image AS i
           ON i.migration_id = {migration.migration_id} AND i.position = p.position
-        LEFT JOIN ({places.places(resolved)}) AS w ON {at_location}
         LEFT JOIN {planned} AS im_d ON im_d.company_key = p.company_key
         {others}
         {only}"""

@@ -10,6 +10,8 @@ Whatever stands in the column already may be anything: nothing here raises becau
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from inventory_migration.catalog import INTEGERS, base_type, literal
 from inventory_migration.catalog.conversions import number_sql
 from inventory_migration.database import quoted
@@ -18,6 +20,15 @@ from inventory_migration.engine.shapes.shape import Held
 from inventory_migration.engine.shapes.source_columns import SourceColumns
 from inventory_migration.mapping import MARKER, Expression, entries
 from inventory_migration.mapping import AllocationJson as Target
+
+
+@dataclass(frozen=True)
+class _Record:
+    """Where the column of a record, its company and what is reserved of it stand, as SQL."""
+
+    column: str
+    company: str
+    reserved: str
 
 
 class AllocationJson(SourceColumns):
@@ -35,19 +46,21 @@ class AllocationJson(SourceColumns):
 
         Type and text of what is no entry, which names no location.
         """
-        column, found = self._column(alias), self._entries(alias)
+        return self._location(self._source(alias))
+
+    def _location(self, record: _Record) -> str:
+        column, found = record.column, self._entries(record.column)
         key = self._location_of_entry
         first = "im_g.first"
         if self.resolved.locations is not None:
             # A single location is looked up by whoever asks, so that few records pay for this.
-            company = owners.company_key(self.resolved)
-            foreign = f"(({key}, {company}) IN ({self._owned()})) IS NOT TRUE"
+            foreign = f"(({key}, {record.company}) IN ({self._owned()})) IS NOT TRUE"
             first = (
                 f"CASE WHEN im_g.first = im_g.last THEN im_g.first "
                 f"ELSE COALESCE((SELECT min({key}) FROM {found} WHERE {foreign}), im_g.first) END"
             )
         return (
-            f"CASE WHEN {self.empty(alias)} THEN NULL "
+            f"CASE WHEN {_is_empty(column)} THEN NULL "
             f"WHEN jsonb_typeof({column}) = '{self._json_type}' THEN (SELECT {first} "
             f"FROM (SELECT min({key}) AS first, max({key}) AS last FROM {found}) AS im_g) "
             # The text of a bare number would be some location's key.
@@ -63,19 +76,19 @@ class AllocationJson(SourceColumns):
         if self._target.as_ == "object":
             return f"jsonb_exists({self._column(alias)}, {key}::text)"
         named = f"{self._location_of_entry} = {key}::text"
-        return f"EXISTS (SELECT FROM {self._entries(alias)} WHERE {named})"
+        return f"EXISTS (SELECT FROM {self._entries(self._column(alias))} WHERE {named})"
 
     def empty(self, alias: str = "s") -> str:
         """NULL, or JSON that holds nothing."""
-        column = self._column(alias)
-        return f"({column} IS NULL OR {column} IN ('null', '{{}}', '[]'))"
+        return _is_empty(self._column(alias))
 
     def signed(self, alias: str = "s") -> str:
         """An entry has our marker; without a field for it, anybody may have written any of them."""
         marked = [f"{_text(path)} = {literal(MARKER)}" for path in self._target.fields.of("marker")]
         if not marked:
             return "true"
-        return f"EXISTS (SELECT FROM {self._entries(alias)} WHERE {' OR '.join(marked)})"
+        entries_of = self._entries(self._column(alias))
+        return f"EXISTS (SELECT FROM {entries_of} WHERE {' OR '.join(marked)})"
 
     def values(self, *, location: str, quantity: str, reserved: str, at: str) -> list[str]:
         """One entry for the location, and no transfer requests."""
@@ -104,9 +117,17 @@ class AllocationJson(SourceColumns):
 
         What entries do not say follows from what they do, or stands in the record alone.
         """
+        return self._held(self._source(alias))
+
+    def reading(self, row: str) -> tuple[str, str, str]:
+        """By the columns that `as_targets` adds to a row."""
+        record = _Record(f"{row}.target_1", f"{row}.company_key", f"{row}.reserved")
+        return self._location(record), *self.numbers(self._held(record), record.reserved)
+
+    def _held(self, record: _Record) -> Held:
         basis = self.resolved.mapping.quantity_basis
         total = {
-            meaning: self._total(alias, *next(iter(fields.items())))
+            meaning: self._total(record.column, *next(iter(fields.items())))
             for meaning, fields in entries.numbers(self._target.fields, basis).items()
             if fields and meaning != "location"
         }
@@ -114,8 +135,7 @@ class AllocationJson(SourceColumns):
         if reserved is None and on_hand and "available" in total:
             reserved = f"{on_hand} - {total['available']}"
         if on_hand is None:
-            promised = reserved or readings.reserved(self.resolved)
-            on_hand = f"{total['available']} + {promised}"
+            on_hand = f"{total['available']} + {reserved or record.reserved}"
         return Held(f"({on_hand})", f"({reserved})" if reserved else "")
 
     def lines(self) -> str:
@@ -139,13 +159,15 @@ class AllocationJson(SourceColumns):
             CROSS JOIN LATERAL (
                 SELECT {self._location_of_entry} AS location_key, {on_hand} AS on_hand,
                        {reserved} AS reserved, {self.row_xmin()} AS xmin
-                FROM {self._entries("s")}) AS im_a"""
+                FROM {self._entries(self._column("s"))}) AS im_a"""
 
-    def _total(self, alias: str, path: entries.Path, field: entries.FromRecord) -> str:
+    def _total(self, column: str, path: entries.Path, field: entries.FromRecord) -> str:
         number = self._number(path, field)
+        # Before a migration nothing is there to look through.
         return (
+            f"CASE WHEN NOT {_is_empty(column)} THEN "
             f"(SELECT CASE WHEN count(*) = count({number}) THEN sum({number}) END "
-            f"FROM {self._entries(alias)})"
+            f"FROM {self._entries(column)}) END"
         )
 
     def _number(self, path: entries.Path, field: entries.FromRecord) -> str:
@@ -157,9 +179,9 @@ class AllocationJson(SourceColumns):
             number += f" WHEN jsonb_typeof({value}) = 'string' THEN {text}"
         return f"CASE {number} END"
 
-    def _entries(self, alias: str) -> str:
+    def _entries(self, column: str) -> str:
         """The entries of a record, `im_e`; none where the column holds something else."""
-        column, wanted = self._column(alias), self._json_type
+        wanted = self._json_type
         of_type = f"CASE WHEN jsonb_typeof({column}) = '{wanted}' THEN {column} END"
         if wanted == "object":
             return f"jsonb_each({of_type}) AS im_e(key, value)"
@@ -200,8 +222,17 @@ class AllocationJson(SourceColumns):
         assert isinstance(target, Target)  # noqa: S101 - the registry goes by the target's shape
         return target
 
+    def _source(self, alias: str) -> _Record:
+        resolved = self.resolved
+        company, reserved = owners.company_key(resolved), readings.reserved(resolved)
+        return _Record(self._column(alias), company, reserved)
+
     def _column(self, alias: str) -> str:
         return f"{alias}.{quoted(self._target.column)}"
+
+
+def _is_empty(column: str) -> str:
+    return f"({column} IS NULL OR {column} IN ('null', '{{}}', '[]'))"
 
 
 def _object(fields: entries.Fields, given: dict[entries.Meaning, str]) -> str:

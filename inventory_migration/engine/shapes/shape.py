@@ -36,7 +36,7 @@ class Shape(abc.ABC):
     """Whether a record's own row is written."""
 
     dear: ClassVar[bool] = False
-    """Whether it takes long to read what a target holds, so that it is to be read once."""
+    """Whether it takes long to read what a target holds: once, and where nothing else tells it."""
 
     @property
     @abc.abstractmethod
@@ -182,11 +182,23 @@ class Shape(abc.ABC):
     def held_numbers(self) -> tuple[str, str] | None:
         """Quantity and reserved as the target of a source row holds them; None where in none."""
         held = self.held()
-        if held is None:
-            return None
-        reserved = held.reserved or readings.reserved(self.resolved)
+        return None if held is None else self.numbers(held, readings.reserved(self.resolved))
+
+    def numbers(self, held: Held, reserved: str) -> tuple[str, str]:
+        """Quantity and reserved by what a target holds; `reserved` is what the record says."""
+        reserved = held.reserved or reserved
         net = self.resolved.mapping.quantity_basis == "net"
         return f"{held.on_hand} - {reserved}" if net else held.on_hand, reserved
+
+    def reading(self, row: str) -> tuple[str, str, str] | None:  # noqa: ARG002
+        """location_key, held_quantity and held_reserved of a row of `source_rows` that lacks them.
+
+        None where they cost next to nothing, so that nobody need ask whether he wants them.
+
+        Args:
+            row: The alias of the row, which has `as_targets` beside.
+        """
+        return None
 
     def lock(self, snapshot: str) -> str | None:  # noqa: ARG002
         """Lock the targets of the chunks `:im_chunks`; None where the records' locks do."""

@@ -107,6 +107,11 @@ class SourceColumns(Shape):
         return f"g.tgtype & {UPDATE} <> 0 AND g.tgrelid IN (SELECT row_table FROM row_tables)"
 
     def _written(self) -> list[str]:
+        if self.dear:
+            return [f"c.{name}" for name in columns.targets(self.resolved, "written")]
+        return self._values()
+
+    def _values(self) -> list[str]:
         return self.values(
             location="c.default_location",
             quantity="c.quantity",
@@ -121,12 +126,17 @@ class SourceColumns(Shape):
             f"{quoted(column)} = {literal(value)}"
             for column, value in self.resolved.mapping.touch.items()
         ]
-        chosen = " AND c.outcome = 'migrated'" if of == "classified" else ""
+        chosen = " WHERE c.outcome = 'migrated'" if of == "classified" else ""
+        made = ""
+        if self.dear:
+            named = zip(self._values(), columns.targets(self.resolved, "written"), strict=True)
+            made = "".join(f", {value} AS {name}" for value, name in named)
+        # The fence keeps the planner from making a value anew wherever it is named.
         return f"""
             UPDATE {self.resolved.source.sql} AS s
             SET {", ".join(pairs)}
-            FROM {of} AS c
-            WHERE {which}{chosen} AND {self.empty()}
+            FROM (SELECT c.*{made} FROM {of} AS c{chosen}{" OFFSET 0" if made else ""}) AS c
+            WHERE {which} AND {self.empty()}
             RETURNING {", ".join(returning)}"""
 
     def moved(self) -> str:
