@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 import sqlalchemy as sa
 
-from inventory_migration.engine import ledger, plan, proof
+from inventory_migration.engine import ledger, phases, plan, proof
+from inventory_migration.engine.plan import Start
 from inventory_migration.engine.snapshot import write_snapshot
 from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database
+from inventory_migration_tests.test_fast_path import LEVELS
 
 
 def proved(database: Database) -> dict[str, tuple[bool, int]]:
@@ -153,3 +155,33 @@ def test_the_balance_adds_up_per_company_and_item(database: Database) -> None:
             )
         ).scalar_one()
     assert wrong > 0
+
+
+def test_levels_are_compared_by_record_where_one_has_two_or_none(database: Database) -> None:
+    mapping = stage.mapping(target=LEVELS)
+    stage.shop(database)
+    migration = stage.locations(database, mapping)
+    assert migration is not None
+    resolved = plan.read_mapping(database.engine, mapping)
+    # A level that says the same is there already, and a record is gone before its chunk.
+    database.psql("INSERT INTO levels SELECT 6, id, 6, 1 FROM locations WHERE company_id = 3")
+    write_snapshot(database.engine, resolved, migration)
+    database.psql("DELETE FROM stock_items WHERE id = 3")
+    phases.work(database.engine, resolved, migration, Start(explicit=True), workers=1)
+    assert stage.outcomes(database) == {"already": 1, "gone": 1, "migrated": 28}
+    # Each of the two says what the record does, and together they say twice as much.
+    shelf = "INSERT INTO locations (id, company_id, name, is_default) VALUES (9, 3, 'S', false)"
+    none_gone = "DELETE FROM inventory_migration.snapshot_1 WHERE key_1 = 3"
+    twice = f"{none_gone}; {shelf}; INSERT INTO levels VALUES (6, 9, 6, 1)"
+    free = "ALTER TABLE levels DROP CONSTRAINT levels_item_id_fkey"
+    orphaned = f"{free}; INSERT INTO levels SELECT 3, min(id), 3, 0 FROM locations"
+    for written, kind, key in (
+        (twice, "target_of_others_differs", "6"),
+        (orphaned, "target_changed_since", "3"),
+    ):
+        with database.engine.connect() as connection:
+            assert proof.prove(connection, resolved, migration).differences == []
+            connection.execute(sa.text(written))
+            found = proof.prove(connection, resolved, migration)
+            assert [(d.kind, d.sample) for d in found.differences] == [(kind, [key])]
+            connection.rollback()

@@ -59,6 +59,7 @@ class ResolvedMapping:
     owners: Relation | None = None
     target_key: tuple[TargetKey, ...] = ()
     place_links: Relation | None = None
+    levels_alone: bool = False
 
     @property
     def key_columns(self) -> tuple[Column, ...]:

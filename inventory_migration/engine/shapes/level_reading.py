@@ -75,6 +75,14 @@ class LevelReading(LevelColumns):
             owner = f"JOIN ({self._owned()}) AS im_w ON im_w.location_key = {location}"
             named += ", im_w.company_key"
             record = [*record, "im_w.company_key"]
+        if self.resolved.levels_alone:
+            # Whoever asks for it counts what is joined: a record with two would be there twice.
+            held = zip(self.target.holds_as[1:], self._numbers("t"), strict=True)
+            return f"""
+            SELECT {named}, 1::bigint AS levels, {location} AS location_key,
+                   {", ".join(f"{number} AS {name}" for name, number in held)},
+                   t.xmin::text AS row_xmin
+            FROM {self.resolved.levels_sql} AS t {owner} {only}"""
         sums = ", ".join(
             f"CASE WHEN count(*) = count({number}) THEN sum({number}) END AS {name}"
             for name, number in zip(self.target.holds_as[1:], self._numbers("t"), strict=True)
