@@ -187,6 +187,43 @@ def test_a_report_of_a_tampered_snapshot_has_not_passed(shop: Database, tmp_path
     assert (found["genuine"], found["tampered"]) == (True, True)
 
 
+TAMPERED = {
+    "": ("transactions", True),
+    "UPDATE inventory_migration.snapshot_1 SET item_key = 'x' WHERE position = 3": (
+        "hashes",
+        False,
+    ),
+    "UPDATE inventory_migration.snapshot_1 SET chunk = chunk WHERE position = 3": ("hashes", True),
+    "DELETE FROM inventory_migration.snapshot_1 WHERE position = 30": ("hashes", False),
+    "INSERT INTO inventory_migration.snapshot_1 SELECT * FROM inventory_migration.snapshot_1 "
+    "WHERE position = 4": ("hashes", False),
+    "CREATE TABLE taken AS TABLE inventory_migration.snapshot_1;"
+    "UPDATE taken SET item_key = 'x' WHERE position = 3; TRUNCATE inventory_migration.snapshot_1;"
+    "INSERT INTO inventory_migration.snapshot_1 TABLE taken": ("hashes", False),
+}
+
+
+def test_rows_that_nobody_has_written_to_are_not_hashed_twice_in_one_run_and_a_report_says_so(
+    shop: Database, tmp_path: Path
+) -> None:
+    stage.migrate(shop, MAPPING)
+    target = verbs.open_target(shop.url)
+    paths, _ = write_sealed(target, MAPPING, tmp_path, just_moved=True)
+    for form in ("html", "markdown"):
+        assert "no row has been written to since" in Path(paths[form] or "").read_text()
+    assert authenticity.verify(target.reader, Path(paths["json"] or ""))["genuine"]
+    paths, _ = write_sealed(target, MAPPING, tmp_path)
+    assert "every row was hashed once more" in Path(paths["html"] or "").read_text()
+    with shop.engine.connect() as connection:
+        for written, known in TAMPERED.items():
+            connection.execute(sa.text(written or "SELECT"))
+            migration = ledger.find(connection, migration_id=1)
+            assert migration is not None
+            told = facts._snapshot(connection, migration, just_moved=True)
+            connection.rollback()
+            assert (told["checked"], told["intact"]) == known, written
+
+
 def test_of_very_many_records_only_blocks_are_sealed(
     shop: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -288,7 +288,7 @@ writes the report. It holds as of its moment.""",
             )
             # Judged before the report is written, which tells the verdict; the gate tells it too.
             _judge_ahead(database, mapping, context.run.run_id)
-            written, done["seal"] = write_sealed(database.target, mapping)
+            written, done["seal"] = write_sealed(database.target, mapping, just_moved=True)
             done["report"] = written
             database.summary = done
             found: Metadata = {

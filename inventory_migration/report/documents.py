@@ -51,14 +51,24 @@ def write_report(
 
 
 def write_sealed(
-    target: Database, mapping: StockMapping, folder: Path | None = None
+    target: Database,
+    mapping: StockMapping,
+    folder: Path | None = None,
+    *,
+    just_moved: bool = False,
 ) -> tuple[dict[str, str | None], dict[str, Any] | None]:
     """The same, and the seal: `report`, `sha256`, `kept`, and `reason` where it was not kept.
+
+    Args:
+        target: As above.
+        mapping: As above.
+        folder: As above.
+        just_moved: As for `facts.read`.
 
     Raises:
         ReportNotWritten: The folder can not be written.
     """
-    found = read(target.reader, mapping)
+    found = read(target.reader, mapping, just_moved=just_moved)
     if found is None:
         return {"html": None, "markdown": None, "json": None}, None
     facts = found.facts

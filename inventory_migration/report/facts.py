@@ -17,9 +17,10 @@ is written here. Beside what `engine/summary.py` and `engine/trail.py` document,
 - `sample`: records before and after, recounted another way; see `report/sample.py`.
 - `listed`: {list: {shown, total}} of each list that has an end: chunks, companies, quarantine,
   conflicts.
-- `seal`: {report, sha256, kept, reason, by, snapshot: {sealed, records, sha256, intact, changed:
-  {rows, shown: [{position, chunk, key, through}]}}, live: {records, sha256, each_row} or null,
-  proves: [...], cannot_prove: [...]}.
+- `seal`: {report, sha256, kept, reason, by, snapshot: {sealed, records, sha256, intact, checked,
+  changed: {rows, shown: [{position, chunk, key, through}]}}, live: {records, sha256, each_row} or
+  null, proves: [...], cannot_prove: [...]}. `checked` says how `intact` is known: by "hashes" that
+  were made once more, or by "transactions": no row has been written to since it was sealed.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ from inventory_migration.engine import (
     summary,
     tallied,
     trail,
+    unsealed,
 )
 from inventory_migration.engine.evidence import Block
 from inventory_migration.engine.ledger import Migration
@@ -90,13 +92,17 @@ def collect(reader: sa.Engine, mapping: StockMapping) -> dict[str, Any] | None:
     return found.facts if found else None
 
 
-def read(reader: sa.Engine, mapping: StockMapping, *, seed: str | None = None) -> Reading | None:
+def read(
+    reader: sa.Engine, mapping: StockMapping, *, seed: str | None = None, just_moved: bool = False
+) -> Reading | None:
     """Look at the mapping's newest migration; None where `collect` has nothing to tell.
 
     Args:
         reader: The database; only read from.
         mapping: The mapping.
         seed: What the sample is drawn by, to draw the same again; None draws another.
+        just_moved: Whether the same run has sealed the snapshot, whose rows are hashed once more
+            only where one has been written to since.
     """
     with reader.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
         connection.execute(sa.text("SET LOCAL row_security = off"))
@@ -109,7 +115,9 @@ def read(reader: sa.Engine, mapping: StockMapping, *, seed: str | None = None) -
         migration = ledger.find(connection, mapping=mapping.name)
         if migration is None or migration.purged:
             return None
-        found = _facts(connection, mapping, migration, where=describe(reader), seed=seed)
+        found = _facts(
+            connection, mapping, migration, where=describe(reader), seed=seed, just_moved=just_moved
+        )
     return Reading(_plain(found.facts), found.live)
 
 
@@ -120,6 +128,7 @@ def _facts(
     *,
     where: str,
     seed: str | None,
+    just_moved: bool,
 ) -> Reading:
     migration_id, by = migration.migration_id, ledger.who(connection)
     facts: dict[str, Any] = {
@@ -159,7 +168,7 @@ def _facts(
         facts["sample"] = sample.take(
             connection, resolved, migration, facts["differences"] or [], seed=seed
         )
-    live = _sealed(connection, resolved, migration, facts)
+    live = _sealed(connection, resolved, migration, facts, just_moved=just_moved)
     facts["listed"] = _listed(connection, migration, facts)
     facts["verdict"] = conclusions.verdict(migration, facts)
     facts["rests_on"] = conclusions.rests_on(facts)
@@ -228,10 +237,12 @@ def _sealed(
     resolved: ResolvedMapping | None,
     migration: Migration,
     facts: dict[str, Any],
+    *,
+    just_moved: bool,
 ) -> list[Block] | None:
     """Add what is known of the rows' own seals; returns the hashes of the live rows, to be kept."""
     told = facts["seal"]
-    told |= {"snapshot": _snapshot(connection, migration), "live": None}
+    told |= {"snapshot": _snapshot(connection, migration, just_moved=just_moved), "live": None}
     told |= {"proves": list(seal.PROVES), "cannot_prove": list(seal.CANNOT_PROVE)}
     if resolved is None or not ledger.snapshot_exists(connection, migration):
         return None
@@ -243,7 +254,9 @@ def _sealed(
     return live
 
 
-def _snapshot(connection: sa.Connection, migration: Migration) -> dict[str, Any]:
+def _snapshot(
+    connection: sa.Connection, migration: Migration, *, just_moved: bool
+) -> dict[str, Any]:
     """Whether the snapshot is what was sealed as it was written."""
     sealed = evidence.sealed_snapshot(connection, migration)
     found: dict[str, Any] = {
@@ -251,16 +264,20 @@ def _snapshot(connection: sa.Connection, migration: Migration) -> dict[str, Any]
         "records": sum(len(block.each()) for block in sealed),
         "sha256": seal.root_hash(sealed) if sealed else None,
         "intact": None,
+        "checked": None,
         "changed": {"rows": 0, "shown": []},
     }
     if not sealed or not ledger.snapshot_exists(connection, migration):
         return found
+    if just_moved and unsealed.is_unwritten(connection, migration, found["records"]):
+        return {**found, "intact": True, "checked": "transactions"}
     now = [*evidence.snapshot_now(connection, migration, sealed)]
     changed = evidence.differing(sealed, now)
     shown = evidence.named(connection, migration, changed[:MOST_KEYS])
     return {
         **found,
         "intact": not changed,
+        "checked": "hashes",
         "changed": {"rows": len(changed), "shown": shown},
     }
 

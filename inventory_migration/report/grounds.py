@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from inventory_migration.report import html
 from inventory_migration.report.html import Section, Toned
+from inventory_migration.report.seal import CHECKED
 
 Facts = Mapping[str, Any]
 
@@ -167,7 +168,12 @@ def _snapshot(snapshot: Mapping[str, Any]) -> Markup:
         True: html.badge("as it was written", "good"),
         False: html.badge("changed since it was written", "bad"),
     }[snapshot["intact"]]
-    return html.join([f"{snapshot['records']:,} records", told])
+    return html.join([f"{snapshot['records']:,} records", told, *_checked(snapshot)])
+
+
+def _checked(snapshot: Mapping[str, Any]) -> Iterator[str]:
+    if how := snapshot.get("checked"):
+        yield f"({CHECKED[how]})"
 
 
 def _changed(changed: Mapping[str, Any]) -> Iterator[Markup]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from inventory_migration.report.markdown import cell, table
+from inventory_migration.report.seal import CHECKED
 from inventory_migration.report.text import when
 
 LISTED = 100
@@ -117,6 +118,8 @@ def _seal(seal: Mapping[str, Any]) -> Iterator[str]:
     snapshot = seal["snapshot"]
     if snapshot["sealed"]:
         yield f"Snapshot of {snapshot['records']:,} records, SHA-256 `{snapshot['sha256']}`."
+    if how := snapshot.get("checked"):
+        yield f"Of the snapshot, {CHECKED[how]}."
     if snapshot["changed"]["rows"]:
         yield f"**Rows of the snapshot changed since: {snapshot['changed']['rows']:,}.**"
         yield table(snapshot["changed"]["shown"][:LISTED])

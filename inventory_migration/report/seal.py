@@ -39,6 +39,14 @@ CANNOT_PROVE = (
 )
 
 
+CHECKED = {
+    "hashes": "every row was hashed once more for this report",
+    "transactions": "hashed as it was written, in the same run; no row has been written to since, "
+    "as the rows' own transactions tell",
+}
+"""How it is known whether a snapshot is as it was written."""
+
+
 def canonical(content: Any) -> bytes:
     """JSON values as the bytes that are hashed: keys in order, nothing between them."""
     return json.dumps(
