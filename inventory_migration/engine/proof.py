@@ -92,20 +92,23 @@ def prove(
         clean = _no_difference_of_levels(connection, resolved, migration, phase)
         if clean is not None:
             return clean
-    relation = differences(connection, resolved, migration, phase=phase, summed=True)
-    sums = ", ".join(f"sum({name}) AS {name}" for name in _SUMS)
-    # Added up by the server, which keeps all digits.
-    totals = ", ".join(f"sum({name}) OVER () AS {name}" for name in _SUMS)
+    found = _found_beside(connection, resolved, migration, phase)
+    compared = _NOTHING_COMPARED
+    if migration is not None and ledger.snapshot_exists(connection, migration):
+        compared = _counted(connection, resolved, migration, phase)
+        found.insert(0, "SELECT u.* FROM compared, unnest(kinds, keys) AS u(kind, key_text)")
+    totals = ", ".join(f"c.{name}" for name in _SUMS)
     rows = connection.execute(
-        sa.text(f"""
-            SELECT kind, explained, records, {totals},
-                   ARRAY(SELECT k FROM unnest(keys) AS k ORDER BY k LIMIT 10) AS sample
-            FROM (SELECT kind, explained, count(*) AS records, {sums},
-                         array_agg(key_text) FILTER (WHERE kind IS NOT NULL) AS keys
-                  FROM ({escaped(relation)}) AS d
-                  GROUP BY kind, explained) AS counted
-            ORDER BY explained, kind
-        """)
+        sa.text(
+            escaped(f"""
+            WITH compared AS MATERIALIZED ({compared})
+            SELECT {totals}, d.kind, d.kind IN ({_EXPLAINED}) AS explained, d.records, d.sample
+            FROM compared AS c LEFT JOIN (
+                SELECT kind, count(*) AS records,
+                       (array_agg(key_text ORDER BY key_text))[1:10] AS sample
+                FROM ({" UNION ALL ".join(found)}) AS f GROUP BY kind) AS d ON true
+            ORDER BY explained, kind""")
+        )
     ).all()
     as_of = connection.execute(sa.text("SELECT statement_timestamp()")).scalar_one()
     return Proof(
@@ -115,7 +118,7 @@ def prove(
             for row in rows
             if row.kind is not None
         ],
-        totals={name: (getattr(rows[0], name) if rows else None) or Decimal(0) for name in _SUMS},
+        totals={name: getattr(rows[0], name) or Decimal(0) for name in _SUMS},
     )
 
 
@@ -130,30 +133,85 @@ def _no_difference_of_levels(
     """
     if resolved.target_key or not ledger.snapshot_exists(connection, migration):
         return None
-    relation = differences(connection, resolved, migration, phase=phase, summed=True, alone=True)
-    sums = ", ".join(f"sum({name}) AS {name}" for name in _SUMS)
+    compared = _counted(connection, resolved, migration, phase, alone=True)
     only = "" if phase is None else f"WHERE p.phase = {phase}"
+    never_seen = "0"
+    if phase is None:
+        covered = coverage.dealt_with_beside(connection, resolved, migration)
+        never_seen = f"(SELECT count(*) FROM ({_not_migrated(resolved, covered)}) AS n)"
     row = connection.execute(
-        sa.text(f"""
-            SELECT count(*) FILTER (WHERE kind IS NOT NULL OR dead) AS differing,
-                   count(*) = (SELECT count(*) FROM {migration.snapshot} AS p {only}) AS alone,
-                   statement_timestamp() AS as_of, {sums}
-            FROM ({escaped(relation)}) AS d
-        """)
+        sa.text(
+            escaped(f"""
+            SELECT c.*, {never_seen} AS never_seen, statement_timestamp() AS as_of,
+                   (SELECT count(*) FROM {migration.snapshot} AS p {only}) AS planned
+            FROM ({compared}) AS c""")
+        )
     ).one()
-    if row.differing or not row.alone:
+    if row.kinds or row.dead or row.never_seen or row.records != row.planned:
         return None
     return Proof(row.as_of, [], {name: getattr(row, name) or Decimal(0) for name in _SUMS})
+
+
+def _counted(
+    connection: sa.Connection,
+    resolved: ResolvedMapping,
+    migration: Migration,
+    phase: int | None,
+    *,
+    alone: bool = False,
+) -> str:
+    """One row: what `totals` adds up, and kinds and keys of what differs.
+
+    Not grouped by kind: the planner would take each record for a group of its own, and let one
+    process do what several could. Added up by the server, which keeps all digits.
+
+    Args:
+        connection: A connection; only read from.
+        resolved: The mapping and its types.
+        migration: Whose records.
+        phase: Only the records of one phase.
+        alone: Whether a record is there once for each of its levels; with how many `records` that
+            are, and how many of them are `dead`.
+    """
+    sums = ", ".join(f"{sql} AS {name}" for name, sql in _SUMS.items())
+    keys = ", ".join(f"c.{key}" for key in columns.keys(resolved))
+    kinds = kind(connection, resolved, migration)
+    compared = compared_records(replace(resolved, levels_alone=alone), migration, phase)
+    counts = "count(*) AS records, count(*) FILTER (WHERE NOT live) AS dead," if alone else ""
+    return f"""
+        SELECT {counts} {", ".join(f"sum({name}) AS {name}" for name in _SUMS)},
+               array_agg(kind) FILTER (WHERE kind IS NOT NULL) AS kinds,
+               array_agg({columns.key_text(resolved, "d")}) FILTER (WHERE kind IS NOT NULL) AS keys
+        FROM (SELECT {keys}, c.live, {kinds} AS kind, {sums}
+              FROM ({compared}) AS c
+              -- A fence: what differs of a record is asked once.
+              OFFSET 0) AS d"""
+
+
+def _found_beside(
+    connection: sa.Connection,
+    resolved: ResolvedMapping,
+    migration: Migration | None,
+    phase: int | None,
+) -> list[str]:
+    """Kind and key of what differs that no record of the snapshot shows."""
+    if migration is None or not ledger.snapshot_exists(connection, migration):
+        covered = coverage.dealt_with(connection, resolved)
+        return [f"SELECT kind, key_text FROM ({_not_migrated(resolved, covered)}) AS n"]
+    found = []
+    if isinstance(resolved.mapping.target, StockLevel):
+        kept = sync.keeps_in_step(connection, resolved)
+        found.append(_orphans(resolved, migration, phase, kept=kept))
+    if phase is None:
+        covered = coverage.dealt_with_beside(connection, resolved, migration)
+        found.append(_not_migrated(resolved, covered))
+    return [f"SELECT kind, key_text FROM ({relation}) AS n" for relation in found]
 
 
 def differences(
     connection: sa.Connection,
     resolved: ResolvedMapping,
     migration: Migration | None,
-    *,
-    phase: int | None = None,
-    summed: bool = False,
-    alone: bool = False,
 ) -> str:
     """The relation `differences`: kind, key_text, explained, detail.
 
@@ -161,38 +219,22 @@ def differences(
         connection: A connection; only read from.
         resolved: The mapping and its types.
         migration: What to compare; None where nothing was ever migrated.
-        phase: Only the records of one phase.
-        summed: Whether records that do not differ are there as well, without a kind, and all with
-            what `totals` adds up, so that one scan tells both; without details.
-        alone: Whether a record is there once for each of its levels, with whether it is `dead`,
-            and the levels of none are not.
     """
-    nothing = "".join(f", 0::numeric AS {name}" for name in _SUMS) if summed else ""
-    nothing += ", false AS dead" if alone else ""
     if migration is None or not ledger.snapshot_exists(connection, migration):
-        never = _not_migrated(resolved, coverage.dealt_with(connection, resolved))
-        return f"SELECT d.*{nothing} FROM ({never}) AS d"
+        return _not_migrated(resolved, coverage.dealt_with(connection, resolved))
     kept = sync.keeps_in_step(connection, resolved)
     kinds = kind(connection, resolved, migration)
-    detail, sums, names, only = f"{_detail(resolved)} AS detail", "", "", "WHERE kind IS NOT NULL"
-    if summed:
-        detail, only = "NULL::text AS detail", ""
-        added = {**_SUMS, **({"dead": "NOT live"} if alone else {})}
-        sums = "".join(f", {sql} AS {name}" for name, sql in added.items())
-        names = "".join(f", {name}" for name in added)
-    held = replace(resolved, levels_alone=alone)
     ours = f"""
-        SELECT kind, key_text, kind IN ({_EXPLAINED}) AS explained, detail{names}
-        FROM (SELECT key_text, {kinds} AS kind, {detail}{sums}
-              FROM ({compared_records(held, migration, phase)}) AS c OFFSET 0) AS d
-        {only}"""
+        SELECT kind, key_text, kind IN ({_EXPLAINED}) AS explained, detail
+        FROM (SELECT key_text, {kinds} AS kind, {_detail(resolved)} AS detail
+              FROM ({compared_records(resolved, migration)}) AS c OFFSET 0) AS d
+        WHERE kind IS NOT NULL"""
     rest = []
-    if isinstance(resolved.mapping.target, StockLevel) and not alone:
-        rest.append(_orphans(resolved, migration, phase, kept=kept))
-    if phase is None:
-        covered = coverage.dealt_with_beside(connection, resolved, migration)
-        rest.append(_not_migrated(resolved, covered))
-    return "\nUNION ALL\n".join([ours, *(f"SELECT d.*{nothing} FROM ({r}) AS d" for r in rest)])
+    if isinstance(resolved.mapping.target, StockLevel):
+        rest.append(_orphans(resolved, migration, None, kept=kept))
+    covered = coverage.dealt_with_beside(connection, resolved, migration)
+    rest.append(_not_migrated(resolved, covered))
+    return "\nUNION ALL\n".join([ours, *rest])
 
 
 def no_differences() -> str:
@@ -297,6 +339,12 @@ _SUMS = {
 }
 
 
+_NOTHING_COMPARED = (
+    f"SELECT {', '.join(f'0::numeric AS {name}' for name in _SUMS)}, "
+    "NULL::text[] AS kinds, NULL::text[] AS keys"
+)
+
+
 def count_balances(
     connection: sa.Connection, resolved: ResolvedMapping, migration: Migration | None
 ) -> int:
@@ -364,19 +412,22 @@ def _beside_live(resolved: ResolvedMapping, migration: Migration, phase: int | N
     """The same without what is told by where the target is; unread where that costs much."""
     shape = shape_of(resolved)
     dear = shape.reading("a") is not None
+    # Compared as what it is where that is a column; cast once for each chunk, not for each record.
+    row_xmin, of_chunk = ("s.xmin", "xid::xid") if shape.in_place else (shape.row_xmin(), "xid")
     live = canonical.source_rows(
         replace(resolved, target_exists=False) if dear else resolved,
-        extra=f"{shape.row_xmin()} AS row_xmin, {shape.as_targets()}",
+        extra=f"{row_xmin} AS row_xmin, {shape.as_targets()}",
     )
     held = [f"l.{name}" for name in columns.targets(resolved, "target")]
     before = [f"p.{name}" for name in columns.targets(resolved, "before")]
+    keys = ", ".join(f"p.{key}" for key in columns.keys(resolved))
     planned = migration.planned_locations
     written = shape.written(
         planned, snapshot="p", after_image="i", chunk="k", location="im_d.location_key"
     )
     only = f"WHERE k.phase = {phase}" if phase is not None else ""
     migrated = "COALESCE(o.outcome, 'migrated') = 'migrated'"
-    ours = "(l.row_xmin = k.xid) IS TRUE"
+    ours = "(l.row_xmin = k.row_xmin) IS TRUE"
     told = "l.location_key, l.held_quantity, l.held_reserved"
     if dear:
         told = (
@@ -396,8 +447,8 @@ def _beside_live(resolved: ResolvedMapping, migration: Migration, phase: int | N
           ON o.outcome IN ('skipped', 'quarantined') AND im_u.company_key = p.company_key
              AND {columns.same_record(resolved, "im_u", "p")}"""
     return f"""
-        SELECT p.position, {columns.key_text(resolved, "p")} AS key_text,
-               k.state = 'done' AS done, k.state = 'undone' AS undone,
+        SELECT p.position, {keys}, {columns.key_text(resolved, "p")} AS key_text,
+               k.done, k.undone,
                COALESCE(o.outcome, 'migrated') AS outcome, o.rule,
                l.key_1 IS NOT NULL AS live,
                p.company_key AS company_before, p.item_key AS item_before,
@@ -416,8 +467,12 @@ def _beside_live(resolved: ResolvedMapping, migration: Migration, phase: int | N
                     ELSE l.row_hash IS DISTINCT FROM p.row_hash END AS changed,
                CASE WHEN {migrated} THEN {columns.all_same(held, written)} END AS as_written
         FROM {migration.snapshot} AS p
-        JOIN {SCHEMA}.chunk AS k
-          ON k.migration_id = {migration.migration_id} AND k.number = p.chunk
+        JOIN (SELECT k.*, k.{of_chunk} AS row_xmin,
+                     k.state = 'done' AS done, k.state = 'undone' AS undone
+              FROM {SCHEMA}.chunk AS k
+              -- A fence: asked once for each chunk.
+              WHERE k.migration_id = {migration.migration_id} OFFSET 0) AS k
+          ON k.number = p.chunk
         LEFT JOIN ({live}) AS l ON {columns.same_key(resolved, "l", "p")}
         LEFT JOIN {SCHEMA}.outcome AS o
           ON o.migration_id = {migration.migration_id} AND o.position = p.position
