@@ -105,7 +105,8 @@ def with_oddities(
     located = "r.outcome = 'already'" if first else "false"
     return replace(
         subject,
-        batch=f"SELECT r.*, {located} AS located_before FROM ({subject.batch}\n) AS r",
+        # A fence: what the rules make of a record is found out once, and asked for many times.
+        batch=f"SELECT r.*, {located} AS located_before FROM ({subject.batch}\n) AS r OFFSET 0",
         relations={**subject.relations, **relations(connection, resolved, first=first)},
     )
 

@@ -192,16 +192,16 @@ def profile(
     """
     top = MOST_COMPANIES if detailed else TOP_COMPANIES
     found = fetched(connection, queries.totals(records_sql, companies_sql, net=net, top=top))
-    by_level: dict[str, list[dict[str, Any]]] = {"all": [], "outcome": [], "company": []}
-    for row in found:
-        by_level[row["level"]].append(row)
+    [whole] = [row for row in found if row["level"] == "all"]
     counts = fetched(connection, queries.company_counts(companies_sql))[0]
     referring = _references(connection, tables, detailed=detailed)
     return Profile(
-        totals={**{name: by_level["all"][0][name] for name in (*_MEASURES, *_DEFECTS)}, **counts},
-        outcomes=frame(by_level["outcome"], ["outcome", "rule", *_MEASURES]),
+        totals={**{name: whole[name] for name in (*_MEASURES, *_DEFECTS)}, **counts},
+        outcomes=frame(
+            _outcomes(connection, records_sql, whole, net=net), ["outcome", "rule", *_MEASURES]
+        ),
         companies=frame(
-            by_level["company"],
+            [row for row in found if row["level"] == "company"],
             ["company_key", "company_name", "default_locations", *_MEASURES, *_OF_COMPANY],
         ),
         duplicates=frame(
@@ -230,6 +230,17 @@ def profile(
             for one in tables
         ),
     )
+
+
+def _outcomes(
+    connection: sa.Connection, records_sql: str, whole: Mapping[str, Any], *, net: bool
+) -> list[dict[str, Any]]:
+    """What is simply to be migrated, and all else by outcome and rule, where there is any."""
+    plain = {name: whole[f"plain_{name}"] for name in _MEASURES}
+    found = [{"outcome": "migrated", "rule": None, **plain}] if plain["records"] else []
+    if plain["records"] < whole["records"]:
+        found += fetched(connection, queries.put_aside(records_sql, net=net))
+    return sorted(found, key=lambda row: (-row["records"], row["outcome"], row["rule"] or ""))
 
 
 def _references(

@@ -14,10 +14,64 @@ from inventory_migration.database import quoted
 
 
 def totals(records: str, companies: str, *, net: bool, top: int) -> str:
-    """Counts and sums over all records, by outcome and rule, and for the largest companies."""
+    """Counts and sums over all records, of what is simply to be migrated, and by company.
+
+    Of the companies those with most records. What is not simply to be migrated is few, and told
+    apart by `put_aside`.
+    """
+    sums = ", ".join(
+        f"COALESCE(sum({name}), 0){'' if name in _UNITS else '::bigint'} AS {name}"
+        for name in (*_UNITS, *_COUNTS)
+    )
+    units, reserved = (
+        f"COALESCE(sum({name}) FILTER (WHERE {_IS_PLAIN}), 0)" for name in ("quantity", "reserved")
+    )
+    # First by company alone, which several processes can do: of its outcome the planner expects as
+    # many as there are records.
+    return f"""
+        WITH fine AS MATERIALIZED (
+            SELECT company_key, {_measures(net)},
+                   count(*) FILTER (WHERE {_IS_PLAIN}) AS plain_records,
+                   {units} AS plain_units, {reserved} AS plain_reserved,
+                   {units} - {"0" if net else reserved} AS plain_available
+            FROM ({records}
+            ) AS r
+            GROUP BY company_key
+        ), grouped AS (
+            SELECT CASE grouping(company_key) WHEN 0 THEN 'company' ELSE 'all' END AS level,
+                   company_key, {sums}
+            FROM fine
+            GROUP BY GROUPING SETS ((), (company_key))
+        ), ranked AS (
+            SELECT *, row_number() OVER (
+                PARTITION BY level ORDER BY records DESC, company_key) AS place
+            FROM grouped
+        )
+        SELECT g.*, c.company_name, c.default_locations
+        FROM ranked AS g
+        LEFT JOIN ({companies}
+        ) AS c ON g.level = 'company' AND c.company_key = g.company_key
+        WHERE g.level <> 'company' OR g.place <= {top}
+        ORDER BY g.level, g.place"""
+
+
+def put_aside(records: str, *, net: bool) -> str:
+    """By outcome and rule, what is not simply to be migrated."""
+    return f"""
+        SELECT outcome, rule, {_measures(net)}
+        FROM ({records}
+        ) AS r
+        WHERE NOT {_IS_PLAIN}
+        GROUP BY outcome, rule"""
+
+
+_IS_PLAIN = "(outcome = 'migrated' AND rule IS NULL) IS TRUE"
+
+
+def _measures(net: bool) -> str:
     # Not the sum of differences: that leaves out what is reserved where a quantity is missing.
     available = "0" if net else "COALESCE(sum(reserved), 0)"
-    measures = f"""count(*) AS records,
+    return f"""count(*) AS records,
                    COALESCE(sum(quantity), 0) AS units,
                    COALESCE(sum(reserved), 0) AS reserved,
                    COALESCE(sum(quantity), 0) - {available} AS available,
@@ -33,41 +87,13 @@ def totals(records: str, companies: str, *, net: bool, top: int) -> str:
                        AS reserved_exceeds_quantity,
                    count(*) FILTER (WHERE location_key IS NOT NULL) AS with_location,
                    count(*) FILTER (WHERE location_own IS FALSE) AS at_foreign_location"""
-    sums = ", ".join(
-        f"COALESCE(sum({name}), 0){'' if name in _UNITS else '::bigint'} AS {name}"
-        for name in (*_UNITS, *_COUNTS)
-    )
-    # First by all three, which several processes can do; of what comes out there are few rows.
-    return f"""
-        WITH fine AS MATERIALIZED (
-            SELECT company_key, outcome, rule, {measures}
-            FROM ({records}
-            ) AS r
-            GROUP BY company_key, outcome, rule
-        ), grouped AS (
-            SELECT CASE grouping(outcome, company_key)
-                     WHEN 1 THEN 'outcome' WHEN 2 THEN 'company' ELSE 'all' END AS level,
-                   company_key, outcome, rule, {sums}
-            FROM fine
-            GROUP BY GROUPING SETS ((), (outcome, rule), (company_key))
-        ), ranked AS (
-            SELECT *, row_number() OVER (
-                PARTITION BY level ORDER BY records DESC, company_key, outcome, rule) AS place
-            FROM grouped
-        )
-        SELECT g.*, c.company_name, c.default_locations
-        FROM ranked AS g
-        LEFT JOIN ({companies}
-        ) AS c ON g.level = 'company' AND c.company_key = g.company_key
-        WHERE g.level <> 'company' OR g.place <= {top}
-        ORDER BY g.level, g.place"""
 
 
-_UNITS = ("units", "reserved", "available")
+_UNITS = ("units", "reserved", "available", "plain_units", "plain_reserved", "plain_available")
 _COUNTS = (
     *("records", "without_company", "of_unknown_company", "quantity_missing", "not_a_number"),
     *("negative_quantity", "fractional_quantity", "reserved_exceeds_quantity", "with_location"),
-    "at_foreign_location",
+    *("at_foreign_location", "plain_records"),
 )
 
 

@@ -273,12 +273,19 @@ def moved(connection: sa.Connection, resolved: ResolvedMapping, migration: Migra
                CASE WHEN {gone} THEN 'gone' ELSE outcome END AS outcome, rule, location_key,
                location_found, location_own,
                expected_quantity AS quantity_before,
-               CASE WHEN live THEN CASE WHEN changed THEN expected_quantity ELSE quantity_after END
-               END AS quantity,
+               CASE WHEN live THEN {_as_expected("quantity")} END AS quantity,
                expected_reserved AS reserved_before,
-               CASE WHEN live THEN CASE WHEN changed THEN expected_reserved ELSE reserved_after END
-               END AS reserved
+               CASE WHEN live THEN {_as_expected("reserved")} END AS reserved
         FROM ({compared_records(resolved, migration, None)}) AS c"""
+
+
+def _as_expected(measure: str) -> str:
+    """What was expected where the application has changed it, and what is there where not."""
+    # Whether it has is dear to find out, and says nothing where both are the same.
+    return (
+        f"CASE WHEN {measure}_after = expected_{measure} THEN {measure}_after "
+        f"WHEN changed THEN expected_{measure} ELSE {measure}_after END"
+    )
 
 
 def balance(
