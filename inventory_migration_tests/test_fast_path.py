@@ -204,7 +204,12 @@ def test_what_a_trigger_of_levels_may_say_later_is_read_back(database: Database)
 
 
 def migrated(
-    database: Database, mapping: stage.StockMapping, *, first: bool, planned: str = ""
+    database: Database,
+    mapping: stage.StockMapping,
+    *,
+    first: bool,
+    placed: str = "",
+    planned: str = "",
 ) -> str:
     """Migrate, locked first or not; what every chunk counted and every record became.
 
@@ -212,10 +217,13 @@ def migrated(
         database: Where.
         mapping: What moves.
         first: Whether each chunk locks its records first.
-        planned: What the application does once all is planned.
+        placed: What the application does before anything is planned.
+        planned: What it does once all is planned.
     """
     migration = stage.locations(database, mapping)
     assert migration is not None
+    if placed:
+        database.psql(placed)
     resolved = plan.read_mapping(database.engine, mapping)
     write_snapshot(database.engine, resolved, migration)
     if first:
@@ -252,6 +260,21 @@ CHANGES = """
     DELETE FROM companies WHERE id = 3;
 """
 
+# One that says the same, one that says something else, and one elsewhere; before and since.
+LEVELS_BEFORE = """
+    INSERT INTO locations (id, company_id, name, is_default)
+    SELECT 900 + id, id, 'Shelf', false FROM companies;
+    INSERT INTO levels SELECT s.id, l.id, s.quantity - s.id % 2, s.reserved FROM stock_items s
+    JOIN locations l ON l.company_id = s.company_id AND l.is_default WHERE s.id IN (8, 5, 10);
+    INSERT INTO levels VALUES (16, 901, 1, 0), (29, 902, 29, 7);
+"""
+LEVELS_SINCE = """
+    DELETE FROM levels WHERE item_id IN (10, 29);
+    INSERT INTO levels SELECT s.id, l.id, s.quantity - s.id % 2, s.reserved FROM stock_items s
+    JOIN locations l ON l.company_id = s.company_id AND l.is_default WHERE s.id IN (40, 25, 1);
+    INSERT INTO levels VALUES (23, 902, 1, 0), (31, 901, 31, 7), (2, 902, 1, 0);
+"""
+
 
 @pytest.mark.parametrize("planned", ["", CHANGES], ids=["", "changed"])
 @pytest.mark.parametrize("source", [stage.DEFINITION["source"], SOURCE], ids=["asked", "plain"])
@@ -263,8 +286,9 @@ def test_it_says_of_every_chunk_and_record_what_locking_first_says(
     if shape == "allocation_json":
         # Without the time, which is another one each time.
         target["entry"] = {"held": {"from": "on_hand"}, "promised": {"from": "reserved"}}
-    elif shape == "stock_level":
-        target = LEVELS
+    placed = ""
+    if shape == "stock_level":
+        target, placed, planned = LEVELS, LEVELS_BEFORE, LEVELS_SINCE + planned
     mapping = stage.mapping(
         source=source,
         target=target,
@@ -280,7 +304,7 @@ def test_it_says_of_every_chunk_and_record_what_locking_first_says(
                 "UPDATE stock_items SET quantity = NULL WHERE id % 11 = 0;"
                 "UPDATE stock_items SET company_id = 99 WHERE id % 13 = 0"
             )
-            said.append(migrated(database, mapping, first=first, planned=planned))
+            said.append(migrated(database, mapping, first=first, placed=placed, planned=planned))
     assert said[0] == said[1]
     assert "quarantined" in said[1]
     assert ("skipped" in said[1]) is ("skip" in source)

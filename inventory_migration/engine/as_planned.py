@@ -14,7 +14,7 @@ from inventory_migration.catalog import Derived, ResolvedMapping
 from inventory_migration.database import quoted
 from inventory_migration.engine import canonical, columns, rules
 from inventory_migration.engine.ledger import Migration
-from inventory_migration.engine.shapes import SourceColumns, shape_of
+from inventory_migration.engine.shapes import shape_of
 from inventory_migration.mapping import StockLevel
 
 ROW_XMIN = "s.xmin AS row_xmin"
@@ -46,7 +46,7 @@ def row_version(resolved: ResolvedMapping) -> tuple[str, str]:
         has to be joined for it: that company and location are as they should, which is for the
         chunk to ask.
     """
-    if not is_plain(resolved) or not shape_of(resolved).in_place:
+    if not is_plain(resolved) or shape_of(resolved).as_planned() is None:
         return "NULL::xid", ""
     refusing = " ".join(
         f"WHEN {condition} THEN NULL" for _, condition in rules.deciding(resolved, planned=False)
@@ -69,23 +69,24 @@ def written_as_planned(resolved: ResolvedMapping, migration: Migration) -> dict[
         (`quantity_before`) and has (`quantity`), and in which table its row is; None where rows
         alone do not say what becomes of their records.
     """
-    shape = shape_of(resolved)
-    if not is_plain(resolved) or not isinstance(shape, SourceColumns):
+    written = shape_of(resolved).as_planned()
+    if not is_plain(resolved) or written is None:
         return None
     company = f"c.{quoted(resolved.mapping.company.key)}"
     keys = ", ".join(f"im_p.{key}" for key in columns.keys(resolved))
     planned = canonical.planned_locations(resolved, migration.planned_locations)
     return {
         "unchanged": f"""
-            SELECT im_p.position, im_p.chunk, {keys}, im_p.quantity, im_p.reserved,
-                   im_p.row_version, d.location_key AS default_location
+            SELECT im_p.position, im_p.chunk, {keys}, im_p.company_key, im_p.item_key,
+                   im_p.quantity, im_p.reserved, im_p.row_version,
+                   d.location_key AS default_location
             FROM {migration.snapshot} AS im_p
             JOIN {resolved.company.sql} AS c ON {company} = im_p.company_key
             JOIN ({planned}) AS d ON d.company_key = im_p.company_key
             WHERE im_p.chunk = ANY(:im_chunks) AND im_p.row_version IS NOT NULL
               AND d.default_locations = 1
             ORDER BY im_p.position""",
-        "as_planned": shape.as_planned(),
+        **written,
     }
 
 

@@ -175,6 +175,16 @@ class Shape(abc.ABC):
         """
         return None
 
+    def as_planned(self) -> dict[str, str] | None:
+        """`apply` of records of which nothing is asked again; None where something has to be.
+
+        Returns:
+            CTEs by name, which write those records of `unchanged` whose row is still of
+            `row_version`. The last of them is `as_planned`: what `unlocked` tells of them, what
+            they had before, `quantity_before` and `reserved_before`, and `row_table`.
+        """
+        return None
+
     def heard(self) -> str:
         """The condition that a trigger `g` may speak about what `unlocked` writes."""
         return "false"

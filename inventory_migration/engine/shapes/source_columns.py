@@ -68,7 +68,7 @@ class SourceColumns(Shape):
         """Write the very versions of rows that were looked at, and read what was written."""
         return {"moved": self._update(version, self._returned())}
 
-    def as_planned(self) -> str:
+    def as_planned(self) -> dict[str, str]:
         """Write the records of `unchanged` whose row is the version that was planned.
 
         By its key: a row that is found by an index lets the server clear its page of versions that
@@ -80,7 +80,7 @@ class SourceColumns(Shape):
             *("c.quantity AS quantity_before", "c.reserved AS reserved_before"),
             "s.tableoid AS row_table",
         ]
-        return self._update(version, returning, of="unchanged")
+        return {"as_planned": self._update(version, returning, of="unchanged")}
 
     def _returned(self) -> list[str]:
         """What is read of a record that was written: where it is from, and what it has now."""

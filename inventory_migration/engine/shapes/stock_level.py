@@ -72,7 +72,7 @@ class StockLevel(LevelReading):
             RETURNING {self._key()}, t.{quoted(self.target.location)} AS location_key,
                       {self._hash()} AS row_hash"""
 
-    def _insert(self) -> str:
+    def _insert(self, *, of: str = "") -> str:
         target = self.target
         given = dict(zip(target.record, (f"c.{k}" for k in self._keys_of_record()), strict=True))
         written = self.values(
@@ -84,11 +84,11 @@ class StockLevel(LevelReading):
         given |= zip([target.location, *target.numbers], written, strict=True)
         given |= {name: self._value(value) for name, value in target.values.items()}
         names = ", ".join(quoted(name) for name in given)
+        of = of or f"classified AS c {self._beside_classified()} WHERE c.outcome = 'migrated'"
         return f"""
             INSERT INTO {self.resolved.levels_sql} AS t ({names})
             SELECT {", ".join(given.values())}
-            FROM classified AS c {self._beside_classified()}
-            WHERE c.outcome = 'migrated'"""
+            FROM {of}"""
 
     def _key(self) -> str:
         """What names a level, its location included where another may share the rest."""
@@ -105,25 +105,66 @@ class StockLevel(LevelReading):
         """
         if self.target.sync or self.resolved.target_key or self._underivable():
             return None
+        returned = self._returned()
+        return {
+            "written": f"{self._insert()} RETURNING {self._told()}",
+            "moved": f"""
+            SELECT {returned}
+            FROM classified AS c
+            JOIN written AS w ON {columns.same_record(self.resolved, "w", "c")}
+            WHERE c.outcome = 'migrated'""",
+        }
+
+    def as_planned(self) -> dict[str, str] | None:
+        """Insert levels of the records whose row is the version that was planned and has none.
+
+        Mostly there is no level between the first record and the last one, which is one look into
+        an index; only where there is one, it is looked for record by record.
+        """
+        if self.unlocked("") is None:
+            return None
+        key, level = columns.keys(self.resolved)[0], self._record("t")[0]
+        first, last = (
+            f"(SELECT {key} FROM unchanged ORDER BY {key} {order} LIMIT 1)"
+            for order in ("", "DESC")
+        )
+        levels = self.resolved.levels_sql
+        record = columns.key_of_source(self.resolved, "c")
+        return {
+            "any_level": f"""
+            SELECT EXISTS (SELECT FROM {levels} AS t
+                           WHERE {level} BETWEEN {first} AND {last}) AS found""",
+            "written_as_planned": self._insert(
+                of=f"""unchanged AS c
+            JOIN {self.resolved.source.sql} AS s ON {record} AND s.xmin = c.row_version
+            WHERE NOT (SELECT found FROM any_level)
+               OR NOT EXISTS (SELECT FROM {levels} AS t WHERE {self._of_record("t", "c")})"""
+            )
+            + f" RETURNING {self._told()}",
+            "as_planned": f"""
+            SELECT {self._returned()}, c.quantity AS quantity_before,
+                   c.reserved AS reserved_before, NULL::oid AS row_table
+            FROM unchanged AS c
+            JOIN written_as_planned AS w ON {columns.same_record(self.resolved, "w", "c")}""",
+        }
+
+    def _told(self) -> str:
+        """What an INSERT returns of a level: whose it is, and what it holds."""
         held = [f"t.{quoted(self.target.location)}", *self._numbers("t")]
         told = zip(held, self.target.holds_as, strict=True)
+        return ", ".join([self._key(), *(f"{column} AS {name}" for column, name in told)])
+
+    def _returned(self) -> str:
+        """The same of a record `c` whose level was written, `w`, in the words of `unlocked`."""
         written = self.values(
             location="c.default_location", quantity="c.quantity", reserved="c.reserved", at="NULL"
         )
         reserved = "w.reserved" if self.target.reserved else "c.reserved"
         net = self.resolved.mapping.quantity_basis == "net"
-        return {
-            "written": f"{self._insert()} RETURNING {self._key()}, "
-            + ", ".join(f"{column} AS {name}" for column, name in told),
-            "moved": f"""
-            SELECT c.position, c.chunk,
+        located = columns.all_same([f"w.{name}" for name in self.target.holds_as], written)
+        return f"""c.position, c.chunk,
                    {f"w.on_hand - {reserved}" if net else "w.on_hand"} AS quantity,
-                   {reserved} AS reserved, c.quantity IS NULL AS not_number,
-                   {columns.all_same([f"w.{n}" for n in self.target.holds_as], written)} AS located
-            FROM classified AS c
-            JOIN written AS w ON {columns.same_record(self.resolved, "w", "c")}
-            WHERE c.outcome = 'migrated'""",
-        }
+                   {reserved} AS reserved, c.quantity IS NULL AS not_number, {located} AS located"""
 
     def heard(self) -> str:
         """A trigger of the levels, or of a partition of them, that an INSERT fires."""
