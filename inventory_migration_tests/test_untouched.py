@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from inventory_migration.engine import ledger, plan, untouched
+from inventory_migration.engine.snapshot import write_snapshot
 from inventory_migration.mapping import StockMapping
 from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database
@@ -83,6 +84,21 @@ def test_a_writer_who_began_before_the_proof_has_all_compared_once_more(database
         stage.transform(database, PLAIN)
         writer.commit()
     assert proved(database) is None
+
+
+def test_a_record_that_came_between_plan_and_proof_is_still_swept_up(database: Database) -> None:
+    stage.shop(database)
+    migration = stage.locations(database, PLAIN)
+    assert migration is not None
+    write_snapshot(database.engine, plan.read_mapping(database.engine, PLAIN), migration)
+    database.psql(
+        "INSERT INTO stock_items (company_id, sku, quantity) VALUES (1, 'new', 5);"
+        "DELETE FROM stock_items WHERE id = 3"
+    )
+    stage.transform(database, PLAIN)
+    assert proved(database) is None
+    assert stage.close(database, PLAIN).proof.totals["units"] == UNITS - 3 + 5
+    assert database.psql("SELECT count(*) FROM stock_items WHERE location_id IS NULL") == "0"
 
 
 def test_a_phase_that_found_a_difference_proves_nothing_for_later(database: Database) -> None:
