@@ -62,9 +62,10 @@ def refresh_statistics(engine: sa.Engine, resolved: ResolvedMapping) -> None:
     A table that is not ours to analyze is left out by the server, with a warning that nobody sees.
     """
     tables = ", ".join(f"{SCHEMA}.{name}" for name in ("chunk", "outcome", "after_image"))
+    written = resolved.levels_sql if resolved.levels is not None else resolved.source.sql
     try:
         with engine.begin() as connection:
             connection.execute(sa.text("SET LOCAL lock_timeout = '1s'"))
-            connection.execute(sa.text(f"ANALYZE {tables}, {escaped(resolved.source.sql)}"))
+            connection.execute(sa.text(f"ANALYZE {tables}, {escaped(written)}"))
     except sa.exc.DBAPIError as error:
         logger.debug("statistics stay as they are: %s", message(error))

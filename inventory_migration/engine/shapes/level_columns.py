@@ -65,8 +65,11 @@ class LevelColumns(Shape):
         if levels is None:
             return "false"
         numbers = [self.on_hand("quantity", "reserved"), "reserved"]
+        reserved = self.resolved.mapping.source.reserved is not None
+        read = [self.resolved.quantity_type, *([self.resolved.reserved_type] if reserved else [])]
+        whole = all(name in INTEGERS for name in read)
         found = [
-            _inexact(levels.columns[name], number)
+            _inexact(levels.columns[name], number, whole=whole)
             for name, number in zip(self.target.numbers, numbers, strict=False)
         ]
         return " OR ".join(condition for condition in found if condition) or "false"
@@ -139,10 +142,16 @@ class LevelColumns(Shape):
         return f"({' AND '.join(conditions)})" if conditions else "true"
 
 
-def _inexact(column: Column, number: str) -> str | None:
-    """The condition that a column cannot hold a number to the last digit."""
+def _inexact(column: Column, number: str, *, whole: bool) -> str | None:
+    """The condition that a column cannot hold a number to the last digit.
+
+    Args:
+        column: The column.
+        number: The number.
+        whole: Whether it comes of integers, which need not be asked whether they are.
+    """
     if column.base_type in INTEGERS:
-        return f"{number} <> trunc({number})"
+        return None if whole else f"{number} <> trunc({number})"
     if column.base_type in FLOATS:
         # Beyond its range the server refuses the record itself, and says so.
         return f"abs({number}) < 1e30 AND ({number})::{column.type}::text::numeric <> {number}"
