@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -40,7 +41,13 @@ def mine(
     shape = shape_of(resolved)
     keys = ", ".join(f"p.{key}" for key in columns.named(resolved))
     before = ", ".join(f"p.{name}" for name in columns.before_columns(resolved).values())
-    values = shape.written(migration.planned_locations, snapshot="p", after_image="i", chunk="k")
+    values = shape.written(
+        migration.planned_locations,
+        snapshot="p",
+        after_image="i",
+        chunk="k",
+        location="w.location_key",
+    )
     image, live = "g.row_hash", ""
     if own:
         # Our trigger may have made the level anew since, and elsewhere.
@@ -65,7 +72,8 @@ def mine(
         LEFT JOIN {SCHEMA}.after_image AS i
           ON i.migration_id = {number} AND i.position = p.position
         LEFT JOIN {SCHEMA}.level_image AS g
-          ON g.migration_id = {number} AND g.position = p.position {live}
+          ON g.migration_id = {number} AND g.position = p.position
+        LEFT JOIN {migration.planned_locations} AS w ON w.company_key = p.company_key {live}
         WHERE {only} AND o.position IS NULL"""
 
 
@@ -109,6 +117,10 @@ class UndoStatements:
         self._locks = [sa.text(lock) for lock in locks]
         taken = mine(resolved, migration, only=_TAKEN, own=own)
         refused = mine(resolved, migration, only="p.position = ANY(:im_bad)", own=own)
+        self._at_once = None
+        if not (resolved.target_key or sync.wanted(resolved)):
+            # A level that a trigger keeps in step, or that records share, is not told by its row.
+            self._at_once = sa.text(parametrised(_undo_untouched(resolved, taken)))
         self._undo = sa.text(parametrised(_undo(resolved, taken)))
         self._read_back = sa.text(parametrised(_read_back(resolved, taken)))
         self._list = sa.text(parametrised(_list_refused(resolved, refused)))
@@ -129,6 +141,32 @@ class UndoStatements:
         """Lock records and targets of the chunks, so that the next statement sees them so."""
         for statement in self._locks:
             connection.execute(statement, {"im_chunks": list(numbers)})
+
+    def undo_chunks(self, connection: sa.Connection, numbers: Sequence[int]) -> list[int]:
+        """Undo chunks: first what nobody has touched since, at once; the rest once it is locked.
+
+        Returns:
+            As of `undo`.
+
+        Raises:
+            ControlTotalsDiffer: The transaction must not commit.
+        """
+        if self._at_once is None:
+            self.lock(connection, numbers)
+            return self.undo(connection, numbers)
+        parameters = self._of(numbers)
+        rows = connection.execute(self._at_once, parameters).all()
+        touched = [row.number for row in rows if row.undone != row.mine]
+        whole = [row.number for row in rows if row.undone == row.mine]
+        connection.execute(sa.text("SET CONSTRAINTS ALL IMMEDIATE"))
+        swallowed: list[int] = []
+        if whole and rows[0].heard:
+            found = connection.execute(self._read_back, self._of(whole)).scalar_one()
+            swallowed = list(found or [])
+        if touched and not swallowed:
+            self.lock(connection, touched)
+            swallowed = self.undo(connection, touched)
+        return swallowed
 
     def undo(
         self,
@@ -154,13 +192,7 @@ class UndoStatements:
         Raises:
             ControlTotalsDiffer: The transaction must not commit.
         """
-        parameters = {
-            **self._parameters,
-            "im_chunks": list(numbers),
-            "im_first": first,
-            "im_last": last,
-            "im_bad": [record.position for record in bad],
-        }
+        parameters = self._of(numbers, bad=bad, first=first, last=last)
         rows = connection.execute(self._undo, parameters).all()
         connection.execute(sa.text("SET CONSTRAINTS ALL IMMEDIATE"))
         swallowed = connection.execute(self._read_back, parameters).scalar_one()
@@ -175,6 +207,22 @@ class UndoStatements:
                     differences={"records to undo": (row.mine, accounted)},
                 )
         return []
+
+    def _of(
+        self,
+        numbers: Sequence[int],
+        *,
+        bad: Sequence[Bad] = (),
+        first: int = 0,
+        last: int = LAST_POSITION,
+    ) -> dict[str, Any]:
+        return {
+            **self._parameters,
+            "im_chunks": list(numbers),
+            "im_first": first,
+            "im_last": last,
+            "im_bad": [record.position for record in bad],
+        }
 
     def finish(self, connection: sa.Connection, numbers: Sequence[int], bad: Sequence[Bad]) -> None:
         """List the records that were refused, and do what the shape does behind the undoing."""
@@ -192,10 +240,47 @@ class UndoStatements:
             connection.execute(statement, {**self._parameters, "im_chunks": list(numbers)})
 
 
+_UNDONE = (
+    # Asked once: most migrations have tried nothing again, and none of their records is looked up.
+    f"EXISTS (SELECT FROM {SCHEMA}.retry AS y WHERE y.migration_id = :im_migration_id) "
+    "AND t.position IN (SELECT position FROM undone)"
+)
 _TAKEN = (
-    "p.chunk = ANY(:im_chunks) AND p.position BETWEEN :im_first AND :im_last "
+    "k.number = ANY(:im_chunks) AND p.position BETWEEN :im_first AND :im_last "
     "AND p.position <> ALL(CAST(:im_bad AS bigint[]))"
 )
+
+
+def _undo_untouched(resolved: ResolvedMapping, taken: str) -> str:
+    """Undo in one statement what its own row says that nobody has written since.
+
+    Such a row is as it was when its chunk had been read back. Whatever was written meanwhile is
+    another version, which the server looks at once more and leaves: it needs no lock before, and no
+    look at what it holds.
+
+    Returns:
+        A statement with a row for each chunk: how many records are to be undone, how many are, and
+        whether triggers of the application are `heard`. What is left is for `_undo`.
+    """
+    shape = shape_of(resolved)
+    return f"""
+        WITH mine AS MATERIALIZED ({taken} ORDER BY p.position),
+        undone AS ({shape.undo(untouched=True)}),
+        reopened AS ({retries.reopen_statement(_UNDONE)}),
+        row_tables AS (SELECT row_table FROM undone)
+        UPDATE {SCHEMA}.chunk AS k SET
+            state = 'undone', undoing = false, undo_xid = pg_current_xact_id()::xid::text,
+            undone_records = COALESCE(u.records, 0), kept_records = 0
+        FROM unnest(CAST(:im_chunks AS integer[])) AS n(number)
+        LEFT JOIN (SELECT chunk, count(*) AS records FROM mine GROUP BY chunk) AS m
+          ON m.chunk = n.number
+        LEFT JOIN (SELECT chunk, count(*) AS records FROM undone GROUP BY chunk) AS u
+          ON u.chunk = n.number
+        WHERE k.migration_id = :im_migration_id AND k.number = n.number
+        RETURNING k.number, COALESCE(m.records, 0) AS mine, COALESCE(u.records, 0) AS undone,
+                  EXISTS (SELECT FROM pg_trigger AS g
+                          WHERE NOT g.tgisinternal AND g.tgenabled <> 'D'
+                            AND {shape.heard(back=True)}) AS heard"""
 
 
 def _undo(resolved: ResolvedMapping, taken: str) -> str:
@@ -215,7 +300,7 @@ def _undo(resolved: ResolvedMapping, taken: str) -> str:
             ON CONFLICT (migration_id, position) DO UPDATE
                 SET kind = EXCLUDED.kind, columns = EXCLUDED.columns, ours = EXCLUDED.ours,
                     found = EXCLUDED.found),
-        reopened AS ({retries.reopen_statement("t.position IN (SELECT position FROM undone)")}),
+        reopened AS ({retries.reopen_statement(_UNDONE)}),
         counted AS (
             SELECT m.chunk, count(*) AS mine, count(u.position) AS undone,
                    count(*) FILTER (WHERE l.position IS NULL) AS absent,
@@ -228,7 +313,7 @@ def _undo(resolved: ResolvedMapping, taken: str) -> str:
             GROUP BY m.chunk)
         UPDATE {SCHEMA}.chunk AS k SET
             state = 'undone', undoing = false, undo_xid = pg_current_xact_id()::xid::text,
-            undone_records = COALESCE(c.undone, 0),
+            undone_records = k.undone_records + COALESCE(c.undone, 0),
             kept_records = COALESCE(c.kept, 0) + cardinality(CAST(:im_bad AS bigint[]))
         FROM unnest(CAST(:im_chunks AS integer[])) AS n(number)
         LEFT JOIN counted AS c ON c.chunk = n.number

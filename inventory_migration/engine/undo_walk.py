@@ -192,9 +192,14 @@ def undo_some(
     numbers = statements.claim(connection, limit)
     if not numbers:
         return False
-    statements.lock(connection, numbers)
-    bad = _refused(connection, statements, numbers[0]) if apart else []
-    if statements.undo(connection, numbers, bad=bad):
+    bad: list[Bad] = []
+    if apart:
+        statements.lock(connection, numbers)
+        bad = _refused(connection, statements, numbers[0])
+        swallowed = statements.undo(connection, numbers, bad=bad)
+    else:
+        swallowed = statements.undo_chunks(connection, numbers)
+    if swallowed:
         raise _Swallowed
     statements.finish(connection, numbers, bad)
     for record in bad:

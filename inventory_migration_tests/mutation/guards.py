@@ -387,6 +387,32 @@ GUARDS = (
         "test_undo_walk.py::test_as_many_walk_back_as_move_unless_somebody_says_a_number",
     ),
     Guard(
+        "only what nobody has touched goes back unseen",
+        "a record that was written since goes back, and nobody is told that it had been",
+        "engine/shapes/source_columns.py",
+        '        only = f" AND {self.row_xmin()} = m.xid" if untouched else ""\n',
+        '        only = "" if untouched else ""\n',
+        "test_rollback.py::test_a_record_that_was_only_touched_is_undone_and_listed",
+    ),
+    Guard(
+        "what is not untouched is looked at",
+        "a chunk counts as undone, and what was written of it since is neither undone nor listed",
+        "engine/undo_statements.py",
+        "        if touched and not swallowed:\n",
+        "        if False:\n",
+        "test_undo_at_once.py"
+        "::test_what_changes_while_the_statement_waits_is_looked_at_once_it_is_locked",
+    ),
+    Guard(
+        "triggers that may speak later are asked for on the way back",
+        "a trigger takes a record away again behind its undoing, and it counts as back",
+        "engine/undo_statements.py",
+        "        if whole and rows[0].heard:\n",
+        "        if False:\n",
+        "test_undo_walk.py"
+        "::test_a_record_that_the_application_does_not_take_back_stays_and_is_listed",
+    ),
+    Guard(
         "a level made anew is known as ours",
         "a writer older than an undoing leaves a level behind, and the next run calls it another's",
         "engine/sync.py",

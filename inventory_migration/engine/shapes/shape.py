@@ -92,8 +92,12 @@ class Shape(abc.ABC):
         """
 
     @abc.abstractmethod
-    def undo(self) -> str:
-        """Undo what each record of `mine` still holds as we wrote it; returns its position."""
+    def undo(self, *, untouched: bool = False) -> str:
+        """Undo what each record of `mine` still holds as we wrote it; returns position and chunk.
+
+        Args:
+            untouched: Only where nobody has written the row since, which its own transaction tells.
+        """
 
     @abc.abstractmethod
     def goes(self, row: str, record: str) -> str:
@@ -185,8 +189,12 @@ class Shape(abc.ABC):
         """
         return None
 
-    def heard(self) -> str:
-        """The condition that a trigger `g` may speak about what `unlocked` writes."""
+    def heard(self, *, back: bool = False) -> str:  # noqa: ARG002
+        """The condition that a trigger `g` may speak about what `unlocked` writes.
+
+        Args:
+            back: About what `undo` takes back.
+        """
         return "false"
 
     def held_numbers(self) -> tuple[str, str] | None:

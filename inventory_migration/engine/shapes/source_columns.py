@@ -102,7 +102,7 @@ class SourceColumns(Shape):
             f"{located} AS located",
         ]
 
-    def heard(self) -> str:
+    def heard(self, *, back: bool = False) -> str:  # noqa: ARG002
         """A trigger of the source, or of a partition of it, that an UPDATE fires."""
         return f"g.tgtype & {UPDATE} <> 0 AND g.tgrelid IN (SELECT row_table FROM row_tables)"
 
@@ -152,8 +152,8 @@ class SourceColumns(Shape):
             FROM mine AS m
             JOIN {self.resolved.source.sql} AS s ON {columns.key_of_source(self.resolved, "m")}"""
 
-    def undo(self) -> str:
-        """Put back the pre-image where the record still holds what we wrote; returns its position.
+    def undo(self, *, untouched: bool = False) -> str:
+        """Put back the pre-image where the record still holds what we wrote.
 
         What the application may have set since beside the target is left alone.
         """
@@ -167,10 +167,11 @@ class SourceColumns(Shape):
             for column in self.resolved.mapping.touch
         ]
         ours = [f"m.{name}" for name in columns.targets(self.resolved, "written")]
+        only = f" AND {self.row_xmin()} = m.xid" if untouched else ""
         return f"""
             UPDATE {self.resolved.source.sql} AS s
             SET {", ".join(pairs)}
             FROM mine AS m
-            WHERE {columns.key_of_source(self.resolved, "m")}
+            WHERE {columns.key_of_source(self.resolved, "m")}{only}
               AND {columns.all_same(self.target_columns(), ours)}
-            RETURNING m.position"""
+            RETURNING m.position, m.chunk, s.tableoid AS row_table"""

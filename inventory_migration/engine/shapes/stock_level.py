@@ -8,7 +8,7 @@ step with records while an application writes is in `engine/sync.py`.
 from __future__ import annotations
 
 from inventory_migration.catalog import column_sql, literal
-from inventory_migration.catalog.tables import INSERT
+from inventory_migration.catalog.tables import DELETE, INSERT
 from inventory_migration.database import quoted
 from inventory_migration.engine import columns
 from inventory_migration.engine.ledger import SCHEMA
@@ -166,11 +166,11 @@ class StockLevel(LevelReading):
                    {f"w.on_hand - {reserved}" if net else "w.on_hand"} AS quantity,
                    {reserved} AS reserved, c.quantity IS NULL AS not_number, {located} AS located"""
 
-    def heard(self) -> str:
-        """A trigger of the levels, or of a partition of them, that an INSERT fires."""
+    def heard(self, *, back: bool = False) -> str:
+        """A trigger of the levels, or of a partition of them, that an INSERT or DELETE fires."""
         levels = self.resolved.levels.oid if self.resolved.levels else 0
         return (
-            f"g.tgtype & {INSERT} <> 0 AND (g.tgrelid = {levels} "
+            f"g.tgtype & {DELETE if back else INSERT} <> 0 AND (g.tgrelid = {levels} "
             f"OR g.tgrelid IN (SELECT relid FROM pg_partition_tree({levels})))"
         )
 
@@ -221,15 +221,16 @@ class StockLevel(LevelReading):
         found = columns.targets(self.resolved, "found")
         return f"({self._as_written(found, '')} AND (row_xmin = xid OR rest_same))"
 
-    def undo(self) -> str:
-        """Delete the levels that are as we wrote them in every column; returns the position."""
+    def undo(self, *, untouched: bool = False) -> str:
+        """Delete the levels that are as we wrote them in every column."""
+        since = "" if untouched else f" OR {self.rest_same('m.image')}"
         held = [f"t.{quoted(self.target.location)}", *self._numbers("t")]
         return f"""
             DELETE FROM {self.resolved.levels_sql} AS t
             USING mine AS m
             WHERE {self._of_record("t", "m")} AND {self._as_written(held, "m.")}
-              AND (t.xmin::text = m.xid OR {self.rest_same("m.image")})
-            RETURNING m.position"""
+              AND (t.xmin::text = m.xid{since})
+            RETURNING m.position, m.chunk, t.tableoid AS row_table"""
 
     def told(self, prefix: str) -> str:
         """Location and numbers by name, and whether it is in other columns that a level differs."""
