@@ -81,10 +81,13 @@ def written_as_planned(resolved: ResolvedMapping, migration: Migration) -> dict[
                    im_p.quantity, im_p.reserved, im_p.row_version,
                    d.location_key AS default_location
             FROM {migration.snapshot} AS im_p
-            JOIN {resolved.company.sql} AS c ON {company} = im_p.company_key
-            JOIN ({planned}) AS d ON d.company_key = im_p.company_key
+            JOIN (SELECT d.company_key, d.location_key
+                  FROM ({planned}) AS d
+                  JOIN {resolved.company.sql} AS c ON {company} = d.company_key
+                  WHERE d.default_locations = 1
+                  -- A fence: looked up once for all records, and not for each.
+                  OFFSET 0) AS d ON d.company_key = im_p.company_key
             WHERE im_p.chunk = ANY(:im_chunks) AND im_p.row_version IS NOT NULL
-              AND d.default_locations = 1
             ORDER BY im_p.position""",
         **written,
     }

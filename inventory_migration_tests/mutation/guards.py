@@ -91,8 +91,8 @@ GUARDS = (
         "what was planned stands on its company and its location",
         "a record follows a company that is gone",
         "engine/as_planned.py",
-        "            JOIN {resolved.company.sql} AS c ON {company} = im_p.company_key",
-        "            JOIN {resolved.company.sql} AS c ON {company} IS NOT NULL",
+        "                  JOIN {resolved.company.sql} AS c ON {company} = d.company_key",
+        "                  JOIN {resolved.company.sql} AS c ON {company} IS NOT NULL",
         "test_fast_path.py::test_what_is_not_as_it_was_planned_any_more_is_asked_again",
     ),
     Guard(
