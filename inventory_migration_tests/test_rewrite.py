@@ -14,7 +14,15 @@ import pytest
 import sqlalchemy as sa
 
 from inventory_migration.cli.outlook import rewrite_cost
-from inventory_migration.engine import control, plan, rewrite, snapshot
+from inventory_migration.engine import (
+    control,
+    ledger,
+    plan,
+    proof,
+    rewrite,
+    snapshot,
+    untouched,
+)
 from inventory_migration.engine.plan import Start
 from inventory_migration.engine.rewrite_statements import RewriteStatements
 from inventory_migration.errors import (
@@ -31,6 +39,7 @@ from inventory_migration_tests.commands import answer, im, mapping_file, sentenc
 from inventory_migration_tests.conftest import Database
 from inventory_migration_tests.sessions import repeatable, until, waiters
 from inventory_migration_tests.test_rollback import undo
+from inventory_migration_tests.test_untouched import PLAIN, UNITS, proved
 
 START = Start(explicit=True, maintenance_window=True, rewrite=True)
 LENIENT = {"quarantined_percent": 100}
@@ -582,6 +591,52 @@ def test_an_order_that_comes_meanwhile_is_met_in_a_second_pass(
     assert database.psql(
         "SELECT sum(reserved_before), sum(reserved_after) FROM inventory_migration.chunk"
     ) == "2|2"  # fmt: skip
+
+
+def test_what_was_read_back_under_the_lock_is_proved_while_it_is_what_the_rewrite_wrote(
+    database: Database,
+) -> None:
+    stage.shop(database)
+    stage.locations(database, PLAIN, START)
+    with psycopg.connect(database.url) as early:
+        # Whoever has begun before is older than the rewrite, whenever it writes.
+        early.execute("SELECT pg_current_xact_id()")
+        stage.transform(database, PLAIN, start=START)
+        assert proved(database, PLAIN) == UNITS
+        resolved = plan.read_mapping(database.engine, PLAIN)
+        with database.engine.connect() as connection:
+            migration = ledger.find(connection, migration_id=1)
+            assert migration is not None
+            kept_proof = untouched.proved_at_checkpoint(connection, resolved, migration)
+            assert kept_proof is not None
+            made = proof.prove(connection, resolved, migration)
+        assert (kept_proof.differences, kept_proof.totals) == (made.differences, made.totals)
+        early.execute("UPDATE stock_items SET location_id = NULL WHERE id = 3")
+    assert proved(database, PLAIN) is None
+    found = stage.close(database, PLAIN, start=START)
+    assert found.proof.differences == []
+    assert database.psql("SELECT count(*) FROM stock_items WHERE location_id IS NULL") == "0"
+
+
+@pytest.mark.parametrize(
+    "application",
+    [
+        "INSERT INTO stock_items (company_id, sku, quantity) VALUES (1, 'new', 5)",
+        "UPDATE stock_items SET quantity = quantity + 1 WHERE id = 3",
+        "UPDATE stock_items SET quantity = NULL WHERE id = 3",
+        "DELETE FROM stock_items WHERE id = 3",
+    ],
+)
+def test_what_is_not_as_it_was_planned_under_the_lock_is_for_a_proof_to_say(
+    database: Database, application: str
+) -> None:
+    stage.shop(database)
+    chosen = PLAIN.model_copy(update={"thresholds": mapping().thresholds})
+    planned(database, chosen)
+    database.psql(application)
+    stage.transform(database, chosen, start=START)
+    assert proved(database, chosen) is None
+    assert stage.close(database, chosen, start=START).proof.passed
 
 
 def test_only_what_is_to_be_written_is_written(

@@ -23,7 +23,7 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped
-from inventory_migration.engine import control, ledger, rewrite_refusals
+from inventory_migration.engine import control, ledger, rewrite_refusals, untouched
 from inventory_migration.engine.failures import Action, action_for, message, sqlstate
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.measures import MEGABYTE
@@ -89,7 +89,7 @@ def rewrite(engine: sa.Engine, resolved: ResolvedMapping, migration: Migration) 
     _drain(engine, resolved, migration)
     with _locked(engine, resolved, migration) as connection:
         began = time.monotonic()
-        _pass(connection, resolved, migration)
+        proved = _pass(connection, resolved, migration)
         seconds = time.monotonic() - began
         ledger.note(
             connection,
@@ -97,6 +97,7 @@ def rewrite(engine: sa.Engine, resolved: ResolvedMapping, migration: Migration) 
             migration_id=migration.migration_id,
             seconds=round(seconds, 3),
             bytes=told.disk_bytes,
+            proved=proved,
         )
         connection.execute(_LOOK_ANEW)
         waiting = connection.execute(_WAITING, {"oid": resolved.source.oid}).all()
@@ -109,14 +110,17 @@ def rewrite(engine: sa.Engine, resolved: ResolvedMapping, migration: Migration) 
     )
 
 
-def _pass(connection: sa.Connection, resolved: ResolvedMapping, migration: Migration) -> None:
-    """Everything that happens under the lock."""
+def _pass(
+    connection: sa.Connection, resolved: ResolvedMapping, migration: Migration
+) -> dict[str, Any] | None:
+    """Everything that happens under the lock; returns what that proves for later."""
     # What the catalog said before the lock may have been changed since.
     reasons = list(rewrite_refusals.of_table(connection, resolved))
     if reasons:
         raise RewriteRefused(mapping=resolved.mapping.name, reasons=reasons)
     _wait_for_snapshots(connection, resolved, seconds=0.0)
     connection.execute(_HOLD_CHUNKS, {"migration_id": migration.migration_id})
+    before = untouched.note_before(connection, resolved)
     statements = RewriteStatements(resolved, migration)
     statements.classify(connection)
     records, placed = statements.counts(connection)
@@ -136,8 +140,10 @@ def _pass(connection: sa.Connection, resolved: ResolvedMapping, migration: Migra
             differences={"records, and those at a location": (expected, found)},
         )
     statements.finish(connection)
+    proved = untouched.note_rewrite(connection, resolved, migration, before)
     connection.execute(_DONE, {"migration_id": migration.migration_id})
     _wait_for_snapshots(connection, resolved, seconds=COMMIT_SECONDS)
+    return proved
 
 
 def _drain(engine: sa.Engine, resolved: ResolvedMapping, migration: Migration) -> None:

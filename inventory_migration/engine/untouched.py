@@ -16,7 +16,7 @@ from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped
 from inventory_migration.engine import evidence, ledger
 from inventory_migration.engine.as_planned import is_plain
-from inventory_migration.engine.ledger import Migration
+from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.proof import Proof
 
 _NEARLY_ROUND = 2_000_000_000
@@ -90,6 +90,43 @@ def note_checkpoint(
     }
 
 
+def note_rewrite(
+    connection: sa.Connection,
+    resolved: ResolvedMapping,
+    migration: Migration,
+    before: dict[str, Any] | None,
+) -> dict[str, Any] | None:
+    """What a rewrite has proved, which has read back all that it wrote under its lock.
+
+    Args:
+        connection: The transaction of the rewrite, in which all its chunks are done.
+        resolved: The mapping and its types.
+        migration: The migration.
+        before: What `note_before` has said before any record was looked at.
+
+    Returns:
+        The note; None where a record was put aside, or was not as it was planned: what became of
+        those is for a proof to say.
+    """
+    if before is None:
+        return None
+    found = connection.execute(_REWRITTEN, {"migration_id": migration.migration_id}).one()
+    records = count_records(connection, resolved)
+    if found.others or found.changed or not records == found.migrated == found.records:
+        return None
+    return {
+        **before,
+        "records": records,
+        "written_by": found.xid,
+        "totals": {
+            "units": str(found.units),
+            "reserved": str(found.reserved),
+            "units_changed": "0",
+            "reserved_changed": "0",
+        },
+    }
+
+
 def proved_at_checkpoint(
     connection: sa.Connection, resolved: ResolvedMapping, migration: Migration
 ) -> Proof | None:
@@ -99,6 +136,7 @@ def proved_at_checkpoint(
     to compare them once more would find the same. None where that can not be told.
     """
     then = _noted(connection, migration, "phase_done", "proved")
+    then = then or _noted(connection, migration, "rewritten", "proved")
     if not then:
         return None
     mine = ledger.chunk.c.migration_id == migration.migration_id
@@ -139,9 +177,14 @@ def _unwritten(connection: sa.Connection, resolved: ResolvedMapping, then: dict[
     here = {**evidence.database_fingerprint(connection), **_beside(connection, resolved)}
     if any(then[name] != here[name] for name in here):
         return False
+    records, *beside = _tables(resolved)
+    is_young = dict.fromkeys([records, *beside], "age(t.xmin) <= age(n.since::xid)")
+    if (writer := then.get("written_by")) is not None:
+        # Who had begun before the rewrite may write after it, and is older than all its rows.
+        is_young[records] = f"t.xmin <> '{int(writer)}'::xid8::xid"
     young = " + ".join(
-        f"(SELECT count(*) FROM {table} AS t WHERE age(t.xmin) <= age(n.since::xid))"
-        for table in _tables(resolved)
+        f"(SELECT count(*) FROM {table} AS t WHERE {condition})"
+        for table, condition in is_young.items()
     )
     row = connection.execute(
         sa.text(
@@ -189,3 +232,13 @@ def _beside(connection: sa.Connection, resolved: ResolvedMapping) -> dict[str, i
 def _tables(resolved: ResolvedMapping) -> list[str]:
     tables = [resolved.source.sql, resolved.company.sql, resolved.locations_sql]
     return [*tables, resolved.levels_sql] if resolved.levels is not None else tables
+
+
+_REWRITTEN = sa.text(f"""
+    SELECT CAST(pg_current_xact_id() AS text) AS xid,
+           COALESCE(sum(records), 0) AS records, COALESCE(sum(migrated), 0) AS migrated,
+           COALESCE(sum(units_after), 0) AS units, COALESCE(sum(reserved_after), 0) AS reserved,
+           EXISTS (SELECT FROM {SCHEMA}.outcome WHERE migration_id = :migration_id) AS others,
+           EXISTS (SELECT FROM {SCHEMA}.after_image WHERE migration_id = :migration_id) AS changed
+    FROM {SCHEMA}.chunk WHERE migration_id = :migration_id
+""")

@@ -128,6 +128,23 @@ GUARDS = (
         "test_untouched.py::test_a_record_that_came_between_plan_and_proof_is_still_swept_up",
     ),
     Guard(
+        "what a rewrite has proved holds for the rows that it wrote",
+        "who had begun before a rewrite and writes after it is never compared",
+        "engine/untouched.py",
+        "        is_young[records] = f\"t.xmin <> '{int(writer)}'::xid8::xid\"",
+        "        pass",
+        "test_rewrite.py::"
+        "test_what_was_read_back_under_the_lock_is_proved_while_it_is_what_the_rewrite_wrote",
+    ),
+    Guard(
+        "a rewrite proves nothing of what it did not find as planned",
+        "what became of a record that was put aside or changed is told by nobody",
+        "engine/untouched.py",
+        "    if found.others or found.changed or not records == found.migrated == found.records:",
+        "    if False:",
+        "test_rewrite.py::test_what_is_not_as_it_was_planned_under_the_lock_is_for_a_proof_to_say",
+    ),
+    Guard(
         "an allocation is looked through where its record says something else by now",
         "what is reserved beside a record after its chunk is taken for what its entry holds",
         "engine/proof.py",
@@ -140,8 +157,8 @@ GUARDS = (
         "a proof is made again where rows are younger",
         "what is written between the last chunk and the verdict is never compared",
         "engine/untouched.py",
-        "<= age(n.since::xid))",
-        "< 0)",
+        "<= age(n.since::xid)",
+        "< 0",
         "test_untouched.py::test_whoever_writes_anything_has_all_compared_once_more",
     ),
     Guard(
