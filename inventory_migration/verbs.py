@@ -143,7 +143,7 @@ def judge(
     with one_moment(target) as (connection, snapshot):
         resolved = resolve(connection, mapping)
         judged = gates.fingerprint(connection, resolved, suite) if keep else {}
-        found, subject = _judged(target, connection, snapshot, resolved, suite)
+        found, subject = _judged(target, connection, snapshot, resolved, suite, again=keep)
     if keep:
         with target.engine.begin() as connection:
             ledger.install(connection)
@@ -195,6 +195,8 @@ def _judged(
     snapshot: str,
     resolved: ResolvedMapping,
     suite: str,
+    *,
+    again: bool = False,
 ) -> tuple[Verdict, Subject]:
     """The verdict, and what the suite was held against."""
     logger.info("judging %s", suite)
@@ -202,7 +204,7 @@ def _judged(
     from inventory_migration.quality import judging
     from inventory_migration.quality.gate_suites import suite_of_gate
 
-    subject = subjects.subject_of(connection, resolved, suite)
+    subject = subjects.subject_of(connection, resolved, suite, again=again)
     keys = ["key_text"]
     if suite == "audit_profile":
         subject, keys = with_oddities(connection, resolved, subject), columns.keys(resolved)

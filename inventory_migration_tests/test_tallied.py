@@ -108,3 +108,24 @@ def test_what_has_moved_and_changed_is_added_up_by_both_companies(judged: Databa
         "1": ("145", "140"), "2": ("155", "254"), "3": ("165", "135"),
     }  # fmt: skip
     assert (found.tally.compared, found.tally.unequal, found.tally.differing) == (30, 4, 4)
+
+
+def test_the_last_gate_takes_over_what_the_phases_proof_has_counted_and_a_validation_does_not(
+    database: Database,
+) -> None:
+    stage.shop(database)
+    stage.migrate(database, PLAIN)
+    target = verbs.open_target(database.url)
+    # As a record is missing in what was kept, the gate that reads it must say so.
+    database.psql(KEPT_AT_CHECKPOINT)
+    judged = verbs.judge(target, PLAIN, "reconciliation_report")
+    assert [found.key for found in judged.failed] == ["balances-complete"]
+    assert verbs.judge(target, PLAIN, "reconciliation_report", keep=False).passed
+    database.psql("UPDATE stock_items SET updated_at = now() WHERE id = 3")
+    assert verbs.judge(target, PLAIN, "reconciliation_report").passed
+
+
+KEPT_AT_CHECKPOINT = """
+    UPDATE inventory_migration.gate SET verdict = jsonb_set(verdict, '{tally,counts,0}', '29')
+    WHERE passed IS NULL
+"""

@@ -11,7 +11,15 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped
-from inventory_migration.engine import control, ledger, proof, scans, untouched, verification
+from inventory_migration.engine import (
+    control,
+    ledger,
+    proof,
+    scans,
+    tallied,
+    untouched,
+    verification,
+)
 from inventory_migration.engine.failures import message
 from inventory_migration.engine.ledger import SCHEMA, Migration
 
@@ -29,7 +37,13 @@ def reconcile_phase(
         control.durably(connection)
         scans.with_room(connection)
         before = untouched.note_before(connection, resolved)
-        found = proof.prove(connection, resolved, migration, phase=number)
+        counted = None
+        if untouched.has_one_phase(connection, migration):
+            counted = tallied.at_checkpoint(connection, resolved, migration, before)
+        if counted is not None:
+            found = tallied.as_proof(connection, counted)
+        else:
+            found = proof.prove(connection, resolved, migration, phase=number)
         wrong = verification.wrong(found)
         if wrong:
             reason = f"phase {number} does not reconcile: {proof.unexplained_text(wrong)}"
@@ -45,13 +59,16 @@ def reconcile_phase(
             .values(reconciled_at=sa.func.clock_timestamp())
             .returning(ledger.phase.c.name)
         ).scalar_one()
+        proved = untouched.note_checkpoint(connection, resolved, migration, before, found)
+        if counted is not None and before is not None and proved is not None:
+            tallied.keep(connection, resolved, migration, counted, before)
         ledger.note(
             connection,
             "phase_done",
             migration_id=migration.migration_id,
             number=number,
             phase=name,
-            proved=untouched.note_checkpoint(connection, resolved, migration, before, found),
+            proved=proved,
         )
     return None
 

@@ -120,7 +120,8 @@ _GAPS = f"""
     ORDER BY since
 """
 
-# A run looks at the inventory first, so that its gate tells when somebody came.
+# A run looks at the inventory first, so that its gate tells when somebody came. What is only kept
+# for a gate has opened none.
 _MARKS = f"""
     SELECT at, kind FROM {SCHEMA}.event
     WHERE migration_id = :migration_id
@@ -129,7 +130,8 @@ _MARKS = f"""
     SELECT g.opened_at, CASE WHEN g.passed IS NULL THEN 'opened_' ELSE 'judged_' END || g.suite
     FROM {SCHEMA}.gate AS g
     JOIN {SCHEMA}.migration AS m ON m.migration_id = :migration_id
-    WHERE g.mapping = :mapping AND g.opened_at BETWEEN m.started_at - interval '1 hour'
+    WHERE g.mapping = :mapping AND (g.passed IS NOT NULL OR g.verdict IS NULL)
+          AND g.opened_at BETWEEN m.started_at - interval '1 hour'
           AND COALESCE(m.finished_at, clock_timestamp())
     ORDER BY at
 """

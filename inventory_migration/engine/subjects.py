@@ -15,7 +15,15 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped
-from inventory_migration.engine import canonical, ledger, proof, references, tallied, tally
+from inventory_migration.engine import (
+    canonical,
+    ledger,
+    proof,
+    references,
+    tallied,
+    tally,
+    untouched,
+)
 from inventory_migration.engine.ledger import Migration
 
 
@@ -40,13 +48,16 @@ class Subject:
         return {name: self.parameters[name]() for name in wanted if name in self.parameters}
 
 
-def subject_of(connection: sa.Connection, resolved: ResolvedMapping, suite: str) -> Subject:
+def subject_of(
+    connection: sa.Connection, resolved: ResolvedMapping, suite: str, *, again: bool = False
+) -> Subject:
     """What a suite judges, as the data and the ledger stand now.
 
     Args:
         connection: A connection that sees one moment; only read from.
         resolved: The mapping and its types.
         suite: One of `gates.SUITES`.
+        again: Whether what was added up before stands, where nobody has written since.
     """
     mapping = resolved.mapping
     companies = canonical.companies(resolved)
@@ -85,11 +96,15 @@ def subject_of(connection: sa.Connection, resolved: ResolvedMapping, suite: str)
         )
         moved = proof.moved(connection, resolved, migration)
         return Subject(batch=moved, relations={}, parameters={"expected_rows": rows})
-    return _reconciled(connection, resolved, migration)
+    return _reconciled(connection, resolved, migration, again=again)
 
 
 def _reconciled(
-    connection: sa.Connection, resolved: ResolvedMapping, migration: Migration | None
+    connection: sa.Connection,
+    resolved: ResolvedMapping,
+    migration: Migration | None,
+    *,
+    again: bool,
 ) -> Subject:
     """What the last suite is held against: one scan, and what that has found to look at again."""
     if migration is None:
@@ -98,11 +113,13 @@ def _reconciled(
         unbalanced, compared, kept = proof.no_balance(), 0, None
         references_now = references.nothing()
     else:
-        counted = tallied.count(connection, resolved, migration)
+        before = untouched.note_before(connection, resolved)
+        look = tallied.again if again else tallied.count
+        counted = look(connection, resolved, migration)
         found = counted.differences
         unbalanced = tally.unbalanced(resolved, migration, counted.tally)
         compared = counted.tally.compared
-        kept = tallied.to_keep(connection, resolved, migration, counted)
+        kept = tallied.to_keep(connection, resolved, migration, counted, before)
         references_now = references.compared(connection, resolved, migration.migration_id)
     differing = sum(difference.records for difference in found)
     return Subject(

@@ -1,6 +1,7 @@
-"""A tally that is kept with the verdict it was made for, and read again while nobody has written.
+"""A tally that is kept for the last gate, and read again while nobody has written.
 
-The last gate compares all records and adds them up; the report that follows has the same to say.
+The proof of a migration's only phase compares all records and adds them up; the last gate and the
+report that follows have the same to say. A tally is kept with a gate's entry in the ledger.
 Whether anybody has written is asked of the rows' own transactions, those of the snapshot and of the
 ledger among them: where one is younger, or one is missing, all is counted once more.
 """
@@ -8,15 +9,17 @@ ledger among them: where one is younger, or one is missing, all is counted once 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
-from inventory_migration.engine import coverage, gates, ledger, tally, untouched
+from inventory_migration.engine import coverage, ledger, tally, untouched
 from inventory_migration.engine.ledger import SCHEMA, Migration
-from inventory_migration.engine.proof import Difference
+from inventory_migration.engine.proof import Difference, Proof
 from inventory_migration.engine.tally import Tally
+from inventory_migration.mapping import StockLevel
 
 SUITE = "reconciliation_report"
 """The gate whose verdict a tally is kept with."""
@@ -58,42 +61,110 @@ def again(connection: sa.Connection, resolved: ResolvedMapping, migration: Migra
         resolved: The mapping and its types.
         migration: Whose records; its snapshot exists.
     """
-    newest = gates.latest(connection, resolved.mapping.name, SUITE)
-    kept = (newest.verdict or {}).get(KEPT_AS) if newest is not None else None
+    return _taken_over(connection, resolved, migration) or count(connection, resolved, migration)
+
+
+def at_checkpoint(
+    connection: sa.Connection,
+    resolved: ResolvedMapping,
+    migration: Migration,
+    before: dict[str, Any] | None,
+) -> Counted | None:
+    """What the proof of a migration's only phase has to count, where no record differs.
+
+    None where any does, for the proof to say which; and where a phase says less than all.
+
+    Args:
+        connection: The transaction of the proof.
+        resolved: The mapping and its types.
+        migration: The migration, whose chunks are done.
+        before: What `untouched.note_before` has said before.
+    """
+    # Levels are added up by record, and have a proof that is cheaper.
+    if before is None or isinstance(resolved.mapping.target, StockLevel):
+        return None
+    found = tally.regular(connection, resolved, migration)
+    return Counted(found, []) if found is not None else None
+
+
+def as_proof(connection: sa.Connection, counted: Counted) -> Proof:
+    """What is counted of records that do not differ, as their proof."""
+    after = counted.tally.total["after"]
+    as_of = connection.execute(sa.text("SELECT statement_timestamp()")).scalar_one()
+    totals = {"units": after["units"], "reserved": after["reserved"]}
+    totals |= {"units_changed": "0", "reserved_changed": "0"}
+    return Proof(as_of, [], {name: Decimal(total) for name, total in totals.items()})
+
+
+def keep(
+    connection: sa.Connection,
+    resolved: ResolvedMapping,
+    migration: Migration,
+    counted: Counted,
+    before: dict[str, Any],
+) -> None:
+    """Keep a tally for the last gate, which has yet to judge what was counted."""
+    kept = to_keep(connection, resolved, migration, counted, before)
+    if kept is not None:
+        connection.execute(
+            sa.insert(ledger.gate).values(
+                mapping=resolved.mapping.name,
+                mapping_hash=resolved.mapping.hash,
+                suite=SUITE,
+                verdict={KEPT_AS: kept},
+            )
+        )
+
+
+def _taken_over(
+    connection: sa.Connection, resolved: ResolvedMapping, migration: Migration
+) -> Counted | None:
+    """What was kept last, where nobody has written since."""
+    gate = ledger.gate.c
+    kept = connection.execute(
+        sa.select(gate.verdict[KEPT_AS])
+        .where(gate.mapping == resolved.mapping.name, gate.suite == SUITE)
+        .where(gate.mapping_hash == resolved.mapping.hash)
+        .where(sa.func.jsonb_typeof(gate.verdict[KEPT_AS]) == "object")
+        .order_by(gate.gate_id.desc())
+        .limit(1)
+    ).scalar()
     if (
         kept
-        and newest is not None
-        and newest.mapping_hash == resolved.mapping.hash
         and kept["migration_id"] == migration.migration_id
         and untouched.still(connection, resolved, kept["before"])
         and _of_ledger(connection, migration, kept["before"]["transaction"]) == kept["ledger"]
     ):
         return Counted(_read(kept), [])
-    return count(connection, resolved, migration)
+    return None
 
 
 def to_keep(
-    connection: sa.Connection, resolved: ResolvedMapping, migration: Migration, counted: Counted
+    connection: sa.Connection,
+    resolved: ResolvedMapping,
+    migration: Migration,
+    counted: Counted,
+    before: dict[str, Any] | None,
 ) -> dict[str, Any] | None:
     """What has to be kept of a tally; None where it would say nothing later.
 
     Args:
-        connection: The connection that has counted, which sees one moment.
+        connection: The connection that has counted.
         resolved: The mapping and its types.
         migration: Whose records.
         counted: What was counted.
+        before: What `untouched.note_before` has said before that.
     """
-    before = untouched.note_before(connection, resolved)
     found = counted.tally
     if before is None or counted.differences or len(found.companies) > MOST_COMPANIES:
         return None
     if len(coverage.dealt_with_beside(connection, resolved, migration)) > 1:
         # That no record is new rests on other snapshots as well.
         return None
-    before["records"] = untouched.count_records(connection, resolved)
+    records = untouched.count_records(connection, resolved)
     return {
         "migration_id": migration.migration_id,
-        "before": before,
+        "before": {**before, "records": records},
         "ledger": _of_ledger(connection, migration, before["transaction"]),
         "total": _row(found.total),
         "companies": [[key, *_row(entry)] for key, entry in found.companies.items()],

@@ -77,7 +77,7 @@ def note_checkpoint(
         before: What `note_before` has said before the proof.
         found: The proof of the phase.
     """
-    if before is None or found.differences or not _has_one_phase(connection, migration):
+    if before is None or found.differences or not has_one_phase(connection, migration):
         return None
     records = count_records(connection, resolved)
     if records != _count_compared(connection, migration):
@@ -141,7 +141,7 @@ def proved_at_checkpoint(
         return None
     mine = ledger.chunk.c.migration_id == migration.migration_id
     left = sa.select(sa.func.count()).where(mine, ledger.chunk.c.state != "done")
-    if connection.execute(left).scalar_one() or not _has_one_phase(connection, migration):
+    if connection.execute(left).scalar_one() or not has_one_phase(connection, migration):
         return None
     totals = then.pop("totals")
     if not still(connection, resolved, then):
@@ -164,7 +164,7 @@ def _noted(
     return found
 
 
-def _has_one_phase(connection: sa.Connection, migration: Migration) -> bool:
+def has_one_phase(connection: sa.Connection, migration: Migration) -> bool:
     """Whether the proof of one phase is that of all records."""
     mine = ledger.phase.c.migration_id == migration.migration_id
     return connection.execute(sa.select(sa.func.count()).where(mine)).scalar_one() == 1
