@@ -8,6 +8,7 @@ and its default location still stand. What is another version by now is classifi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 from inventory_migration.catalog import Derived, ResolvedMapping
@@ -33,8 +34,11 @@ def is_plain(resolved: ResolvedMapping) -> bool:
         return False
     if mapping.source.joins.strip() or resolved.locations is None or mapping.rules.own:
         return False
-    deciding = (mapping.source, mapping.locations.company, mapping.target)
+    if not all(_is_of_row(resolved, skip.sql) for skip in mapping.source.skip.values()):
+        return False
+    deciding = (mapping.locations.company, mapping.target)
     parts = [part.model_dump() if hasattr(part, "model_dump") else part for part in deciding]
+    parts.append(mapping.source.model_dump(exclude={"skip"}))
     return not any(name in {"sql", "through"} for part in parts for name in _names(part))
 
 
@@ -91,6 +95,33 @@ def written_as_planned(resolved: ResolvedMapping, migration: Migration) -> dict[
             ORDER BY im_p.position""",
         **written,
     }
+
+
+def _is_of_row(resolved: ResolvedMapping, condition: str) -> bool:
+    """Whether a condition plainly says what columns of its row hold, and asks nothing else.
+
+    No parser: a few forms, joined by AND or OR. Whatever else it is, is asked of each record.
+    """
+    for part in re.split(r"\s(?:AND|OR)\s", condition, flags=re.IGNORECASE):
+        found = _OF_COLUMN.fullmatch(part.strip())
+        if found is None or found["name"] not in resolved.source.columns:
+            return False
+        if (found["text"] or "").strip().lower() in _MOMENTS:
+            return False
+    return True
+
+
+_OF_COLUMN = re.compile(
+    r"""
+    (?: NOT \s+ )? s\.(?P<quote>"?)(?P<name>\w+)(?P=quote)
+    (?: \s+ IS \s+ (?: NOT \s+ )? (?: NULL | TRUE | FALSE )
+      | \s* (?: = | <> | != ) \s* (?: -?\d+(?:\.\d+)? | '(?P<text>[^'\\]*)' | TRUE | FALSE )
+    )?""",
+    re.IGNORECASE | re.VERBOSE,
+)
+
+_MOMENTS = {"now", "today", "tomorrow", "yesterday"}
+"""Texts that a date reads as another day each day."""
 
 
 def _names(said: object) -> Iterator[str]:
