@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import sqlalchemy as sa
 
-from inventory_migration.engine import ledger, phases, plan, proof
+from inventory_migration.engine import balances, ledger, phases, plan, proof
 from inventory_migration.engine.plan import Start
 from inventory_migration.engine.snapshot import write_snapshot
 from inventory_migration_tests import stage
@@ -142,7 +142,7 @@ def test_the_balance_adds_up_per_company_and_item(database: Database) -> None:
     resolved = plan.read_mapping(database.engine, stage.MAPPING)
     with database.engine.connect() as connection:
         migration = ledger.find(connection, mapping="shop")
-        relation = proof.balance(connection, resolved, migration)
+        relation = balances.balance(connection, resolved, migration)
         rows = connection.execute(sa.text(relation)).all()
     assert all(r.available_before + r.explained == r.available_after for r in rows)
     assert sum(r.explained for r in rows) == 49 - 2

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from inventory_migration import quarantine, verbs
-from inventory_migration.engine import control, proof, rollback
+from inventory_migration.engine import balances, control, rollback
 from inventory_migration.engine.plan import Start
 from inventory_migration.engine.quarantine import Filter
 from inventory_migration.engine.reconcile import Reconciled
@@ -277,7 +277,7 @@ def test_every_shape_tries_again_proves_it_and_takes_it_back(
     assert found.migration is not None
     with database.engine.connect() as connection:
         resolved = stage.plan.resolve(connection, mapping)
-        unbalanced = proof.balance(connection, resolved, found.migration)
+        unbalanced = balances.balance(connection, resolved, found.migration)
         assert not connection.exec_driver_sql(
             f"SELECT * FROM ({unbalanced.replace('%', '%%')}) AS b "
             "WHERE available_after - available_before <> explained"

@@ -16,12 +16,12 @@ import sqlalchemy as sa
 from inventory_migration.database import escaped
 from inventory_migration.embedded import EmbeddedServer
 from inventory_migration.engine import (
+    balances,
     control,
     ledger,
     phases,
     plan,
     prediction,
-    proof,
     story,
     trail,
 )
@@ -262,7 +262,7 @@ def test_available_stays_the_same_for_each_company_and_item(migrated: Migrated) 
     with migrated.database.engine.connect() as connection:
         resolved = plan.resolve(connection, migrated.mapping)
         current = ledger.current(connection, migrated.mapping.name)
-        balance = proof.balance(connection, resolved, current)
+        balance = balances.balance(connection, resolved, current)
         rows = connection.execute(sa.text(escaped(balance))).all()
     assert len(rows) == 30
     assert [row for row in rows if row.available_before != row.available_after] == []

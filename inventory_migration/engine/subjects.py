@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped
 from inventory_migration.engine import (
+    balances,
     canonical,
     ledger,
     proof,
@@ -110,7 +111,7 @@ def _reconciled(
     if migration is None:
         # Of records that nobody has migrated, none is where it should be.
         found = proof.prove(connection, resolved, None).differences
-        unbalanced, compared, kept = proof.no_balance(), 0, None
+        unbalanced, compared, kept = balances.no_balance(), 0, None
         references_now = references.nothing()
     else:
         before = untouched.note_before(connection, resolved)
@@ -127,7 +128,7 @@ def _reconciled(
         if differing
         else proof.no_differences(),
         relations={
-            "balance": proof.balance(connection, resolved, migration),
+            "balance": balances.balance(connection, resolved, migration),
             "unbalanced": unbalanced,
             "balanced": f"SELECT {compared}::bigint AS records",
             "references": references_now,
@@ -135,7 +136,7 @@ def _reconciled(
         },
         parameters={
             "expected_differences": lambda: differing,
-            "expected_balances": partial(proof.count_balances, connection, resolved, migration),
+            "expected_balances": partial(balances.count_balances, connection, resolved, migration),
             "expected_records": _records(connection, migration),
         },
         tally=kept,

@@ -15,7 +15,8 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped
-from inventory_migration.engine import canonical, coverage, proof
+from inventory_migration.engine import balances, canonical, coverage, proof
+from inventory_migration.engine.compared import compared_records
 from inventory_migration.engine.ledger import Migration
 from inventory_migration.engine.proof import Difference
 from inventory_migration.engine.summary import exact
@@ -120,10 +121,10 @@ def unbalanced(resolved: ResolvedMapping, migration: Migration, counted: Tally) 
     what it would add to both is left out.
     """
     if not counted.unequal:
-        return proof.no_balance()
-    compared = proof.compared_records(resolved, migration)
+        return balances.no_balance()
+    compared = compared_records(resolved, migration)
     moved = f"SELECT * FROM ({compared}) AS c WHERE {_unequal(resolved)}"
-    return proof.balance_of(resolved, moved)
+    return balances.balance_of(resolved, moved)
 
 
 def _available(resolved: ResolvedMapping) -> tuple[str, str]:
@@ -168,7 +169,7 @@ def _query(
         migration: Whose records.
         odd: Whether to look at those that are not as they were.
     """
-    compared = proof.compared_records(resolved, migration)
+    compared = compared_records(resolved, migration)
     kind = proof.kind(connection, resolved, migration)
     regular = _as_it_was(kind)
     # Not the sum of differences, of which each is dear: without what one of the two is missing of.

@@ -155,7 +155,7 @@ GUARDS = (
     Guard(
         "an allocation is looked through where its record says something else by now",
         "what is reserved beside a record after its chunk is taken for what its entry holds",
-        "engine/proof.py",
+        "engine/compared.py",
         ' "\n        "AND a.reserved = a.expected_reserved"',
         '"',
         "test_json_templates.py::"
