@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped
-from inventory_migration.engine import evidence, ledger
+from inventory_migration.engine import evidence, ledger, unsealed
 from inventory_migration.engine.as_planned import is_plain
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.proof import Proof
@@ -146,6 +146,9 @@ def proved_at_checkpoint(
     totals = then.pop("totals")
     if not still(connection, resolved, then):
         return None
+    # What was compared with may not have changed either.
+    if not unsealed.is_unwritten(connection, migration, _count_sealed(connection, migration)):
+        return None
     as_of = connection.execute(sa.text("SELECT statement_timestamp()")).scalar_one()
     return Proof(as_of, [], {name: Decimal(total) for name, total in totals.items()})
 
@@ -220,6 +223,14 @@ def _count_compared(connection: sa.Connection, migration: Migration) -> int:
     kept = ledger.chunk.c.records - ledger.chunk.c.reopened - ledger.chunk.c.gone
     mine = ledger.chunk.c.migration_id == migration.migration_id
     return int(connection.execute(sa.select(sa.func.sum(kept)).where(mine)).scalar() or 0)
+
+
+def _count_sealed(connection: sa.Connection, migration: Migration) -> int:
+    """How many records of a snapshot are sealed."""
+    kept = ledger.sealed_rows.c
+    sealed = sa.func.sum(kept.last_position - kept.first_position + 1)
+    mine = sa.and_(kept.migration_id == migration.migration_id, kept.kind == "snapshot")
+    return int(connection.execute(sa.select(sealed).where(mine)).scalar() or 0)
 
 
 def _beside(connection: sa.Connection, resolved: ResolvedMapping) -> dict[str, int]:
