@@ -99,8 +99,11 @@ def test_a_violation_stops_what_comes_after_it(
     assert not result.success
     assert materialized(result) == [*reached]
     assert judged == [*reached]  # each suite once
+    # What the last gate may take over lies there from the only phase's proof on, unjudged.
+    kept = ["reconciliation_report unjudged"] if suite == "transformed_stock" else []
     assert database.psql(GATES).splitlines() == [
         *(f"{earlier} true" for earlier in reached[:-1]),
+        *kept,
         f"{suite} false",
     ]
 

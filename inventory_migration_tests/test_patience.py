@@ -80,11 +80,14 @@ def test_a_step_is_not_taken_again_where_that_mends_nothing(database: Database, 
 def test_a_cancel_or_a_lock_between_the_chunks_stops_nothing(
     database: Database, step: str, state: str
 ) -> None:
+    # Without an answer from the rows themselves, the sweep has to look.
+    skip = {"deleted": {"sql": "COALESCE(s.deleted_at) IS NOT NULL"}}
+    mapping = stage.mapping(source={**stage.DEFINITION["source"], "skip": skip})
     stage.shop(database)
-    stage.locations(database)
+    stage.locations(database, mapping)
     with failing(database.engine, step, state, times=2) as hits:
-        stage.transform(database)
-        assert stage.close(database).proof.passed
+        stage.transform(database, mapping)
+        assert stage.close(database, mapping).proof.passed
     assert hits == [state] * 2
     assert database.psql(STATE) == "verified"
     assert stage.outcomes(database) == {"migrated": 30}

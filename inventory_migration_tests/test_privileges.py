@@ -14,7 +14,7 @@ from inventory_migration.embedded import EmbeddedServer
 from inventory_migration.engine import privileges, proof
 from inventory_migration.engine.statements import tables_read, tables_stopped
 from inventory_migration.errors import CommandUnclear, MigrationError, PrivilegeMissing
-from inventory_migration.mapping import StockMapping
+from inventory_migration.mapping import StockLevel, StockMapping
 from inventory_migration_tests import stage, test_shapes
 from inventory_migration_tests.roles import WorkedDatabase, worked_database
 from inventory_migration_tests.test_rollback import undo
@@ -116,6 +116,10 @@ def story(database: WorkedDatabase, mapping: StockMapping) -> None:
     """There, a look at it, and back; the application sells meanwhile."""
     stage.migrate(database, mapping)
     database.psql("UPDATE stock_items SET quantity = quantity + 1 WHERE id = 3")
+    if isinstance(mapping.target, StockLevel) and not mapping.target.sync:
+        # Only a level that somebody else has written is locked before it is looked at.
+        table, there = mapping.target.table, mapping.target.on_hand
+        database.psql(f"UPDATE {table} SET {there} = {there} + 1")
     with database.engine.connect() as connection:
         proof.prove(connection, resolve(connection, mapping), None)
     undo(database, mapping)

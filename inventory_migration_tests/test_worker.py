@@ -354,7 +354,7 @@ def test_a_terminated_backend_is_replaced_and_the_chunk_comes_again(database: Da
         time.sleep(0.6)
         database.psql(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND query LIKE '%classified%' "
+            "WHERE datname = current_database() AND query LIKE '%unchanged AS MATERIALIZED%' "
             "AND pid <> pg_backend_pid()"
         )
 
