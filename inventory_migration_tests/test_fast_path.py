@@ -21,17 +21,6 @@ from inventory_migration_tests.conftest import Database, made_database
 from inventory_migration_tests.sessions import until, waiters
 from inventory_migration_tests.test_chunk import planned, shop_behind_a_join
 
-LEVELS: dict[str, Any] = {
-    "shape": "stock_level",
-    "table": "levels",
-    "add": True,
-    "record": {"item_id": "id"},
-    "location": "location_id",
-    "on_hand": "on_hand",
-    "reserved": "reserved",
-}
-
-
 SOURCE = stage.DEFINITION["source"]
 PLAIN = stage.MAPPING
 """What decides about a record stands in its row: as long as it is the one that was planned."""
@@ -215,13 +204,13 @@ def test_levels_that_a_trigger_keeps_in_step_are_locked_first(
     database: Database, kept: bool
 ) -> None:
     stage.shop(database)
-    mapping = stage.mapping(target={**LEVELS, "sync": kept})
+    mapping = stage.mapping(target={**stage.LEVELS, "sync": kept})
     assert planned(database, mapping).fast is not kept
 
 
 def test_what_a_trigger_of_levels_may_say_later_is_read_back(database: Database) -> None:
     stage.shop(database)
-    statements = planned(database, stage.mapping(target=LEVELS))
+    statements = planned(database, stage.mapping(target=stage.LEVELS))
     database.psql(
         "CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
         "CREATE TRIGGER late AFTER UPDATE ON levels FOR EACH ROW EXECUTE FUNCTION late()"
@@ -318,7 +307,7 @@ def test_it_says_of_every_chunk_and_record_what_locking_first_says(
         target["entry"] = {"held": {"from": "on_hand"}, "promised": {"from": "reserved"}}
     placed = ""
     if shape == "stock_level":
-        target, placed, planned = LEVELS, LEVELS_BEFORE, LEVELS_SINCE + planned
+        target, placed, planned = stage.LEVELS, LEVELS_BEFORE, LEVELS_SINCE + planned
     mapping = stage.mapping(
         source=source,
         target=target,

@@ -10,7 +10,6 @@ from inventory_migration.engine.plan import Start
 from inventory_migration.engine.snapshot import write_snapshot
 from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database
-from inventory_migration_tests.test_fast_path import LEVELS
 
 
 def proved(database: Database) -> dict[str, tuple[bool, int]]:
@@ -158,7 +157,7 @@ def test_the_balance_adds_up_per_company_and_item(database: Database) -> None:
 
 
 def test_levels_are_compared_by_record_where_one_has_two_or_none(database: Database) -> None:
-    mapping = stage.mapping(target=LEVELS)
+    mapping = stage.mapping(target=stage.LEVELS)
     stage.shop(database)
     migration = stage.locations(database, mapping)
     assert migration is not None

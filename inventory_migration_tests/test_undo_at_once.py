@@ -14,7 +14,6 @@ from inventory_migration.engine.undo_statements import UndoStatements
 from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database
 from inventory_migration_tests.sessions import until, waiters
-from inventory_migration_tests.test_fast_path import LEVELS
 from inventory_migration_tests.test_rollback import undo
 
 CHUNK = "SELECT state, undone_records, kept_records FROM inventory_migration.chunk"
@@ -45,7 +44,7 @@ def statements_of(database: Database, mapping: stage.StockMapping) -> UndoStatem
             ("undone|3|1", "3|moved_since|2\n4|touched_since|1", "3|3|2\n4|99|"),
         ),
         (
-            LEVELS,
+            stage.LEVELS,
             "levels",
             (
                 "UPDATE levels SET on_hand = 1 WHERE item_id = 3",

@@ -290,22 +290,13 @@ def test_walkers_that_meet_at_rows_of_the_application_pass_each_other(
     assert any("lock timeout, the rollback tries again" in r.message for r in caplog.records)
 
 
-LEVELS: dict[str, Any] = {
-    "shape": "stock_level",
-    "table": "levels",
-    "add": True,
-    "record": {"item_id": "id"},
-    "location": "location_id",
-    "on_hand": "on_hand",
-    "reserved": "reserved",
-}
 TARGETS: dict[str, dict[str, Any]] = {
     "location_column": {"shape": "location_column", "column": "location_id", "add": True},
     "allocation_json": {
         "shape": "allocation_json", "column": "at", "transfers": "moving", "add": True,
     },
-    "stock_level": LEVELS,
-    "stock_level with a trigger": {**LEVELS, "sync": True},
+    "stock_level": stage.LEVELS,
+    "stock_level with a trigger": {**stage.LEVELS, "sync": True},
 }  # fmt: skip
 
 

@@ -13,7 +13,6 @@ from inventory_migration.engine.snapshot import write_snapshot
 from inventory_migration.mapping import StockMapping
 from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database
-from inventory_migration_tests.test_fast_path import LEVELS
 
 SOURCE = {name: said for name, said in stage.DEFINITION["source"].items() if name != "skip"}
 PLAIN = stage.mapping(source=SOURCE)
@@ -124,7 +123,7 @@ def test_of_several_phases_none_speaks_for_all(database: Database) -> None:
 
 
 def test_levels_that_nobody_has_written_to_are_compared_once(database: Database) -> None:
-    mapping = stage.mapping(source=SOURCE, target=LEVELS)
+    mapping = stage.mapping(source=SOURCE, target=stage.LEVELS)
     stage.shop(database)
     stage.locations(database, mapping)
     stage.transform(database, mapping)
@@ -153,7 +152,7 @@ def test_levels_that_nobody_has_written_to_are_compared_once(database: Database)
 
 
 def test_levels_that_a_trigger_keeps_in_step_are_compared_once_more(database: Database) -> None:
-    mapping = stage.mapping(source=SOURCE, target={**LEVELS, "sync": True})
+    mapping = stage.mapping(source=SOURCE, target={**stage.LEVELS, "sync": True})
     stage.shop(database)
     stage.locations(database, mapping)
     stage.transform(database, mapping)

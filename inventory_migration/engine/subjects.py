@@ -58,7 +58,8 @@ def subject_of(
         connection: A connection that sees one moment; only read from.
         resolved: The mapping and its types.
         suite: One of `gates.SUITES`.
-        again: Whether what was added up before stands, where nobody has written since.
+        again: Whether what was added up before stands, where nobody has written since, and what is
+            added up now may be kept for later.
     """
     mapping = resolved.mapping
     companies = canonical.companies(resolved)
@@ -120,7 +121,10 @@ def _reconciled(
         found = counted.differences
         unbalanced = tally.unbalanced(resolved, migration, counted.tally)
         compared = counted.tally.compared
-        kept = tallied.to_keep(connection, resolved, migration, counted, before)
+        # Whoever keeps no verdict keeps nothing with it.
+        kept = None
+        if again:
+            kept = tallied.to_keep(connection, resolved, migration, counted, before)
         references_now = references.compared(connection, resolved, migration.migration_id)
     differing = sum(difference.records for difference in found)
     return Subject(

@@ -10,20 +10,20 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from inventory_migration.engine.evidence import ROW_BYTES
 from inventory_migration.engine.ledger import SCHEMA, Migration
 
 
-def is_unwritten(connection: sa.Connection, migration: Migration, records: int) -> bool:
+def is_unwritten(connection: sa.Connection, migration: Migration) -> bool:
     """Whether a snapshot's rows are the very ones that were sealed.
 
     Args:
         connection: A connection that sees one moment; only read from.
         migration: The migration, whose snapshot exists and is sealed.
-        records: How many rows were sealed.
     """
     sealed = connection.execute(_SEALED, {"migration_id": migration.migration_id}).all()
     # Between a row and its seal no other transaction can come to have the same number.
-    if any(row.age > _OLDEST for row in sealed):
+    if any(row.age > NEARLY_ROUND for row in sealed):
         return False
     ours = " OR ".join(
         f"p.xmin = '{int(row.xid)}'::xid AND p.position BETWEEN {row.first} AND {row.last}"
@@ -34,14 +34,15 @@ def is_unwritten(connection: sa.Connection, migration: Migration, records: int) 
         f"FROM {migration.snapshot} AS p"
     )
     found = connection.execute(query).one()
-    return bool(found.rows == found.sealed == records)
+    return bool(found.rows == found.sealed == sum(row.records for row in sealed))
 
 
-_OLDEST = 2_000_000_000
+NEARLY_ROUND = 2_000_000_000
+"""After so many transactions an old row could be taken for a young one, and the other way round."""
 
 _SEALED = sa.text(f"""
     SELECT xmin::text AS xid, max(age(xmin)) AS age, min(first_position) AS first,
-           max(last_position) AS last
+           max(last_position) AS last, COALESCE(sum(octet_length(rows)), 0) / {ROW_BYTES} AS records
     FROM {SCHEMA}.sealed_rows WHERE migration_id = :migration_id AND kind = 'snapshot'
     GROUP BY xmin::text
 """)

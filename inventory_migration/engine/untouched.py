@@ -19,9 +19,6 @@ from inventory_migration.engine.as_planned import is_plain
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.proof import Proof
 
-_NEARLY_ROUND = 2_000_000_000
-"""After so many transactions an old row could be taken for a young one, and the other way round."""
-
 
 def note_before(connection: sa.Connection, resolved: ResolvedMapping) -> dict[str, Any] | None:
     """What has to be known later of the moment before a proof; None where it would say nothing."""
@@ -147,7 +144,7 @@ def proved_at_checkpoint(
     if not still(connection, resolved, then):
         return None
     # What was compared with may not have changed either.
-    if not unsealed.is_unwritten(connection, migration, _count_sealed(connection, migration)):
+    if not unsealed.is_unwritten(connection, migration):
         return None
     as_of = connection.execute(sa.text("SELECT statement_timestamp()")).scalar_one()
     return Proof(as_of, [], {name: Decimal(total) for name, total in totals.items()})
@@ -198,7 +195,7 @@ def _unwritten(connection: sa.Connection, resolved: ResolvedMapping, then: dict[
         ),
         {"since": then["transaction"]},
     ).one()
-    return 0 <= row.now - int(then["transaction"]) < _NEARLY_ROUND and not row.young
+    return 0 <= row.now - int(then["transaction"]) < unsealed.NEARLY_ROUND and not row.young
 
 
 def says_enough(found: Proof) -> bool:
@@ -223,14 +220,6 @@ def _count_compared(connection: sa.Connection, migration: Migration) -> int:
     kept = ledger.chunk.c.records - ledger.chunk.c.reopened - ledger.chunk.c.gone
     mine = ledger.chunk.c.migration_id == migration.migration_id
     return int(connection.execute(sa.select(sa.func.sum(kept)).where(mine)).scalar() or 0)
-
-
-def _count_sealed(connection: sa.Connection, migration: Migration) -> int:
-    """How many records of a snapshot are sealed."""
-    kept = ledger.sealed_rows.c
-    sealed = sa.func.sum(kept.last_position - kept.first_position + 1)
-    mine = sa.and_(kept.migration_id == migration.migration_id, kept.kind == "snapshot")
-    return int(connection.execute(sa.select(sealed).where(mine)).scalar() or 0)
 
 
 def _beside(connection: sa.Connection, resolved: ResolvedMapping) -> dict[str, int]:

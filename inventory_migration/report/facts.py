@@ -269,7 +269,7 @@ def _snapshot(
     }
     if not sealed or not ledger.snapshot_exists(connection, migration):
         return found
-    if just_moved and unsealed.is_unwritten(connection, migration, found["records"]):
+    if just_moved and unsealed.is_unwritten(connection, migration):
         return {**found, "intact": True, "checked": "transactions"}
     now = [*evidence.snapshot_now(connection, migration, sealed)]
     changed = evidence.differing(sealed, now)
