@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from inventory_migration import verbs
 from inventory_migration.database import create_engine
-from inventory_migration.engine import evidence, ledger
-from inventory_migration.engine.evidence import Block
+from inventory_migration.engine import blocks, evidence, ledger
+from inventory_migration.engine.blocks import Beside, Block, Rows, differing, some_of
 from inventory_migration.engine.plan import Start
 from inventory_migration.errors import MigrationPaused, ReportNotSealed
 from inventory_migration.report import authenticity, facts, seal
@@ -38,8 +40,8 @@ def changed(database: Database) -> list[tuple[int, int]]:
         assert migration is not None
         sealed = evidence.sealed_snapshot(connection, migration)
         assert sealed
-        now = [*evidence.snapshot_now(connection, migration, sealed)]
-        return evidence.differing(sealed, now)
+        now = evidence.snapshot_now(connection, migration, sealed)
+        return [*differing(sealed, now)]
 
 
 def test_late_arrivals_are_sealed_as_they_come_and_what_goes_again_is_no_change(
@@ -244,9 +246,39 @@ def test_of_very_many_records_only_blocks_are_sealed(
 
 
 def test_two_rows_of_one_position_are_another_thing_than_one() -> None:
-    one = Block(1, 2, "a", b"12345678" + b"abcdefgh")
-    two = Block(1, 2, "b", b"12345678" * 2 + b"abcdefgh", (1, 1, 2))
-    assert evidence.differing([one], [two]) == [(1, 1)]
-    assert evidence.differing([one], []) == [(1, 1), (2, 2)]
-    assert evidence.differing([one], [one, Block(0, 0, "c", b"x" * 8)]) == [(0, 0)]
-    assert evidence.differing([Block(1, 2, "a", b"")], [Block(1, 2, "b", b"")]) == [(1, 2)]
+    one = _block(1, 2, "a", b"12345678" + b"abcdefgh")
+    two = _block(1, 2, "b", b"12345678" * 2 + b"abcdefgh", (1, 1, 2))
+    assert [*differing([one], [two])] == [(1, 1)]
+    assert [*differing([one], [])] == [(1, 1), (2, 2)]
+    assert [*differing([one], [one, _block(0, 0, "c", b"x" * 8)])] == [(0, 0)]
+    assert [*differing([Block(1, 2, "a")], [Block(1, 2, "b")])] == [(1, 2)]
+
+
+def _block(first: int, last: int, sha256: str, hashes: bytes, positions: Any = ()) -> Block:
+    return Block(first, last, sha256, len(hashes) // 8, lambda: Rows(hashes, positions))
+
+
+def test_rows_that_were_put_aside_are_read_back_as_they_were_however_many_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(blocks, "IN_MEMORY", 50)
+    beside = Beside()
+    wrote = [Rows(bytes([n]) * 8 * n, range(n) if n % 2 else ()) for n in range(12)]
+    reads = [beside.put(rows) for rows in wrote]
+    for rows, read in reversed([*zip(wrote, reads, strict=True)]):
+        assert (read().hashes, [*read().positions]) == (rows.hashes, [*rows.positions])
+
+
+def test_seals_of_many_rows_take_no_memory_but_for_their_blocks() -> None:
+    beside = Beside()
+    tracemalloc.start()
+    for _ in range(1_000):
+        beside.put(Rows(bytes(8_000), range(1_000)))
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert taken < 1_500_000
+
+
+def test_of_very_many_differences_all_are_counted_and_the_first_are_kept() -> None:
+    assert some_of(((n, n) for n in range(7)), 2) == (7, [(0, 0), (1, 1)])
+    assert some_of([], 2) == (0, [])

@@ -10,22 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
+import psycopg
 import sqlalchemy as sa
+from psycopg.rows import namedtuple_row
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped, quoted
 from inventory_migration.engine import canonical, columns, holdings, ledger
+from inventory_migration.engine.blocks import ROW_BYTES, Beside, Block, Rows
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.shapes import shape_of
 
 MOST_LIVE_ROWS = 5_000_000
 """Of more records than this, a report seals only blocks, and not each row of them."""
-
-ROW_BYTES = 8
-"""How much of a row's hash is kept to tell it from another; a block's own is whole."""
 
 BLOCK_ROWS = 1000
 """The size of a block, also where a snapshot of an older version was never sealed."""
@@ -35,36 +35,6 @@ BLOCK_ROWS = 1000
 _CHANGING = "'^(chunk|phase|row_version|shared_with|shared_key|record_[0-9]+)$'"
 
 Kind = Literal["snapshot", "live"]
-
-
-@dataclass(frozen=True)
-class Block:
-    """The seal of rows by their positions.
-
-    Attributes:
-        first: Where it begins.
-        last: Where it ends.
-        sha256: The hash of all its rows.
-        rows: The first bytes of each row's hash; empty where only the block was sealed.
-        positions: Of each row, where they do not simply follow each other.
-    """
-
-    first: int
-    last: int
-    sha256: str
-    rows: bytes
-    positions: tuple[int, ...] = ()
-
-    def each(self) -> dict[int, bytes]:
-        """What is known of each row, by position."""
-        size = ROW_BYTES
-        rows = [self.rows[at : at + size] for at in range(0, len(self.rows), size)]
-        found: dict[int, bytes] = {}
-        places = self.positions or range(self.first, self.last + 1)
-        for position, row in zip(places, rows, strict=False):
-            # Two rows of one position are another thing than one.
-            found[position] = found.get(position, b"") + row
-        return found
 
 
 def seal_snapshot(connection: sa.Connection, migration: Migration) -> None:
@@ -95,19 +65,22 @@ def seal_snapshot(connection: sa.Connection, migration: Migration) -> None:
 
 
 def sealed_snapshot(connection: sa.Connection, migration: Migration) -> list[Block]:
-    """The seals of a snapshot, in order; none where an older version has written it."""
+    """The seals of a snapshot, in order; none where an older version has written it.
+
+    Of blocks that the ledger keeps, rows are read by the connection that they were read by.
+    """
     return _kept(connection, migration, "snapshot")
 
 
 def snapshot_now(
     connection: sa.Connection, migration: Migration, sealed: Sequence[Block]
-) -> Iterator[Block]:
+) -> list[Block]:
     """The blocks of a snapshot as it is, as they were sealed."""
     rows = f"""
         SELECT width_bucket(p.position, CAST(:firsts AS bigint[])) AS block, p.position,
                ROW({_sealed_columns(connection, migration)}) AS row
         FROM {migration.snapshot} AS p"""
-    yield from _blocks(connection, _hashed(rows), sealed)
+    return _blocks(connection, _hashed(rows), sealed)
 
 
 def live_now(
@@ -117,7 +90,7 @@ def live_now(
     sealed: Sequence[Block],
     *,
     each_row: bool = True,
-) -> Iterator[Block]:
+) -> list[Block]:
     """The blocks of the live rows of a snapshot's records: what a mapping reads and writes of them.
 
     Args:
@@ -139,7 +112,7 @@ def live_now(
                ROW(l.key_1 IS NOT NULL, {", ".join(f"l.{name}" for name in said)}) AS row
         FROM {migration.snapshot} AS p
         LEFT JOIN ({escaped(live)}) AS l ON {columns.same_key(resolved, "l", "p")}"""
-    yield from _blocks(connection, _hashed(rows, each_row=each_row), sealed)
+    return _blocks(connection, _hashed(rows, each_row=each_row), sealed)
 
 
 def blocks_of(connection: sa.Connection, migration: Migration) -> list[Block]:
@@ -150,7 +123,7 @@ def blocks_of(connection: sa.Connection, migration: Migration) -> list[Block]:
     count = sa.text(f"SELECT COALESCE(max(position), 0) FROM {migration.snapshot}")
     last = connection.execute(count).scalar_one()
     return [
-        Block(first, min(first + BLOCK_ROWS - 1, last), "", b"")
+        Block(first, min(first + BLOCK_ROWS - 1, last), "")
         for first in range(1, last + 1, BLOCK_ROWS)
     ]
 
@@ -159,7 +132,7 @@ def keep_live(connection: sa.Connection, migration: Migration, blocks: Sequence[
     """Keep the seals of live rows; what an earlier report has sealed alike is there already."""
     who = ledger.who(connection)
     statement = sa.dialects.postgresql.insert(ledger.sealed_rows).on_conflict_do_nothing()
-    for start in range(0, len(blocks), 500):
+    for start in range(0, len(blocks), _AT_ONCE):
         connection.execute(
             statement,
             [
@@ -169,10 +142,10 @@ def keep_live(connection: sa.Connection, migration: Migration, blocks: Sequence[
                     "first_position": block.first,
                     "last_position": block.last,
                     "sha256": block.sha256,
-                    "rows": block.rows or None,
+                    "rows": block.read().hashes or None,
                     "who": who,
                 }
-                for block in blocks[start : start + 500]
+                for block in blocks[start : start + _AT_ONCE]
             ],
         )
 
@@ -184,23 +157,6 @@ def sealed_live(
     of_report = dict(wanted)
     kept = _kept(connection, migration, "live")
     return [block for block in kept if of_report.get(block.first) == block.sha256]
-
-
-def differing(before: Sequence[Block], now: Sequence[Block]) -> list[tuple[int, int]]:
-    """The positions that two looks at the same blocks differ at, as ranges.
-
-    A range is a single row, but where only blocks were sealed.
-    """
-    found: list[tuple[int, int]] = []
-    current = {block.first: block for block in now}
-    for block in before:
-        other = current.pop(block.first, None)
-        if other is None or (other.sha256, other.last) != (block.sha256, block.last):
-            rows = _differing_rows(block, other)
-            found += [(row, row) for row in rows] or [(block.first, block.last)]
-    # Rows before the first block, where a snapshot has none.
-    found += [(row, row) for block in current.values() for row in block.each()]
-    return found
 
 
 def named(
@@ -316,36 +272,65 @@ def _hashed(rows: str, *, each_row: bool = True) -> str:
         ORDER BY first_position"""
 
 
-def _blocks(connection: sa.Connection, query: str, sealed: Sequence[Block]) -> Iterator[Block]:
+def _blocks(connection: sa.Connection, query: str, sealed: Sequence[Block]) -> list[Block]:
+    found: list[Block] = []
     if not sealed:
-        return
+        return found
+    beside = Beside()
     with plainly_spelled(connection):
-        found = connection.execute(
-            sa.text(query), {"firsts": [block.first for block in sealed]}
-        ).all()
-    for row in found:
-        # Where its first rows are missing, a block is still the same one.
-        first = sealed[row.block - 1].first if row.block else row.first_position
-        positions = tuple(row.positions or ())
-        if row.first_position != first and not positions:
-            positions = tuple(range(row.first_position, row.last_position + 1))
-        yield Block(first, row.last_position, row.sha256, bytes(row.rows), positions)
+        for row in _streamed(connection, query, {"firsts": [block.first for block in sealed]}):
+            # Where its first rows are missing, a block is still the same one.
+            first = sealed[row.block - 1].first if row.block else row.first_position
+            positions = row.positions or ()
+            if row.first_position != first and not positions:
+                positions = range(row.first_position, row.last_position + 1)
+            rows = Rows(bytes(row.rows), positions)
+            records = len(rows.hashes) // ROW_BYTES
+            read = beside.put(rows) if records else Rows
+            found.append(Block(first, row.last_position, row.sha256, records, read))
+    return found
+
+
+def _streamed(connection: sa.Connection, query: str, parameters: dict[str, Any]) -> Iterator[Any]:
+    """Rows as they come; what a cursor of the server's reads, is read by one process alone."""
+    statement = sa.text(query).compile(dialect=connection.dialect)
+    driver: Any = connection.connection.driver_connection
+    try:
+        with driver.cursor(row_factory=namedtuple_row) as cursor:
+            yield from cursor.stream(str(statement), parameters, binary=True)
+    except psycopg.Error as error:
+        raise sa.exc.DBAPIError.instance(
+            query, None, error, psycopg.Error, hide_parameters=True
+        ) from error
 
 
 def _kept(connection: sa.Connection, migration: Migration, kind: Kind) -> list[Block]:
-    kept = ledger.sealed_rows
+    kept = ledger.sealed_rows.c
     rows = connection.execute(
-        sa.select(kept.c.first_position, kept.c.last_position, kept.c.sha256, kept.c.rows)
-        .where(kept.c.migration_id == migration.migration_id, kept.c.kind == kind)
-        .order_by(kept.c.first_position)
+        sa.select(
+            kept.first_position,
+            kept.last_position,
+            kept.sha256,
+            sa.func.least(
+                sa.func.coalesce(sa.func.octet_length(kept.rows, type_=sa.BigInteger), 0)
+                // ROW_BYTES,
+                kept.last_position - kept.first_position + 1,
+            ),
+        )
+        .where(kept.migration_id == migration.migration_id, kept.kind == kind)
+        .order_by(kept.first_position)
     )
-    return [Block(first, last, sha, bytes(of_each or b"")) for first, last, sha, of_each in rows]
+
+    def read(first: int, sha256: str) -> Rows:
+        found = connection.execute(
+            sa.select(kept.rows)
+            .where(kept.migration_id == migration.migration_id, kept.kind == kind)
+            .where(kept.first_position == first, kept.sha256 == sha256)
+        ).scalar_one()
+        return Rows(bytes(found or b""))
+
+    return [Block(*row, partial(read, row.first_position, row.sha256)) for row in rows]
 
 
-def _differing_rows(before: Block, now: Block | None) -> list[int]:
-    """The positions that differ, as far as the rows of both are known."""
-    then = before.each()
-    here = now.each() if now is not None else {}
-    if not then or (now is not None and not here):
-        return []
-    return sorted(p for p in then.keys() | here.keys() if then.get(p) != here.get(p))
+_AT_ONCE = 100
+"""How many blocks are written by one statement."""

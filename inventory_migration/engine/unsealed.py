@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from inventory_migration.engine.evidence import ROW_BYTES
+from inventory_migration.engine.blocks import ROW_BYTES
 from inventory_migration.engine.ledger import SCHEMA, Migration
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from inventory_migration.catalog import resolve
 from inventory_migration.database import describe
 from inventory_migration.engine import evidence, joins, ledger
-from inventory_migration.engine.evidence import Block
+from inventory_migration.engine.blocks import Block, differing, some_of
 from inventory_migration.engine.ledger import Migration
 from inventory_migration.errors import (
     MappingInvalid,
@@ -321,9 +321,8 @@ def _snapshot(
         return _told(False, "its seals are not those that the report tells of"), True
     if not ledger.snapshot_exists(connection, migration):
         return _told(False, "its table is gone"), True
-    now = [*evidence.snapshot_now(connection, migration, sealed)]
-    changed = evidence.differing(sealed, now)
-    return _told(True, None, connection, migration, changed), False
+    now = evidence.snapshot_now(connection, migration, sealed)
+    return _compared(connection, migration, sealed, now), False
 
 
 def _first(sealed: list[Block], records: int) -> list[Block]:
@@ -334,7 +333,7 @@ def _first(sealed: list[Block], records: int) -> list[Block]:
         if counted >= records:
             break
         found.append(block)
-        counted += len(block.each())
+        counted += block.records
     return found
 
 
@@ -363,25 +362,27 @@ def _live(
     except (MappingInvalid, pydantic.ValidationError) as error:
         return _told(False, f"the mapping fits them no longer: {str(error).splitlines()[0]}")
     each_row = bool(told["each_row"])
-    now = [*evidence.live_now(connection, resolved, migration, sealed, each_row=each_row)]
-    return _told(True, None, connection, migration, evidence.differing(sealed, now))
+    now = evidence.live_now(connection, resolved, migration, sealed, each_row=each_row)
+    return _compared(connection, migration, sealed, now)
 
 
 def _told(
     compared: bool,
     why: str | None,
-    connection: sa.Connection | None = None,
-    migration: Migration | None = None,
-    changed: list[tuple[int, int]] | None = None,
+    changed: int = 0,
+    shown: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    shown = []
-    if connection is not None and migration is not None and changed:
-        shown = evidence.named(connection, migration, changed[:MOST_KEYS])
-    return {
-        "compared": compared,
-        "why": why,
-        "changed": {"rows": len(changed or ()), "shown": shown},
-    }
+    return {"compared": compared, "why": why, "changed": {"rows": changed, "shown": [*shown]}}
+
+
+def _compared(
+    connection: sa.Connection,
+    migration: Migration,
+    sealed: Sequence[Block],
+    now: Sequence[Block],
+) -> dict[str, Any]:
+    changed, first = some_of(differing(sealed, now), MOST_KEYS)
+    return _told(True, None, changed, evidence.named(connection, migration, first))
 
 
 def _since(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -66,9 +67,13 @@ def write_sealed(
         just_moved: As for `facts.read`.
 
     Raises:
-        ReportNotWritten: The folder can not be written.
+        ReportNotWritten: The folder can not be written, or that of temporary files.
     """
-    found = read(target.reader, mapping, just_moved=just_moved)
+    try:
+        found = read(target.reader, mapping, just_moved=just_moved)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise ReportNotWritten(folder=tempfile.gettempdir(), why=why) from None
     if found is None:
         return {"html": None, "markdown": None, "json": None}, None
     facts = found.facts

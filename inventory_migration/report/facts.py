@@ -48,7 +48,7 @@ from inventory_migration.engine import (
     trail,
     unsealed,
 )
-from inventory_migration.engine.evidence import Block
+from inventory_migration.engine.blocks import Block, differing, some_of
 from inventory_migration.engine.ledger import Migration
 from inventory_migration.engine.tally import Tally
 from inventory_migration.engine.triggers import fired_triggers
@@ -249,7 +249,7 @@ def _sealed(
     blocks = evidence.blocks_of(connection, migration)
     records = facts["summary"]["records"]["snapshot"]
     each_row = records <= evidence.MOST_LIVE_ROWS
-    live = [*evidence.live_now(connection, resolved, migration, blocks, each_row=each_row)]
+    live = evidence.live_now(connection, resolved, migration, blocks, each_row=each_row)
     told["live"] = {"records": records, "sha256": seal.root_hash(live), "each_row": each_row}
     return live
 
@@ -261,7 +261,7 @@ def _snapshot(
     sealed = evidence.sealed_snapshot(connection, migration)
     found: dict[str, Any] = {
         "sealed": bool(sealed),
-        "records": sum(len(block.each()) for block in sealed),
+        "records": sum(block.records for block in sealed),
         "sha256": seal.root_hash(sealed) if sealed else None,
         "intact": None,
         "checked": None,
@@ -271,14 +271,14 @@ def _snapshot(
         return found
     if just_moved and unsealed.is_unwritten(connection, migration):
         return {**found, "intact": True, "checked": "transactions"}
-    now = [*evidence.snapshot_now(connection, migration, sealed)]
-    changed = evidence.differing(sealed, now)
-    shown = evidence.named(connection, migration, changed[:MOST_KEYS])
+    now = evidence.snapshot_now(connection, migration, sealed)
+    changed, first = some_of(differing(sealed, now), MOST_KEYS)
+    shown = evidence.named(connection, migration, first)
     return {
         **found,
         "intact": not changed,
         "checked": "hashes",
-        "changed": {"rows": len(changed), "shown": shown},
+        "changed": {"rows": changed, "shown": shown},
     }
 
 

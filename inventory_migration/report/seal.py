@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from inventory_migration.database import explain
 from inventory_migration.engine import control, evidence, ledger
-from inventory_migration.engine.evidence import Block
+from inventory_migration.engine.blocks import Block
 from inventory_migration.engine.ledger import Migration
 
 PROVES = (
