@@ -106,7 +106,7 @@ def read_back_statement(resolved: ResolvedMapping, migration: Migration) -> str:
         location="w.location_key",
         quantity="r.quantity",
         reserved="r.reserved",
-        at="transaction_timestamp()",
+        at=f"(SELECT {shape.moment('transaction_timestamp()')})",
     )
     units, reserved = "r.quantity", "r.reserved"
     if shape.held():

@@ -11,17 +11,31 @@ from dataclasses import replace
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.engine import canonical, columns, places, target_keys
 from inventory_migration.engine.ledger import SCHEMA, Migration
+from inventory_migration.engine.scans import FENCE
 from inventory_migration.engine.shapes import shape_of
 
 
 def compared_records(
-    resolved: ResolvedMapping, migration: Migration, phase: int | None = None
+    resolved: ResolvedMapping,
+    migration: Migration,
+    phase: int | None = None,
+    *,
+    looked_through: bool = True,
 ) -> str:
-    """Every snapshot row beside its live row, its outcome and what its chunk must have left."""
+    """Every snapshot row beside its live row, its outcome and what its chunk must have left.
+
+    Args:
+        resolved: The mapping and its types.
+        migration: The migration, whose snapshot exists.
+        phase: Only the records of one phase.
+        looked_through: Whether targets are looked through that are not as they were written, which
+            only one process can do. Without it, they name no location, as if it had been lost.
+    """
     shape = shape_of(resolved)
     rows = _beside_live(resolved, migration, phase)
     if (reading := shape.reading("a")) is not None:
-        rows = f"SELECT a.*, {_told(reading)} FROM ({rows} OFFSET 0) AS a OFFSET 0"
+        told = _told(reading if looked_through else None)
+        rows = f"SELECT a.*, {told} FROM ({rows} {FENCE}) AS a {FENCE}"
     # What was migrated counts as its target has it, all else as it stands in the record.
     after, same = ["r.quantity", "r.reserved"], "true"
     if shape.held() is not None:
@@ -42,20 +56,26 @@ def compared_records(
           ON {shape.same_location("w.location_key", "r.location_key")}"""
 
 
-def _told(reading: tuple[str, str, str]) -> str:
+_MADE_OF = {
+    "location_key": "a.location_written",
+    "held_quantity": "a.quantity",
+    "held_reserved": "a.reserved",
+}
+
+_KNOWN = (
+    "a.ours AND a.as_written AND a.quantity = a.expected_quantity "
+    "AND a.reserved = a.expected_reserved"
+)
+
+
+def _told(reading: tuple[str, str, str] | None) -> str:
     """What the target of a row `a` of `_beside_live` says: looked through where it has to be.
 
     What nobody has written since, and is as it was written, holds what it was made of.
     """
-    known = (
-        "a.ours AND a.as_written AND a.quantity = a.expected_quantity "
-        "AND a.reserved = a.expected_reserved"
-    )
-    made = ("a.location_written", "a.quantity", "a.reserved")
-    names = ("location_key", "held_quantity", "held_reserved")
     return ", ".join(
-        f"CASE WHEN {known} THEN {of} ELSE {looked} END AS {name}"
-        for of, looked, name in zip(made, reading, names, strict=True)
+        f"CASE WHEN {_KNOWN} THEN {of}{f' ELSE {looked}' if looked else ''} END AS {name}"
+        for (name, of), looked in zip(_MADE_OF.items(), reading or ("", "", ""), strict=True)
     )
 
 
@@ -74,7 +94,12 @@ def _beside_live(resolved: ResolvedMapping, migration: Migration, phase: int | N
     keys = ", ".join(f"p.{key}" for key in columns.keys(resolved))
     planned = migration.planned_locations
     written = shape.written(
-        planned, snapshot="p", after_image="i", chunk="k", location="im_d.location_key"
+        planned,
+        snapshot="p",
+        after_image="i",
+        chunk="k",
+        location="im_d.location_key",
+        moment="k.moment",
     )
     only = f"WHERE k.phase = {phase}" if phase is not None else ""
     migrated = "COALESCE(o.outcome, 'migrated') = 'migrated'"
@@ -118,11 +143,11 @@ def _beside_live(resolved: ResolvedMapping, migration: Migration, phase: int | N
                     ELSE l.row_hash IS DISTINCT FROM p.row_hash END AS changed,
                CASE WHEN {migrated} THEN {columns.all_same(held, written)} END AS as_written
         FROM {migration.snapshot} AS p
-        JOIN (SELECT k.*, k.{of_chunk} AS row_xmin,
+        JOIN (SELECT k.*, k.{of_chunk} AS row_xmin, {shape.moment("k.started_at")} AS moment,
                      k.state = 'done' AS done, k.state = 'undone' AS undone
               FROM {SCHEMA}.chunk AS k
               -- A fence: asked once for each chunk.
-              WHERE k.migration_id = {migration.migration_id} OFFSET 0) AS k
+              WHERE k.migration_id = {migration.migration_id} {FENCE}) AS k
           ON k.number = p.chunk
         LEFT JOIN ({live}) AS l ON {columns.same_key(resolved, "l", "p")}
         LEFT JOIN {SCHEMA}.outcome AS o

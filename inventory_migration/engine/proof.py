@@ -25,6 +25,7 @@ from inventory_migration.engine import (
 )
 from inventory_migration.engine.compared import compared_records
 from inventory_migration.engine.ledger import SCHEMA, Migration
+from inventory_migration.engine.scans import FENCE
 from inventory_migration.engine.shapes import shape_of
 from inventory_migration.engine.shapes.stock_level import StockLevel as LevelShape
 from inventory_migration.mapping import AllocationJson, StockLevel, named_column
@@ -184,7 +185,7 @@ def _counted(
         FROM (SELECT {keys}, c.live, {kinds} AS kind, {sums}
               FROM ({compared}) AS c
               -- A fence: what differs of a record is asked once.
-              OFFSET 0) AS d"""
+              {FENCE}) AS d"""
 
 
 def _found_beside(
@@ -226,7 +227,7 @@ def differences(
     ours = f"""
         SELECT kind, key_text, kind IN ({_EXPLAINED}) AS explained, detail
         FROM (SELECT key_text, {kinds} AS kind, {_detail(resolved)} AS detail
-              FROM ({compared_records(resolved, migration)}) AS c OFFSET 0) AS d
+              FROM ({compared_records(resolved, migration)}) AS c {FENCE}) AS d
         WHERE kind IS NOT NULL"""
     rest = []
     if isinstance(resolved.mapping.target, StockLevel):

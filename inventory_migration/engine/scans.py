@@ -7,6 +7,13 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+FENCE = "OFFSET '0'"
+"""Ends a subquery that the planner must not merge with what is around it.
+
+As text it is a constant from the first. OFFSET 0 is one only after it has been decided which parts
+of a query several processes may do, which what has a limit is none of.
+"""
+
 
 def with_room(connection: sa.Connection) -> None:
     """Let this transaction sort in memory, and read with more than one process where it may.

@@ -169,7 +169,8 @@ def _query(
         migration: Whose records.
         odd: Whether to look at those that are not as they were.
     """
-    compared = compared_records(resolved, migration)
+    # What has to be looked through counts as odd at first, and so is looked at.
+    compared = compared_records(resolved, migration, looked_through=odd)
     kind = proof.kind(connection, resolved, migration)
     regular = _as_it_was(kind)
     # Not the sum of differences, of which each is dear: without what one of the two is missing of.

@@ -156,7 +156,7 @@ GUARDS = (
         "an allocation is looked through where its record says something else by now",
         "what is reserved beside a record after its chunk is taken for what its entry holds",
         "engine/compared.py",
-        ' "\n        "AND a.reserved = a.expected_reserved"',
+        ' "\n    "AND a.reserved = a.expected_reserved"',
         '"',
         "test_json_templates.py::"
         "test_what_was_reserved_beside_the_record_after_the_plan_goes_back_too",

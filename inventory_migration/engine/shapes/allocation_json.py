@@ -100,9 +100,7 @@ class AllocationJson(SourceColumns):
             "available": f"({on_hand}) - ({reserved})",
             "quantity": quantity,
             "location": location if self._numeric_keys else key,
-            "written_at": (
-                f"to_char({at} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')"
-            ),
+            "written_at": at,
             "marker": literal(MARKER),
         }
         entry = _object(self._target.fields, given)
@@ -111,6 +109,10 @@ class AllocationJson(SourceColumns):
             f"jsonb_build_array({entry})" if listed else f"jsonb_build_object({key}, {entry})"
         )
         return [allocations, *(["'[]'::jsonb"] if self._target.transfers else [])]
+
+    def moment(self, at: str) -> str:
+        """To the millisecond, as JavaScript writes it."""
+        return f"to_char({at} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')"
 
     def held(self, alias: str = "s") -> Held | None:
         """The sums over all entries; NULL where one of them holds no number.

@@ -62,7 +62,14 @@ class Shape(abc.ABC):
 
     @abc.abstractmethod
     def values(self, *, location: str, quantity: str, reserved: str, at: str) -> list[str]:
-        """What the target of a record is given, as SQL over the given expressions."""
+        """What the target of a record is given, as SQL over the given expressions.
+
+        Args:
+            location: The location's key.
+            quantity: What the record has.
+            reserved: What is reserved of that.
+            at: When it is written, as a `moment`.
+        """
 
     @abc.abstractmethod
     def target_columns(self, alias: str = "s") -> list[str]:
@@ -120,6 +127,10 @@ class Shape(abc.ABC):
 
         A row for each location of the record; `xmin` is the transaction that wrote it, as text.
         """
+
+    def moment(self, at: str) -> str:
+        """A time as targets say it, made by itself: many records are written at the same one."""
+        return at
 
     def joins(self, chunked: str | None = None) -> str:  # noqa: ARG002
         """What the source is joined to, so that a record's target can be read beside it."""
@@ -242,6 +253,7 @@ class Shape(abc.ABC):
         after_image: str,
         chunk: str,
         location: str | None = None,
+        moment: str | None = None,
     ) -> list[str]:
         """What was written for a snapshot row: by its after-image, else as planned.
 
@@ -251,6 +263,7 @@ class Shape(abc.ABC):
             after_image: Alias of the after-image's row, all NULL where there is none.
             chunk: Alias of the chunk's row.
             location: The location planned for the record's company, where that is joined already.
+            moment: The `moment` of the chunk, where that is made already.
         """
         location = location or (
             f"(SELECT im_w.location_key FROM {planned} AS im_w "
@@ -264,7 +277,7 @@ class Shape(abc.ABC):
             f"ELSE {snapshot}.quantity END",
             reserved=f"CASE WHEN {changed} THEN {after_image}.reserved "
             f"ELSE {snapshot}.reserved END",
-            at=f"{chunk}.started_at",
+            at=moment or self.moment(f"{chunk}.started_at"),
         )
 
     def on_hand(self, quantity: str, reserved: str) -> str:

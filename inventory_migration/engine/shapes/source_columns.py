@@ -116,7 +116,8 @@ class SourceColumns(Shape):
             location="c.default_location",
             quantity="c.quantity",
             reserved="c.reserved",
-            at="transaction_timestamp()",
+            # Asked by itself: once for all records.
+            at=f"(SELECT {self.moment('transaction_timestamp()')})",
         )
 
     def _update(self, which: str, returning: list[str], *, of: str = "classified") -> str:

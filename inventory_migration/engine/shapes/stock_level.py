@@ -79,7 +79,7 @@ class StockLevel(LevelReading):
             location="c.default_location",
             quantity="c.quantity",
             reserved="c.reserved",
-            at="transaction_timestamp()",
+            at=self.moment("transaction_timestamp()"),
         )
         given |= zip([target.location, *target.numbers], written, strict=True)
         given |= {name: self._value(value) for name, value in target.values.items()}
