@@ -39,14 +39,18 @@ Kind = Literal["snapshot", "live"]
 
 def seal_snapshot(connection: sa.Connection, migration: Migration) -> None:
     """Seal the rows of a snapshot that are not sealed yet, in the transaction that wrote them."""
-    sealed = (
-        f"SELECT COALESCE(max(last_position), 0) FROM {SCHEMA}.sealed_rows "
-        f"WHERE migration_id = {migration.migration_id} AND kind = 'snapshot'"
-    )
+    # Asked first: of a number the planner knows how many rows lie behind it.
+    sealed = connection.execute(
+        sa.text(f"""
+            SELECT COALESCE(max(last_position), 0) FROM {SCHEMA}.sealed_rows
+            WHERE migration_id = :migration_id AND kind = 'snapshot'
+        """),
+        {"migration_id": migration.migration_id},
+    ).scalar_one()
     rows = f"""
         SELECT (p.position - 1) / {BLOCK_ROWS} AS block, p.position,
                ROW({_sealed_columns(connection, migration)}) AS row
-        FROM {migration.snapshot} AS p WHERE p.position > ({sealed})"""
+        FROM {migration.snapshot} AS p WHERE p.position > {int(sealed)}"""
     made = quoted(SCHEMA, f"sealing_{migration.migration_id}")
     with plainly_spelled(connection):
         # By itself first: the server reads with more than one process only for a new table.
@@ -266,8 +270,8 @@ def _hashed(rows: str, *, each_row: bool = True) -> str:
                     THEN array_agg(position ORDER BY position) END AS positions
         FROM (SELECT block, position, sha256(convert_to(row::text, 'UTF8')) AS hash
               FROM ({rows}) AS r
-              -- A fence: each row is hashed once, and by more than one process.
-              OFFSET 0) AS h
+              -- A fence: each row is hashed once, and by more than one process, which sort a part each.
+              ORDER BY block, position OFFSET 0) AS h
         GROUP BY block
         ORDER BY first_position"""
 

@@ -136,19 +136,23 @@ def _snapshot(resolved: ResolvedMapping, migration: Migration, only: str | None)
 def _snapshot_of_all(resolved: ResolvedMapping, migration: Migration) -> str:
     """The same where all records are one phase: nobody's place is asked for, and nothing is kept.
 
-    So the server may read and sort with more than one process.
+    So the server may read and sort with more than one process; only what is numbered and written is
+    one's work.
     """
     key_list = ", ".join(columns.keys(resolved))
     beside = [*columns.before_columns(resolved).values(), *columns.beside_key(resolved)]
+    kept = f"""{key_list}, company_key, item_key, quantity, reserved, skip_reason,
+               row_hash, row_version, item_duplicate, {", ".join(beside)}"""
     return f"""
         CREATE TABLE {migration.snapshot} AS
         WITH counted AS (SELECT count(*) AS records FROM {resolved.source.sql} AS s)
         SELECT position, (1 + {_chunk_of(resolved, "position - 1")})::integer AS chunk, 1 AS phase,
-               {key_list}, company_key, item_key, quantity, reserved, skip_reason,
-               row_hash, row_version, item_duplicate, {", ".join(beside)}
+               {kept}
         FROM (SELECT row_number() OVER (ORDER BY {key_list}) AS position,
                      (SELECT records FROM counted) AS records, r.*
-              FROM ({flagged_rows(resolved)}) AS r) AS numbered"""
+              FROM (SELECT {kept} FROM ({flagged_rows(resolved)}) AS r
+                    -- A fence: nothing wider is carried through the numbering.
+                    ORDER BY {key_list} OFFSET 0) AS r) AS numbered"""
 
 
 def chunks_of_pass(resolved: ResolvedMapping, chunks: int) -> int | None:
@@ -328,21 +332,19 @@ def note_baseline(
     )
     _warn(connection, migration, {rule: getattr(totals, rule) for rule in of_numbers})
     counted = {
-        "item_duplicate": "SELECT COALESCE(sum(copies), 0) FROM ("
-        f"SELECT count(*) AS copies FROM {migration.snapshot} "
-        "WHERE skip_reason IS NULL AND item_key IS NOT NULL AND company_key IS NOT NULL "
-        "GROUP BY company_key, item_key HAVING count(*) > 1) AS d",
+        "item_duplicate": _duplicates(migration),
         **{rule: _breaking(resolved, migration, rule) for rule in resolved.mapping.rules.own},
     }
-    _warn(
-        connection,
-        migration,
-        {
-            rule: connection.execute(sa.text(query)).scalar_one()
-            for rule, query in counted.items()
-            if actions[rule] == "warn"
-        },
-    )
+    with scans.sorted_rather_than_hashed(connection):
+        _warn(
+            connection,
+            migration,
+            {
+                rule: connection.execute(sa.text(query)).scalar_one()
+                for rule, query in counted.items()
+                if actions[rule] == "warn"
+            },
+        )
 
 
 def _warn(connection: sa.Connection, migration: Migration, counted: dict[str, int]) -> None:
@@ -351,6 +353,24 @@ def _warn(connection: sa.Connection, migration: Migration, counted: dict[str, in
         if records:
             parameters = {"migration_id": migration.migration_id, "rule": rule, "records": records}
             connection.execute(_WARN, parameters)
+
+
+def _duplicates(migration: Migration) -> str:
+    """How many records of the snapshot are of an item that their company has more than once.
+
+    Hashes are compared first, which are short to sort, and by several processes; what shares one is
+    then compared as it is.
+    """
+    item = "hash_record_extended(ROW(p.company_key, p.item_key), 0)"
+    told = "p.skip_reason IS NULL AND p.item_key IS NOT NULL AND p.company_key IS NOT NULL"
+    return f"""
+        WITH met AS MATERIALIZED (
+            SELECT {item} AS item FROM {migration.snapshot} AS p
+            WHERE {told} GROUP BY 1 HAVING count(*) > 1)
+        SELECT COALESCE(sum(copies), 0) FROM (
+            SELECT count(*) AS copies FROM {migration.snapshot} AS p
+            WHERE {told} AND EXISTS (SELECT FROM met) AND {item} IN (SELECT item FROM met)
+            GROUP BY p.company_key, p.item_key HAVING count(*) > 1) AS d"""
 
 
 def _breaking(resolved: ResolvedMapping, migration: Migration, rule: str) -> str:
