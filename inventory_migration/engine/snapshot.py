@@ -332,7 +332,7 @@ def note_baseline(
     )
     _warn(connection, migration, {rule: getattr(totals, rule) for rule in of_numbers})
     counted = {
-        "item_duplicate": _duplicates(migration),
+        "item_duplicate": _duplicates(resolved, migration),
         **{rule: _breaking(resolved, migration, rule) for rule in resolved.mapping.rules.own},
     }
     with scans.sorted_rather_than_hashed(connection):
@@ -355,13 +355,14 @@ def _warn(connection: sa.Connection, migration: Migration, counted: dict[str, in
             connection.execute(_WARN, parameters)
 
 
-def _duplicates(migration: Migration) -> str:
+def _duplicates(resolved: ResolvedMapping, migration: Migration) -> str:
     """How many records of the snapshot are of an item that their company has more than once.
 
     Hashes are compared first, which are short to sort, and by several processes; what shares one is
     then compared as it is.
     """
-    item = "hash_record_extended(ROW(p.company_key, p.item_key), 0)"
+    of_company = "p.company_key, " if columns.is_hashable(resolved.source_company_type) else ""
+    item = f"hash_record_extended(ROW({of_company}p.item_key), 0)"
     told = "p.skip_reason IS NULL AND p.item_key IS NOT NULL AND p.company_key IS NOT NULL"
     return f"""
         WITH met AS MATERIALIZED (
