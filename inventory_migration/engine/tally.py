@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped
-from inventory_migration.engine import balances, canonical, coverage, proof
+from inventory_migration.engine import balances, canonical, coverage, matched, proof
 from inventory_migration.engine.compared import compared_records
 from inventory_migration.engine.ledger import Migration
 from inventory_migration.engine.proof import Difference
@@ -48,7 +48,7 @@ class Tally:
 
 def tally(connection: sa.Connection, resolved: ResolvedMapping, migration: Migration) -> Tally:
     """Compare and add up; the snapshot exists."""
-    found = _added_up(connection, _query(connection, resolved, migration, odd=False))
+    found = _first_look(connection, resolved, migration)
     if found.odd:
         found = _added_up(connection, _query(connection, resolved, migration, odd=True))
     return found.tally
@@ -58,7 +58,7 @@ def regular(
     connection: sa.Connection, resolved: ResolvedMapping, migration: Migration
 ) -> Tally | None:
     """The same where every record is as it was, in one look; None where any is not."""
-    found = _added_up(connection, _query(connection, resolved, migration, odd=False))
+    found = _first_look(connection, resolved, migration)
     return None if found.odd else found.tally
 
 
@@ -68,6 +68,16 @@ class _Look:
 
     tally: Tally
     odd: int
+
+
+def _first_look(
+    connection: sa.Connection, resolved: ResolvedMapping, migration: Migration
+) -> _Look:
+    """All records taken for as they were, and how many are not."""
+    if matched.is_possible(connection, resolved, migration):
+        noted = matched.by_company(resolved, migration)
+        return _added_up(connection, f"WITH {_regular(resolved, noted)}) {_TOTALLED}")
+    return _added_up(connection, _query(connection, resolved, migration, odd=False))
 
 
 def _added_up(connection: sa.Connection, query: str) -> _Look:
@@ -173,21 +183,8 @@ def _query(
     compared = compared_records(resolved, migration, looked_through=odd)
     kind = proof.kind(connection, resolved, migration)
     regular = _as_it_was(kind)
-    # Not the sum of differences, of which each is dear: without what one of the two is missing of.
-    available = (
-        "units"
-        if resolved.mapping.quantity_basis == "net"
-        else "units - units_alone - (reserved - reserved_alone)"
-    )
-    sums = ", ".join(
-        f"sum({name}_{moment}) AS {name}_{moment}"
-        for name in ("records", *_MEASURES)
-        for moment in ("before", "after")
-    )
-    return f"""
-        WITH {_apart(resolved, compared, kind, regular) if odd else ""}
-        noted AS MATERIALIZED (
-            SELECT company_before, count(*) AS records,
+    noted = f"""
+            SELECT company_before::text AS company_key, count(*) AS records,
                    count(*) FILTER (WHERE NOT {regular}) AS odd,
                    COALESCE(sum(quantity_before), 0) AS units,
                    COALESCE(sum(reserved_before), 0) AS reserved,
@@ -196,19 +193,30 @@ def _query(
                    COALESCE(sum(reserved_before) FILTER (WHERE quantity_before IS NULL), 0)
                        AS reserved_alone
             FROM ({compared}) AS c
-            GROUP BY company_before),
+            GROUP BY company_before"""
+    return f"""
+        WITH {_apart(resolved, compared, kind, regular) if odd else ""}
+        {_regular(resolved, noted)}{_OF_APART if odd else ""})
+        {_TOTALLED}"""
+
+
+def _regular(resolved: ResolvedMapping, noted: str) -> str:
+    """What each company has by `noted`, taken for what it had; an open CTE, to which more goes."""
+    # Not the sum of differences, of which each is dear: without what one of the two is missing of.
+    available = (
+        "units"
+        if resolved.mapping.quantity_basis == "net"
+        else "units - units_alone - (reserved - reserved_alone)"
+    )
+    return f"""
+        noted AS MATERIALIZED ({noted}),
         entries AS (
-            SELECT company_before::text AS company_key, records AS records_before,
+            SELECT company_key, records AS records_before,
                    records AS records_after, units AS units_before, units AS units_after,
                    reserved AS reserved_before, reserved AS reserved_after,
                    {available} AS available_before, {available} AS available_after,
                    0::numeric AS changed, 0::bigint AS unequal, 0::bigint AS differing, odd
-            FROM noted{_OF_APART if odd else ""})
-        SELECT company_key, GROUPING(company_key) = 1 AS is_total, {sums},
-               sum(changed) AS changed, sum(unequal) AS unequal, sum(differing) AS differing,
-               sum(odd) AS odd
-        FROM entries
-        GROUP BY GROUPING SETS ((company_key), ())"""
+            FROM noted"""
 
 
 def _apart(resolved: ResolvedMapping, compared: str, kind: str, regular: str) -> str:
@@ -246,3 +254,16 @@ _OF_APART = """
             SELECT company_now, 0, records_after, 0, units_after, 0, reserved_after,
                    0, available_after, changed_after, 0, 0, 0
             FROM apart WHERE records_after > 0"""
+
+_SUMS = ", ".join(
+    f"sum({name}_{moment}) AS {name}_{moment}"
+    for name in ("records", *_MEASURES)
+    for moment in ("before", "after")
+)
+
+_TOTALLED = f"""
+        SELECT company_key, GROUPING(company_key) = 1 AS is_total, {_SUMS},
+               sum(changed) AS changed, sum(unequal) AS unequal, sum(differing) AS differing,
+               sum(odd) AS odd
+        FROM entries
+        GROUP BY GROUPING SETS ((company_key), ())"""
