@@ -104,8 +104,9 @@ def test_where_all_is_as_it_was_planned_nothing_is_odd_and_what_was_put_aside_ne
         ["UPDATE locations SET company_id = 1, is_default = false WHERE company_id = 3"],
         ["UPDATE inventory_migration.chunk SET state = 'undone' WHERE number = 1"],
         [
-            "INSERT INTO inventory_migration.chunk (migration_id, number, phase, records, state, xid)"
-            " SELECT 1, 99, 1, 0, 'done', xid FROM inventory_migration.chunk WHERE number = 1",
+            "INSERT INTO inventory_migration.chunk "
+            "(migration_id, number, phase, records, state, xid) "
+            "SELECT 1, 99, 1, 0, 'done', xid FROM inventory_migration.chunk WHERE number = 1",
             "UPDATE inventory_migration.chunk SET xid = '3' WHERE number = 1",
         ],
         ["UPDATE inventory_migration.snapshot_1 SET item_key = 'x' WHERE key_1 = 3"],

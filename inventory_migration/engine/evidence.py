@@ -270,7 +270,7 @@ def _hashed(rows: str, *, each_row: bool = True) -> str:
                     THEN array_agg(position ORDER BY position) END AS positions
         FROM (SELECT block, position, sha256(convert_to(row::text, 'UTF8')) AS hash
               FROM ({rows}) AS r
-              -- A fence: each row is hashed once, and by more than one process, which sort a part each.
+              -- A fence: each row is hashed once, by several processes that sort a part each.
               ORDER BY block, position OFFSET 0) AS h
         GROUP BY block
         ORDER BY first_position"""

@@ -113,8 +113,8 @@ def _live(resolved: ResolvedMapping, migration: Migration) -> str:
 def _version(row: str, writer: str, aside: str, held: list[str]) -> str:
     """A 64-bit hash of a record, of who wrote it, and of what it holds where it was put aside.
 
-    The hash of a row is the seed of all that goes in. A record's own hash is a sum over its columns:
-    two records that have changed places in one of them would have the same sum as before.
+    The hash of a row is the seed of all that goes in. The hash of a record is a sum over its
+    columns: two that have changed places in one of them would have the same sum as before.
     """
     told = [f"{row}.{name}" for name in ("item_key", "quantity", "reserved")]
     texts = [f"{column}::text" for column in held]
