@@ -14,6 +14,7 @@ from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.engine import canonical, columns, coverage
 from inventory_migration.engine.as_planned import is_plain
 from inventory_migration.engine.ledger import SCHEMA, Migration
+from inventory_migration.engine.scans import FENCE
 from inventory_migration.engine.shapes import shape_of
 
 _SUMMED = """
@@ -79,7 +80,7 @@ def _planned(resolved: ResolvedMapping, migration: Migration) -> str:
         FROM {migration.snapshot} AS p
         JOIN (SELECT k.number, k.state, k.xid::xid AS xid FROM {SCHEMA}.chunk AS k
               -- A fence: asked once for each chunk.
-              WHERE k.migration_id = {migration.migration_id} OFFSET '0') AS k
+              WHERE k.migration_id = {migration.migration_id} {FENCE}) AS k
           ON k.number = p.chunk
         LEFT JOIN {SCHEMA}.outcome AS o
           ON o.migration_id = {migration.migration_id} AND o.position = p.position"""
@@ -104,8 +105,8 @@ def _live(resolved: ResolvedMapping, migration: Migration) -> str:
         LEFT JOIN (SELECT d.company_key, d.location_key FROM ({planned}) AS d
                    WHERE d.default_locations = 1
                    -- A fence: looked up once for each company.
-                   OFFSET '0') AS im_d ON im_d.company_key = l.company_key
-        LEFT JOIN (SELECT k.xid::xid AS xid, min(k.started_at) AS at FROM {SCHEMA}.chunk AS k
+                   {FENCE}) AS im_d ON im_d.company_key = l.company_key
+        LEFT JOIN (SELECT k.xid::xid AS xid, {shape.moment("min(k.started_at)")} AS at FROM {SCHEMA}.chunk AS k
                    WHERE k.migration_id = {migration.migration_id} AND k.state = 'done'
                    GROUP BY k.xid) AS k ON k.xid = l.row_xmin"""
 
