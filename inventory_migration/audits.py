@@ -55,6 +55,7 @@ def audit(target: Target, mapping: StockMapping, others: Sequence[StockMapping] 
             canonical.companies(resolved),
             [*named_tables(resolved), *read_tables(connection, resolved)],
             net=mapping.quantity_basis == "net",
+            live_sql=canonical.live_rows(resolved),
             keys_are_unique=joins.keep_keys(resolved),
             detailed=True,
         )

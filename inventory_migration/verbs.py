@@ -507,6 +507,7 @@ def _profile(connection: sa.Connection, resolved: ResolvedMapping) -> Profile:
         canonical.companies(resolved),
         named_tables(resolved),
         net=resolved.mapping.quantity_basis == "net",
+        live_sql=canonical.live_rows(resolved),
         keys_are_unique=joins.keep_keys(resolved),
     )
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from inventory_migration.catalog import ResolvedMapping, resolve
 from inventory_migration.database import escaped
 from inventory_migration.embedded import EmbeddedServer
-from inventory_migration.engine import canonical, columns
+from inventory_migration.engine import canonical, columns, copies
 from inventory_migration.engine.rules import LATE_RULE, conditions
 from inventory_migration.mapping import StockMapping
 from inventory_migration_tests import stage
@@ -225,6 +225,21 @@ def test_all_copies_of_a_duplicate_are_put_aside_and_nobody_else(connection: sa.
     assert [key for key, row in found.items() if row["rule"] == "item_duplicate"] == ["1", "2"]
     told = rows(connection, canonical.duplicates(resolve(connection, strict)))
     assert told == [{"company_key": 1, "item_key": "A", "copies": 2, "key_text": "1"}]
+    assert copies.copies(connection, canonical.live_rows(resolve(connection, strict))) == (1, 2)
+
+
+def test_where_no_item_is_there_twice_none_is_looked_for(connection: sa.Connection) -> None:
+    insert(
+        connection,
+        "(1, 1, 'A', 1, 0, NULL, NULL)",
+        "(2, 2, 'A', 2, 0, NULL, NULL)",
+        "(3, 1, 'A', 3, 0, NULL, now())",
+        "(4, 1, NULL, 4, 0, NULL, NULL)",
+        "(5, 1, NULL, 5, 0, NULL, NULL)",
+    )
+    live = canonical.live_rows(resolve(connection, mapping()))
+    assert not copies.may_be(connection, live)
+    assert copies.copies(connection, live) == (0, 0)
 
 
 def test_a_duplicate_that_is_merely_warned_about_migrates(connection: sa.Connection) -> None:

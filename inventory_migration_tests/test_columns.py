@@ -91,6 +91,23 @@ def test_what_a_column_holds_is_counted_from_its_values(database: Database) -> N
     assert rows["id"]["outliers"] is None
 
 
+def test_however_a_text_begins_its_pattern_is_found(database: Database) -> None:
+    numbers = ["7", "-7", "+7.5", ".5", " 8 ", "\t9", "\n9", "\r9", "\v9", "\f9", "1e5", "05"]
+    dates = ["2024-01-31", " 2024-01-31 12:00", "\t2024-01-31T12"]
+    blanks = ["", " ", "   "]
+    others = ["\t", "\xa07", "\uff17", "a7", ":7", "é", "N7", "-", "+", ".", "x 2024-01-31", "~"]
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE things (value text)")
+        for value in (*numbers, *dates, *blanks, *others):
+            connection.exec_driver_sql("INSERT INTO things VALUES (%s)", (value,))
+    value = by_column(described(database))["value"]
+    every = len([*numbers, *dates, *blanks, *others])
+    assert value["blank"] == len(blanks)
+    assert value["inconsistency"] == (
+        f"{100 * len(numbers) / every:.1f} % numbers, {100 * len(dates) / every:.1f} % dates"
+    )
+
+
 def test_long_values_are_told_apart_and_cut_where_they_are_shown(database: Database) -> None:
     database.psql("""
         CREATE TABLE things (id int PRIMARY KEY, note text);

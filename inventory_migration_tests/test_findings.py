@@ -204,6 +204,20 @@ def test_what_is_odd_beside_the_rules_is_told_and_what_only_looks_so_is_not(
     }
 
 
+def test_blanks_are_found_wherever_they_stand(database: Database) -> None:
+    shop(database)
+    odd = [" A", "A ", "\tA", "A\t", "A\n", "A\r", " A ", " "]
+    fine = ["A B", "\xa0A", "é", "a", "é é", ":", "~"]
+    database.psql("ALTER TABLE stock_items ADD label text NOT NULL DEFAULT 'x'")
+    with database.engine.begin() as connection:
+        for key, text in enumerate([*odd, *fine], start=1):
+            change = f"UPDATE stock_items SET sku = %s, label = %s WHERE id = {key}"
+            connection.exec_driver_sql(change, (text, text))
+    found = found_in(database, MAPPING)
+    assert found["item-without-blanks"].count == len(odd)
+    assert found["texts-filled"].count == 2  # Item and label.
+
+
 def loosening(**said: Any) -> StockMapping:
     return mapping(expectations=said)
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field, replace
 import sqlalchemy as sa
 
 from inventory_migration.catalog import INTEGERS, TEXTS, Derived, ResolvedMapping, literal
-from inventory_migration.database import escaped, quoted
-from inventory_migration.engine import canonical, joins, ledger, places
+from inventory_migration.database import FENCE, escaped, quoted
+from inventory_migration.engine import canonical, copies, joins, ledger, places
 from inventory_migration.engine.columns import keys as key_names
 from inventory_migration.engine.columns import written_columns
 from inventory_migration.engine.subjects import Subject
@@ -105,8 +105,9 @@ def with_oddities(
     located = "r.outcome = 'already'" if first else "false"
     return replace(
         subject,
-        # A fence: what the rules make of a record is found out once, and asked for many times.
-        batch=f"SELECT r.*, {located} AS located_before FROM ({subject.batch}\n) AS r OFFSET 0",
+        # What the rules make of a record is found out once, and asked for many times.
+        batch=f"SELECT r.*, {located} OR {FENCE} IS NOT NULL AS located_before "
+        f"FROM ({subject.batch}\n) AS r",
         relations={**subject.relations, **relations(connection, resolved, first=first)},
     )
 
@@ -182,8 +183,12 @@ def _questions(resolved: ResolvedMapping, referring: set[str]) -> Iterator[Quest
 def _of_items() -> Iterator[Question]:
     """Items that are spelled as hardly any other is."""
     item = 'r.item_key::text COLLATE "C"'
+    last = 'right(r.item_key::text, 1) COLLATE "C"'
+    blanks = f"r.item_key::text <> btrim(r.item_key::text, {_BLANKS})"
     yield Question(
-        "item_blanks", f"r.item_key::text <> btrim(r.item_key::text, {_BLANKS})", ("r.item_key",)
+        "item_blanks",
+        f"CASE WHEN {item} < '!' OR {last} < '!' THEN {blanks} ELSE false END",
+        ("r.item_key",),
     )
     small, large = f"{item} <> upper({item})", f"{item} <> lower({item})"
     for odd in (small, large):
@@ -207,13 +212,17 @@ def _of_texts(resolved: ResolvedMapping, referring: set[str]) -> Iterator[Questi
             continue
         name, sql = f"im_text_{number}", f"s.{quoted(column.name)}"
         columns, text = {name: f"{sql}::text"}, f"r.{name}"
+        # Trimming costs many times what it costs to see that there is nothing to trim.
+        first = f'{text} COLLATE "C"'
         if column.not_null or column.name == item:
-            blank = f"btrim({text}, {_BLANKS}) = ''"
+            blank = f"CASE WHEN {first} < '!' THEN btrim({text}, {_BLANKS}) = '' ELSE false END"
             yield Question("blank_texts", blank, (literal(column.name),), columns=columns)
         if column.name in named | unique | referring or set(words(column.name)) & _CODES:
             continue
         # Cheap, and all that most texts are asked; the relation itself looks closely.
-        likely = f"btrim({text}, ' 0123456789.+-:TZ') = '' AND {text} <> ''"
+        begins = f"{first} < ';' OR {first} >= 'T' AND {first} < '['"
+        trimmed = f"btrim({text}, ' 0123456789.+-:TZ') = '' AND {text} <> ''"
+        likely = f"CASE WHEN {begins} THEN {trimmed} ELSE false END"
         yield Question(
             "typed_texts",
             likely,
@@ -352,14 +361,7 @@ def _key_faults(resolved: ResolvedMapping) -> Iterator[str]:
 
 def _copies(connection: sa.Connection, resolved: ResolvedMapping) -> Iterator[str]:
     """The items that a company has in several records: costly to look for, so done once."""
-    live = _live(resolved, {})
-    of_item = "hash_record_extended(ROW(r.company_key, r.item_key), 0)"
-    hashes = (
-        f"SELECT count(*) <> count(DISTINCT {of_item}) FROM {live} WHERE r.skip_reason IS NULL "
-        "AND r.item_key IS NOT NULL AND r.company_key IS NOT NULL"
-    )
-    # Equal items have equal hashes, which are sorted in a fraction of the time.
-    if not connection.execute(sa.text(escaped(hashes))).scalar():
+    if not copies.may_be(connection, canonical.live_rows(resolved)):
         return
     rows = canonical.duplicates(resolved)
     told = "d.key_text, d.company_key, d.item_key, d.copies AS records"

@@ -22,6 +22,7 @@ from inventory_migration.audit.involved import Involved
 from inventory_migration.audit.references import Reference
 from inventory_migration.catalog import Derived
 from inventory_migration.database import escaped
+from inventory_migration.engine.copies import copies
 from inventory_migration.proposal.survey import survey
 from inventory_migration.report.markdown import cell, table
 
@@ -171,6 +172,7 @@ def profile(
     tables: Sequence[Involved],
     *,
     net: bool = False,
+    live_sql: str | None = None,
     keys_are_unique: bool = False,
     detailed: bool = False,
     exact_rows: int = EXACT_ROWS,
@@ -184,6 +186,8 @@ def profile(
         companies_sql: The SELECT of the canonical relation `companies`.
         tables: The tables to describe, that of the stock records first.
         net: Whether quantities have the reserved units taken off already.
+        live_sql: The SELECT of the records that are not skipped, where there is one that asks for
+            less than `records_sql`.
         keys_are_unique: Whether the server itself keeps two records from having one key.
         detailed: Whether to look at values, and for references that no foreign key declares,
             which costs several times as much; what a run keeps with its first step does without.
@@ -205,7 +209,12 @@ def profile(
             ["company_key", "company_name", "default_locations", *_MEASURES, *_OF_COMPANY],
         ),
         duplicates=frame(
-            _duplicates(connection, records_sql, keys_are_unique=keys_are_unique),
+            _duplicates(
+                connection,
+                records_sql,
+                live_sql or queries.live(records_sql),
+                keys_are_unique=keys_are_unique,
+            ),
             ["of", "groups", "records"],
         ),
         references=frame(
@@ -259,16 +268,14 @@ def _references(
 
 
 def _duplicates(
-    connection: sa.Connection, records_sql: str, *, keys_are_unique: bool
+    connection: sa.Connection, records_sql: str, live_sql: str, *, keys_are_unique: bool
 ) -> list[dict[str, Any]]:
     """Keys and items that several records have; looked for only where there may be such."""
     found = {of: {"of": of, "groups": 0, "records": 0} for of in ("key", "company and item")}
     if not keys_are_unique:
         query = queries.repeated_keys(records_sql, _keys(connection, records_sql))
         [found["key"]] = fetched(connection, query)
-    may_repeat = sa.text(escaped(queries.may_repeat_items(records_sql)))
-    if connection.execute(may_repeat).scalar_one():
-        [found["company and item"]] = fetched(connection, queries.repeated_items(records_sql))
+    found["company and item"] |= copies(connection, live_sql)._asdict()
     return list(found.values())
 
 

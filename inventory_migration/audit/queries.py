@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from inventory_migration.database import quoted
+from inventory_migration.database import FENCE, quoted
 
 
 def totals(records: str, companies: str, *, net: bool, top: int) -> str:
@@ -34,8 +34,8 @@ def totals(records: str, companies: str, *, net: bool, top: int) -> str:
                    count(*) FILTER (WHERE {_IS_PLAIN}) AS plain_records,
                    {units} AS plain_units, {reserved} AS plain_reserved,
                    {units} - {"0" if net else reserved} AS plain_available
-            FROM ({records}
-            ) AS r
+            FROM (SELECT r.*, {FENCE} AS im_fence FROM ({records}
+            ) AS r) AS r
             GROUP BY company_key
         ), grouped AS (
             SELECT CASE grouping(company_key) WHEN 0 THEN 'company' ELSE 'all' END AS level,
@@ -65,7 +65,8 @@ def put_aside(records: str, *, net: bool) -> str:
         GROUP BY outcome, rule"""
 
 
-_IS_PLAIN = "(outcome = 'migrated' AND rule IS NULL) IS TRUE"
+# Of what is to be migrated no rule has anything to say.
+_IS_PLAIN = "(outcome = 'migrated') IS TRUE"
 
 
 def _measures(net: bool) -> str:
@@ -82,7 +83,8 @@ def _measures(net: bool) -> str:
                    count(*) FILTER (WHERE quantity_state = 'not_a_number'
                                        OR reserved_state = 'not_a_number') AS not_a_number,
                    count(*) FILTER (WHERE quantity < 0) AS negative_quantity,
-                   count(*) FILTER (WHERE quantity <> trunc(quantity)) AS fractional_quantity,
+                   count(*) FILTER (WHERE scale(quantity) > 0 AND quantity <> trunc(quantity))
+                       AS fractional_quantity,
                    count(*) FILTER (WHERE quantity >= 0 AND reserved > quantity)
                        AS reserved_exceeds_quantity,
                    count(*) FILTER (WHERE location_key IS NOT NULL) AS with_location,
@@ -106,28 +108,11 @@ def repeated_keys(records: str, keys: Sequence[str]) -> str:
               ) AS r GROUP BY {key} HAVING count(*) > 1) AS d"""
 
 
-def repeated_items(records: str) -> str:
-    """Items of a company that more than one record has, and how many have them."""
+def live(records: str) -> str:
+    """The records that are not skipped."""
     return f"""
-        SELECT 'company and item' AS of, count(*) AS groups,
-               COALESCE(sum(copies), 0)::bigint AS records
-        FROM (SELECT count(*) AS copies FROM ({records}
-              ) AS r WHERE {_WITH_ITEM}
-              GROUP BY company_key, item_key HAVING count(*) > 1) AS d"""
-
-
-def may_repeat_items(records: str) -> str:
-    """Whether two records may have the same company and item; where not, none have.
-
-    Equal values have equal hashes, and hashes are sorted in a fraction of the time.
-    """
-    return f"""
-        SELECT count(*) <> count(DISTINCT hash_record_extended(ROW(company_key, item_key), 0))
-        FROM ({records}
-        ) AS r WHERE {_WITH_ITEM}"""
-
-
-_WITH_ITEM = "outcome <> 'skipped' AND company_key IS NOT NULL AND item_key IS NOT NULL"
+        SELECT * FROM ({records}
+        ) AS r WHERE outcome <> 'skipped'"""
 
 
 def company_counts(companies: str) -> str:

@@ -16,6 +16,7 @@ from inventory_migration.database import escaped, quoted
 from inventory_migration.engine import (
     canonical,
     columns,
+    copies,
     coverage,
     flags,
     ledger,
@@ -68,19 +69,13 @@ def predict(connection: sa.Connection, resolved: ResolvedMapping) -> dict[str, A
             "ORDER BY stock_records DESC, company_name"
         )
     ).all()
-    duplicates = connection.execute(
-        sa.text(f"""
-            SELECT COALESCE(sum(copies), 0) FROM (
-                SELECT count(*) AS copies FROM ({escaped(relation)}) AS r
-                WHERE outcome <> 'skipped' AND item_key IS NOT NULL AND company_key IS NOT NULL
-                GROUP BY company_key, item_key HAVING count(*) > 1) AS d
-        """)
-    ).scalar_one()
+    live = f"SELECT * FROM ({relation}) AS r WHERE outcome <> 'skipped'"
+    duplicates = copies.copies(connection, live).records
     actions = mapping.rules.actions()
     warnings = {
         "negative_quantity": sum(row.negative for row in rows),
         "reserved_exceeds_quantity": sum(row.over_reserved for row in rows),
-        "item_duplicate": int(duplicates),
+        "item_duplicate": duplicates,
         **{rule: sum(row._mapping[rule] for row in rows) for rule in mapping.rules.own},
     }
     totals = {
