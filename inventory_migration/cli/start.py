@@ -6,6 +6,7 @@ for themselves.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import sys
 from collections.abc import Sequence
@@ -41,4 +42,7 @@ class Seldom:
 def start_lightly() -> None:
     """Let this process import and collect no more than it has to."""
     gc.set_threshold(*THRESHOLDS)
+    # Before it ends an interpreter looks through all that was ever imported, for a second: what it
+    # would free is the system's a moment later. What is registered first is called last.
+    atexit.register(gc.freeze)
     sys.meta_path.insert(0, Seldom)
