@@ -106,7 +106,8 @@ def _live(resolved: ResolvedMapping, migration: Migration) -> str:
                    WHERE d.default_locations = 1
                    -- A fence: looked up once for each company.
                    {FENCE}) AS im_d ON im_d.company_key = l.company_key
-        LEFT JOIN (SELECT k.xid::xid AS xid, {shape.moment("min(k.started_at)")} AS at FROM {SCHEMA}.chunk AS k
+        LEFT JOIN (SELECT k.xid::xid AS xid, {shape.moment("min(k.started_at)")} AS at
+                   FROM {SCHEMA}.chunk AS k
                    WHERE k.migration_id = {migration.migration_id} AND k.state = 'done'
                    GROUP BY k.xid) AS k ON k.xid = l.row_xmin"""
 
