@@ -204,8 +204,9 @@ def _of_ledger(connection: sa.Connection, migration: Migration, since: str) -> l
     age = sa.text("SELECT age(CAST(CAST(:since AS xid8) AS xid))")
     oldest = int(connection.execute(age, {"since": since}).scalar_one())
     counted = ", ".join(
-        f"(SELECT count(*) FROM {table} AS t WHERE {only}), "
-        f"(SELECT count(*) FROM {table} AS t WHERE {only} AND age(t.xmin) <= {oldest})"
-        for table, only in rows.items()
+        f"(SELECT count(*) AS rows_{number}, "
+        f"count(*) FILTER (WHERE age(t.xmin) <= {oldest}) AS young_{number} "
+        f"FROM {table} AS t WHERE {only}) AS of_{number}"
+        for number, (table, only) in enumerate(rows.items())
     )
-    return [int(n) for n in connection.execute(sa.text(f"SELECT {counted}")).one()]
+    return [int(n) for n in connection.execute(sa.text(f"SELECT * FROM {counted}")).one()]

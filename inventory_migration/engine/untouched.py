@@ -52,10 +52,7 @@ def is_as_proved(
 def still(connection: sa.Connection, resolved: ResolvedMapping, then: dict[str, Any]) -> bool:
     """Whether all records are as in the moment of a note that has their number as `records`."""
     noted = {name: value for name, value in then.items() if name != "records"}
-    return (
-        _unwritten(connection, resolved, noted)
-        and count_records(connection, resolved) == then["records"]
-    )
+    return _unwritten(connection, resolved, noted, records=then["records"])
 
 
 def note_checkpoint(
@@ -170,31 +167,45 @@ def has_one_phase(connection: sa.Connection, migration: Migration) -> bool:
     return connection.execute(sa.select(sa.func.count()).where(mine)).scalar_one() == 1
 
 
-def _unwritten(connection: sa.Connection, resolved: ResolvedMapping, then: dict[str, Any]) -> bool:
-    """Whether no row of the mapping's tables is as young as what `note_before` has noted."""
+def _unwritten(
+    connection: sa.Connection,
+    resolved: ResolvedMapping,
+    then: dict[str, Any],
+    *,
+    records: int | None = None,
+) -> bool:
+    """Whether no row of the mapping's tables is as young as what `note_before` has noted.
+
+    Args:
+        connection: A connection; only read from.
+        resolved: The mapping and its types.
+        then: The note.
+        records: How many records there have to be; None where any number will do.
+    """
     if not is_plain(resolved) or then["system_identifier"] is None:
         return False
     here = {**evidence.database_fingerprint(connection), **_beside(connection, resolved)}
     if any(then[name] != here[name] for name in here):
         return False
-    records, *beside = _tables(resolved)
-    is_young = dict.fromkeys([records, *beside], "age(t.xmin) <= age(n.since::xid)")
+    source, *beside = _tables(resolved)
+    young = "age(t.xmin) <= age(CAST(CAST(im_since AS xid8) AS xid))"
+    of_records = young
     if (writer := then.get("written_by")) is not None:
         # Who had begun before the rewrite may write after it, and is older than all its rows.
-        is_young[records] = f"t.xmin <> '{int(writer)}'::xid8::xid"
-    young = " + ".join(
-        f"(SELECT count(*) FROM {table} AS t WHERE {condition})"
-        for table, condition in is_young.items()
-    )
+        of_records = f"t.xmin <> '{int(writer)}'::xid8::xid"
+    others = " + ".join(f"(SELECT count(*) FROM {table} AS t WHERE {young})" for table in beside)
     row = connection.execute(
         sa.text(
             escaped(
-                f"SELECT pg_snapshot_xmax(pg_current_snapshot())::text::numeric AS now, {young} "
-                "AS young FROM (SELECT CAST(im_since AS xid8) AS since) AS n"
+                f"SELECT pg_snapshot_xmax(pg_current_snapshot())::text::numeric AS now, records, "
+                f"young + {others} AS young FROM (SELECT count(*) AS records, "
+                f"count(*) FILTER (WHERE {of_records}) AS young FROM {source} AS t) AS r"
             ).replace("im_since", ":since")
         ),
         {"since": then["transaction"]},
     ).one()
+    if records is not None and row.records != records:
+        return False
     return 0 <= row.now - int(then["transaction"]) < unsealed.NEARLY_ROUND and not row.young
 
 
