@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import psycopg
 from psycopg import pq
@@ -311,15 +311,6 @@ def quoted(*names: str) -> str:
     if not names or any(not name or "\0" in name for name in names):
         raise ValueError("an identifier needs at least one name, and no name is empty or holds NUL")
     return ".".join('"' + name.replace('"', '""') + '"' for name in names)
-
-
-FENCE: Final = "CASE WHEN false THEN clock_timestamp() END"
-"""SQL for NULL; a subquery that selects it has each of its columns evaluated once for a row.
-
-Else the planner puts the expression of a column into every place that names it. It does not where
-there is something volatile among the columns, though none is ever evaluated. So does OFFSET 0, but
-behind that a single process has all of the work.
-"""
 
 
 def escaped(fragment: str) -> str:

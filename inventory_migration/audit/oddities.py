@@ -17,10 +17,11 @@ from dataclasses import dataclass, field, replace
 import sqlalchemy as sa
 
 from inventory_migration.catalog import INTEGERS, TEXTS, Derived, ResolvedMapping, literal
-from inventory_migration.database import FENCE, escaped, quoted
+from inventory_migration.database import escaped, quoted
 from inventory_migration.engine import canonical, copies, joins, ledger, places
 from inventory_migration.engine.columns import keys as key_names
 from inventory_migration.engine.columns import written_columns
+from inventory_migration.engine.scans import FENCE
 from inventory_migration.engine.subjects import Subject
 from inventory_migration.mapping import named_column
 from inventory_migration.proposal.owners import Link, links
@@ -106,8 +107,7 @@ def with_oddities(
     return replace(
         subject,
         # What the rules make of a record is found out once, and asked for many times.
-        batch=f"SELECT r.*, {located} OR {FENCE} IS NOT NULL AS located_before "
-        f"FROM ({subject.batch}\n) AS r",
+        batch=f"SELECT r.*, {located} AS located_before FROM ({subject.batch}\n) AS r {FENCE}",
         relations={**subject.relations, **relations(connection, resolved, first=first)},
     )
 

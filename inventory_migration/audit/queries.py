@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from inventory_migration.database import FENCE, quoted
+from inventory_migration.database import quoted
+from inventory_migration.engine.scans import FENCE
 
 
 def totals(records: str, companies: str, *, net: bool, top: int) -> str:
@@ -34,8 +35,8 @@ def totals(records: str, companies: str, *, net: bool, top: int) -> str:
                    count(*) FILTER (WHERE {_IS_PLAIN}) AS plain_records,
                    {units} AS plain_units, {reserved} AS plain_reserved,
                    {units} - {"0" if net else reserved} AS plain_available
-            FROM (SELECT r.*, {FENCE} AS im_fence FROM ({records}
-            ) AS r) AS r
+            FROM (SELECT * FROM ({records}
+            ) AS r {FENCE}) AS r
             GROUP BY company_key
         ), grouped AS (
             SELECT CASE grouping(company_key) WHEN 0 THEN 'company' ELSE 'all' END AS level,
