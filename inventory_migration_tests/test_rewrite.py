@@ -138,6 +138,32 @@ def test_each_record_gets_what_a_chunk_would_give_it_and_goes_back(database: Dat
     assert stage.outcomes(database)["undone"] == 23
 
 
+def test_what_the_plan_says_is_what_a_look_at_each_record_says(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing was written since, only what the plan leaves open is looked at."""
+    stage.shop(database)
+    database.psql(LOCATIONS + MIXED)
+    asked, told, ask = [], [], untouched.is_as_planned
+    for number in (1, 2):
+        planned(database, mapping())
+
+        def answered(*said: Any, twice: bool = number > 1) -> bool:
+            asked.append(ask(*said))
+            return asked[-1] and not twice
+
+        monkeypatch.setattr(untouched, "is_as_planned", answered)
+        stage.transform(database, mapping(), start=START)
+        told.append(kept(database, number))
+        assert database.psql("SELECT count(location_id) FROM stock_items") == "26"
+        found = stage.close(database, mapping(), START)
+        assert found.proof.passed, found.proof.unexplained
+        undo(database, mapping())
+    assert asked == [True, True]
+    assert told[0] == told[1]
+    assert "company_missing" in told[0][0]
+
+
 TYPED = """
     CREATE TABLE "Firm" ("Id" uuid PRIMARY KEY, "Name" text NOT NULL);
     CREATE TABLE "Place" ("Id" text PRIMARY KEY DEFAULT gen_random_uuid()::text,

@@ -157,3 +157,46 @@ def test_levels_that_a_trigger_keeps_in_step_are_compared_once_more(database: Da
     stage.locations(database, mapping)
     stage.transform(database, mapping)
     assert proved(database, mapping) is None
+
+
+def as_planned(database: Database) -> bool:
+    """Whether nothing was written since the plan."""
+    resolved = plan.read_mapping(database.engine, PLAIN)
+    with database.engine.connect() as connection:
+        migration = ledger.find(connection, migration_id=1)
+        assert migration is not None
+        return untouched.is_as_planned(connection, resolved, migration)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "UPDATE stock_items SET sku = 'other' WHERE id = 3",
+        "INSERT INTO stock_items (company_id, sku, quantity) VALUES (1, 'new', 5)",
+        "DELETE FROM stock_items WHERE id = 3",
+        "UPDATE locations SET is_default = false WHERE company_id = 1",
+        "INSERT INTO companies (name) VALUES ('Company four')",
+    ],
+)
+def test_whoever_writes_after_the_plan_has_each_record_looked_at(
+    database: Database, written: str
+) -> None:
+    stage.shop(database)
+    migration = stage.locations(database, PLAIN)
+    assert migration is not None
+    write_snapshot(database.engine, plan.read_mapping(database.engine, PLAIN), migration)
+    assert as_planned(database)
+    database.psql(written)
+    assert not as_planned(database)
+
+
+def test_a_writer_who_began_before_the_plan_has_each_record_looked_at(database: Database) -> None:
+    stage.shop(database)
+    migration = stage.locations(database, PLAIN)
+    assert migration is not None
+    resolved = plan.read_mapping(database.engine, PLAIN)
+    with psycopg.connect(database.url) as writer:
+        writer.execute("UPDATE companies SET name = 'Company one' WHERE id = 1")
+        write_snapshot(database.engine, resolved, migration)
+        writer.commit()
+    assert not as_planned(database)

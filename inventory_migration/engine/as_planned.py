@@ -15,6 +15,7 @@ from inventory_migration.catalog import Derived, ResolvedMapping
 from inventory_migration.database import quoted
 from inventory_migration.engine import canonical, columns, rules
 from inventory_migration.engine.ledger import Migration
+from inventory_migration.engine.scans import FENCE
 from inventory_migration.engine.shapes import shape_of
 from inventory_migration.mapping import StockLevel
 
@@ -76,25 +77,32 @@ def written_as_planned(resolved: ResolvedMapping, migration: Migration) -> dict[
     written = shape_of(resolved).as_planned()
     if not is_plain(resolved) or written is None:
         return None
-    company = f"c.{quoted(resolved.mapping.company.key)}"
     keys = ", ".join(f"im_p.{key}" for key in columns.keys(resolved))
-    planned = canonical.planned_locations(resolved, migration.planned_locations)
     return {
         "unchanged": f"""
             SELECT im_p.position, im_p.chunk, {keys}, im_p.company_key, im_p.item_key,
                    im_p.quantity, im_p.reserved, im_p.row_version,
                    d.location_key AS default_location
             FROM {migration.snapshot} AS im_p
-            JOIN (SELECT d.company_key, d.location_key
-                  FROM ({planned}) AS d
-                  JOIN {resolved.company.sql} AS c ON {company} = d.company_key
-                  WHERE d.default_locations = 1
-                  -- A fence: looked up once for all records, and not for each.
-                  OFFSET 0) AS d ON d.company_key = im_p.company_key
+            JOIN ({standing_locations(resolved, migration)}) AS d
+              ON d.company_key = im_p.company_key
             WHERE im_p.chunk = ANY(:im_chunks) AND im_p.row_version IS NOT NULL
             ORDER BY im_p.position""",
         **written,
     }
+
+
+def standing_locations(resolved: ResolvedMapping, migration: Migration) -> str:
+    """The companies that are still there, with the location planned for each that still stands."""
+    company = f"c.{quoted(resolved.mapping.company.key)}"
+    planned = canonical.planned_locations(resolved, migration.planned_locations)
+    return f"""
+                  SELECT d.company_key, d.location_key
+                  FROM ({planned}) AS d
+                  JOIN {resolved.company.sql} AS c ON {company} = d.company_key
+                  WHERE d.default_locations = 1
+                  -- A fence: looked up once for all records, and not for each.
+                  {FENCE}"""
 
 
 def _is_of_row(resolved: ResolvedMapping, condition: str) -> bool:

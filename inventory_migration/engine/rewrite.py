@@ -23,10 +23,11 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped
-from inventory_migration.engine import control, ledger, rewrite_refusals, untouched
+from inventory_migration.engine import control, ledger, rewrite_refusals, scans, untouched
 from inventory_migration.engine.failures import Action, action_for, message, sqlstate
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.measures import MEGABYTE
+from inventory_migration.engine.rewrite_as_planned import RewriteAsPlanned
 from inventory_migration.engine.rewrite_refusals import REWRITTEN
 from inventory_migration.engine.rewrite_statements import RewriteStatements
 from inventory_migration.errors import (
@@ -121,10 +122,11 @@ def _pass(
     _wait_for_snapshots(connection, resolved, seconds=0.0)
     connection.execute(_HOLD_CHUNKS, {"migration_id": migration.migration_id})
     before = untouched.note_before(connection, resolved)
-    statements = RewriteStatements(resolved, migration)
+    scans.with_room(connection)
+    as_planned = untouched.is_as_planned(connection, resolved, migration)
+    statements = (RewriteAsPlanned if as_planned else RewriteStatements)(resolved, migration)
     statements.classify(connection)
-    records, placed = statements.counts(connection)
-    expected = (records, placed + statements.migrated(connection))
+    expected = statements.expected(connection)
     try:
         statements.write(connection)
     except sa.exc.DBAPIError as error:

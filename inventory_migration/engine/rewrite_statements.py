@@ -2,7 +2,8 @@
 
 Each reads the table once, as a whole, so that the server can use all its cores; what they find lies
 in two tables of the ledger's schema that end with the transaction. In which order they go, and
-under which lock, is written in `rewrite.py`; what a rule asks in `canonical.py`.
+under which lock, is written in `rewrite.py`; what a rule asks in `canonical.py`, and what need not
+be asked where nothing was written since the plan in `rewrite_as_planned.py`.
 """
 
 from __future__ import annotations
@@ -28,8 +29,7 @@ class RewriteStatements:
     def __init__(self, resolved: ResolvedMapping, migration: Migration) -> None:
         """Build what does not depend on the data."""
         self.resolved, self.migration = resolved, migration
-        self._before = quoted(SCHEMA, f"rewrite_{migration.migration_id}_before")
-        self._after = quoted(SCHEMA, f"rewrite_{migration.migration_id}_after")
+        self._before, self._after = self._tables = (self._named("before"), self._named("after"))
         self._parameters = {"im_migration_id": migration.migration_id}
 
     def classify(self, connection: sa.Connection) -> None:
@@ -38,6 +38,12 @@ class RewriteStatements:
         self._execute(connection, self._put_aside())
         self._execute(connection, self._counted())
 
+    def expected(self, connection: sa.Connection) -> tuple[int, int]:
+        """What `counts` must say once it is done."""
+        records, placed = self.counts(connection)
+        written = sa.text(f"SELECT COALESCE(sum(migrated), 0) FROM {self._before}")
+        return records, placed + int(connection.execute(written).scalar_one())
+
     def counts(self, connection: sa.Connection) -> tuple[int, int]:
         """How many records there are, and how many name a location."""
         target = quoted(self.resolved.mapping.target.columns[0])
@@ -45,14 +51,6 @@ class RewriteStatements:
             sa.text(escaped(f"SELECT count(*), count({target}) FROM {self.resolved.source.sql}"))
         ).one()
         return int(row[0]), int(row[1])
-
-    def migrated(self, connection: sa.Connection) -> int:
-        """How many records are to be written."""
-        return int(
-            connection.execute(
-                sa.text(f"SELECT COALESCE(sum(migrated), 0) FROM {self._before}")
-            ).scalar_one()
-        )
 
     def write(self, connection: sa.Connection) -> None:
         """Rewrite the table: one pass over it, and its indexes made anew.
@@ -70,12 +68,15 @@ class RewriteStatements:
             ControlTotalsDiffer: The transaction must not commit.
         """
         self._execute(connection, self._read_back())
-        self._execute(connection, self._images())
+        self._execute(connection, self._settled())
         rows = connection.execute(sa.text(parametrised(self._done())), self._parameters).all()
         for row in rows:
             assert_conserved(self.migration.migration_id, row._asdict())
-        for name in (self._before, self._after):
+        for name in self._tables:
             connection.execute(sa.text(f"DROP TABLE {name}"))
+
+    def _named(self, what: str) -> str:
+        return quoted(SCHEMA, f"rewrite_{self.migration.migration_id}_{what}")
 
     def _execute(self, connection: sa.Connection, sql: str) -> None:
         connection.execute(sa.text(parametrised(sql)), self._parameters)
@@ -100,16 +101,19 @@ class RewriteStatements:
 
     def _put_aside(self) -> str:
         """Keep the outcome of every record that is not simply migrated, gone ones too."""
-        resolved, snapshot = self.resolved, self.migration.snapshot
-        keys = ", ".join(f"p.{key}" for key in columns.keys(resolved))
         # A chunk with fewer records than planned is looked through whole.
-        taken = f"""(
-            SELECT * FROM {snapshot}
+        return self._aside_of(f"""(
+            SELECT * FROM {self.migration.snapshot}
             WHERE position IN (SELECT unnest(others) FROM {self._before})
                OR chunk IN (SELECT k.number FROM {SCHEMA}.chunk AS k
                             LEFT JOIN {self._before} AS b ON b.chunk = k.number
                             WHERE k.migration_id = :im_migration_id
-                              AND k.records <> COALESCE(b.live, 0)))"""
+                              AND k.records <> COALESCE(b.live, 0)))""")
+
+    def _aside_of(self, taken: str) -> str:
+        """Keep the outcome of those of some records of the snapshot that are not migrated."""
+        resolved = self.resolved
+        keys = ", ".join(f"p.{key}" for key in columns.keys(resolved))
         at = columns.key_of_source(resolved, "c")
         row = f"(SELECT to_jsonb(s) FROM {resolved.source.sql} AS s WHERE {at})"
         exists = f"EXISTS (SELECT FROM {resolved.source.sql} AS s WHERE {at})"
@@ -196,6 +200,8 @@ class RewriteStatements:
 
         What arrived since the snapshot is among them: it is swept up afterwards, in chunks.
         """
+        if not self._may_stay(connection):
+            return None
         resolved, migration = self.resolved, self.migration
         found = connection.execute(
             sa.text(
@@ -208,13 +214,7 @@ class RewriteStatements:
                         WHERE s.{quoted(resolved.mapping.target.columns[0])} IS NULL
                           AND EXISTS (SELECT FROM {migration.planned_locations} AS w
                                       WHERE w.company_key = {self._company("s")})
-                          AND NOT EXISTS (
-                              SELECT FROM {migration.snapshot} AS p
-                              WHERE {columns.key_of_source(resolved, "p")}
-                                AND NOT EXISTS (
-                                    SELECT FROM {SCHEMA}.outcome AS o
-                                    WHERE o.migration_id = :im_migration_id
-                                      AND o.position = p.position))) AS x""")
+                          AND {self._stays("s")}) AS x""")
             ),
             self._parameters,
         ).one()
@@ -223,6 +223,21 @@ class RewriteStatements:
                 mapping=resolved.mapping.name, reasons=[too_many_left(found.records)]
             )
         return str(found.names) if found.records else None
+
+    def _may_stay(self, connection: sa.Connection) -> bool:  # noqa: ARG002
+        """Whether there can be a record without a location that stays so."""
+        return True
+
+    def _stays(self, alias: str) -> str:
+        """The condition that a source row is no record that is to be migrated."""
+        return f"""
+                          NOT EXISTS (
+                              SELECT FROM {self.migration.snapshot} AS p
+                              WHERE {columns.key_of_source(self.resolved, "p", alias)}
+                                AND NOT EXISTS (
+                                    SELECT FROM {SCHEMA}.outcome AS o
+                                    WHERE o.migration_id = :im_migration_id
+                                      AND o.position = p.position))"""
 
     def _company(self, alias: str = "") -> str:
         name = self.resolved.mapping.source.company
@@ -288,7 +303,7 @@ class RewriteStatements:
             LEFT JOIN {migration.planned_locations} AS w ON w.company_key = r.company_key
             GROUP BY r.chunk"""
 
-    def _images(self) -> str:
+    def _settled(self) -> str:
         """After-images of what the application changed between the snapshot and the lock."""
         migration = self.migration
         changed = f"""(SELECT * FROM {migration.snapshot}

@@ -27,6 +27,7 @@ from inventory_migration.engine import (
     rules,
     scans,
     schema_change,
+    untouched,
 )
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.references import count_references
@@ -54,6 +55,7 @@ def write_snapshot(engine: sa.Engine, resolved: ResolvedMapping, migration: Migr
             return
         scans.with_room(connection)
         joins.refuse_unfaithful(connection, resolved)
+        before = untouched.note_before(connection, resolved)
         connection.execute(
             sa.text(f"""
                 CREATE TABLE {migration.planned_locations} AS
@@ -79,6 +81,9 @@ def write_snapshot(engine: sa.Engine, resolved: ResolvedMapping, migration: Migr
         count_references(connection, resolved, migration.migration_id)
         note_baseline(connection, resolved, migration)
         record_view.refresh(connection, resolved)
+        ledger.note(
+            connection, untouched.PLANNED, migration_id=migration.migration_id, before=before
+        )
         ledger.set_state(connection, migration.migration_id, "running")
 
 

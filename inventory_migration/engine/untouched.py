@@ -14,14 +14,17 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped
-from inventory_migration.engine import evidence, ledger, unsealed
+from inventory_migration.engine import coverage, evidence, ledger, unsealed
 from inventory_migration.engine.as_planned import is_plain
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.proof import Proof
 
+PLANNED = "snapshot_written"
+"""The event of a snapshot, with what has to be known of the moment before."""
+
 
 def note_before(connection: sa.Connection, resolved: ResolvedMapping) -> dict[str, Any] | None:
-    """What has to be known later of the moment before a proof; None where it would say nothing."""
+    """What has to be known later of the moment before a look; None where it would say nothing."""
     if not is_plain(resolved):
         return None
     return {
@@ -47,6 +50,21 @@ def is_as_proved(
     if not then or _put_aside(connection):
         return False
     return _unwritten(connection, resolved, then)
+
+
+def is_as_planned(
+    connection: sa.Connection, resolved: ResolvedMapping, migration: Migration
+) -> bool:
+    """Whether nothing has been written since the plan that decides about a record of a migration.
+
+    All records must be in its snapshot: of others nobody could say what they were.
+    """
+    then = _noted(connection, migration, PLANNED, "before")
+    if not then or coverage.dealt_with(connection, resolved):
+        return False
+    mine = ledger.chunk.c.migration_id == migration.migration_id
+    planned = connection.execute(sa.select(sa.func.sum(ledger.chunk.c.records)).where(mine))
+    return still(connection, resolved, {**then, "records": int(planned.scalar() or 0)})
 
 
 def still(connection: sa.Connection, resolved: ResolvedMapping, then: dict[str, Any]) -> bool:
