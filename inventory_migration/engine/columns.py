@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from inventory_migration.catalog import FLOATS, INTEGERS, TEXTS, Column, ResolvedMapping, base_type
+from inventory_migration.catalog import FLOATS, INTEGERS, TEXTS, Column, ResolvedMapping
 from inventory_migration.database import quoted
 
 SHARING = ("shared_with", "shared_key")
@@ -114,15 +114,10 @@ def targets(resolved: ResolvedMapping, prefix: str) -> list[str]:
 def hash_of(found: Iterable[Column], alias: str) -> str:
     """A 64-bit hash of columns of a row."""
     values = [
-        f"{alias}.{quoted(column.name)}" + ("" if is_hashable(column.base_type) else "::text")
+        f"{alias}.{quoted(column.name)}" + ("" if column.base_type in _HASHABLE else "::text")
         for column in found
     ]
     return f"hash_record_extended(ROW({', '.join(values)}), 0)"
-
-
-def is_hashable(of_type: str) -> bool:
-    """Whether the server hashes values of a type, so that equal ones have the same hash."""
-    return base_type(of_type) in _HASHABLE
 
 
 def all_same(left: list[str], right: list[str]) -> str:

@@ -5,9 +5,6 @@ What is read does not belong here, nor what a chunk's transaction may wait for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import sqlalchemy as sa
 
 FENCE = "OFFSET '0'"
@@ -25,20 +22,6 @@ def with_room(connection: sa.Connection) -> None:
     """
     connection.execute(_WITH_ROOM)
 
-
-@contextmanager
-def sorted_rather_than_hashed(connection: sa.Connection) -> Iterator[None]:
-    """Let what is grouped be sorted: of groups as many as rows, several processes sort a part each.
-
-    A table of hashes would be one process's, as large as all of them.
-    """
-    hashed = connection.execute(sa.text("SELECT current_setting('enable_hashagg')")).scalar_one()
-    connection.execute(_HASH_GROUPS, {"value": "off"})
-    yield
-    connection.execute(_HASH_GROUPS, {"value": hashed})
-
-
-_HASH_GROUPS = sa.text("SELECT set_config('enable_hashagg', :value, true)")
 
 _WITH_ROOM = sa.text("""
     SELECT set_config('work_mem', (GREATEST(64 * 1024 * 1024,

@@ -17,6 +17,7 @@ from inventory_migration.engine import (
     canonical,
     columns,
     control,
+    copies,
     coverage,
     evidence,
     joins,
@@ -336,20 +337,22 @@ def note_baseline(
         },
     )
     _warn(connection, migration, {rule: getattr(totals, rule) for rule in of_numbers})
-    counted = {
-        "item_duplicate": _duplicates(resolved, migration),
-        **{rule: _breaking(resolved, migration, rule) for rule in resolved.mapping.rules.own},
-    }
-    with scans.sorted_rather_than_hashed(connection):
+    if actions["item_duplicate"] == "warn":
+        live = f"""
+            SELECT p.company_key, p.item_key FROM {migration.snapshot} AS p
+            WHERE p.skip_reason IS NULL"""
         _warn(
             connection,
             migration,
-            {
-                rule: connection.execute(sa.text(query)).scalar_one()
-                for rule, query in counted.items()
-                if actions[rule] == "warn"
-            },
+            {"item_duplicate": copies.copies(connection, live).records},
         )
+    own = [rule for rule in resolved.mapping.rules.own if actions[rule] == "warn"]
+    broken = {rule: sa.text(_breaking(resolved, migration, rule)) for rule in own}
+    _warn(
+        connection,
+        migration,
+        {rule: connection.execute(query).scalar_one() for rule, query in broken.items()},
+    )
 
 
 def _warn(connection: sa.Connection, migration: Migration, counted: dict[str, int]) -> None:
@@ -358,25 +361,6 @@ def _warn(connection: sa.Connection, migration: Migration, counted: dict[str, in
         if records:
             parameters = {"migration_id": migration.migration_id, "rule": rule, "records": records}
             connection.execute(_WARN, parameters)
-
-
-def _duplicates(resolved: ResolvedMapping, migration: Migration) -> str:
-    """How many records of the snapshot are of an item that their company has more than once.
-
-    Hashes are compared first, which are short to sort, and by several processes; what shares one is
-    then compared as it is.
-    """
-    of_company = "p.company_key, " if columns.is_hashable(resolved.source_company_type) else ""
-    item = f"hash_record_extended(ROW({of_company}p.item_key), 0)"
-    told = "p.skip_reason IS NULL AND p.item_key IS NOT NULL AND p.company_key IS NOT NULL"
-    return f"""
-        WITH met AS MATERIALIZED (
-            SELECT {item} AS item FROM {migration.snapshot} AS p
-            WHERE {told} GROUP BY 1 HAVING count(*) > 1)
-        SELECT COALESCE(sum(copies), 0) FROM (
-            SELECT count(*) AS copies FROM {migration.snapshot} AS p
-            WHERE {told} AND EXISTS (SELECT FROM met) AND {item} IN (SELECT item FROM met)
-            GROUP BY p.company_key, p.item_key HAVING count(*) > 1) AS d"""
 
 
 def _breaking(resolved: ResolvedMapping, migration: Migration, rule: str) -> str:
