@@ -40,10 +40,12 @@ class Counted:
     Attributes:
         tally: What was compared and added up.
         differences: By kind, as `proof.prove` tells them.
+        is_kept: Whether it was taken over, so that it is kept already.
     """
 
     tally: Tally
     differences: list[Difference]
+    is_kept: bool = False
 
 
 def count(connection: sa.Connection, resolved: ResolvedMapping, migration: Migration) -> Counted:
@@ -135,7 +137,7 @@ def _taken_over(
         and untouched.still(connection, resolved, kept["before"])
         and _of_ledger(connection, migration, kept["before"]["transaction"]) == kept["ledger"]
     ):
-        return Counted(_read(kept), [])
+        return Counted(_read(kept), [], is_kept=True)
     return None
 
 
@@ -146,7 +148,7 @@ def to_keep(
     counted: Counted,
     before: dict[str, Any] | None,
 ) -> dict[str, Any] | None:
-    """What has to be kept of a tally; None where it would say nothing later.
+    """What has to be kept of a tally; None where it would say nothing later, or is kept already.
 
     Args:
         connection: The connection that has counted.
@@ -157,6 +159,9 @@ def to_keep(
     """
     found = counted.tally
     if before is None or counted.differences or len(found.companies) > MOST_COMPANIES:
+        return None
+    if counted.is_kept:
+        # As long as nobody writes it says the same.
         return None
     if len(coverage.dealt_with_beside(connection, resolved, migration)) > 1:
         # That no record is new rests on other snapshots as well.

@@ -247,7 +247,9 @@ def _query(
 
 _DRAWN = """d.drawn
                 FROM unnest(CAST(:places AS bigint[])) WITH ORDINALITY AS d (position, drawn)
-                JOIN {snapshot} AS p ON p.position = d.position"""
+                -- Said twice, so that a row that is not drawn is joined with nothing.
+                JOIN {snapshot} AS p ON p.position = d.position
+                 AND p.position = ANY(CAST(:places AS bigint[]))"""
 
 _RARE = """md5(:seed || p.position::text) AS drawn
                 FROM {snapshot} AS p"""
