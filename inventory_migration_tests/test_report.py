@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from inventory_migration.demo import create_demo
 from inventory_migration.engine import trail
 from inventory_migration.errors import MigrationPaused, MigrationRolledBack, ReportNotWritten
 from inventory_migration.mapping import StockMapping, named_mapping
-from inventory_migration.report import facts, page, schema
+from inventory_migration.report import documents, facts, page, schema
 from inventory_migration.report.documents import write_report
 from inventory_migration.report.markdown import cell, table
 from inventory_migration.report.reconciliation import document
@@ -161,6 +162,17 @@ def test_each_chunk_is_told_with_its_outcomes_and_units(
     with target.reader.connect() as connection:
         few = trail.chunks(connection, told["migration_id"], limit=7)
     assert [chunk["number"] for chunk in few] == list(range(1, 8))
+
+
+def test_json_of_many_chunks_takes_no_more_memory_than_its_text_does() -> None:
+    told = {"chunks": [{"number": number, "state": "done"} for number in range(20_000)]}
+    documents._indented(told)
+    tracemalloc.start()
+    text = documents._indented(told)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert json.loads(text) == told
+    assert most < 3 * len(text)
 
 
 def test_the_lists_of_a_report_have_an_end(

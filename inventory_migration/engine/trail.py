@@ -6,6 +6,7 @@ migration's totals are in `summary.py`.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,15 +44,25 @@ def chunks(connection: sa.Connection, migration_id: int, *, limit: int) -> list[
 
     Totals are exact decimal strings, and None where the chunk has not been written.
     """
-    found = _rows(connection, _CHUNKS, migration_id, limit=limit)
-    for chunk in found:
-        for measure in ("units", "reserved"):
-            chunk[measure] = {
-                moment: None if value is None else exact(value)
-                for moment in ("before", "after")
-                for value in [chunk.pop(f"{measure}_{moment}")]
-            }
-    return found
+    # A few at a time: of thousands, the rows would take as much memory again.
+    rows = connection.execute(
+        _CHUNKS.execution_options(stream_results=True, yield_per=500),
+        {"migration_id": migration_id, "limit": limit},
+    )
+    return [_with_totals(row._mapping) for row in rows]
+
+
+def _with_totals(chunk: sa.RowMapping) -> dict[str, Any]:
+    totals = {
+        measure: {
+            moment: None if value is None else sys.intern(exact(value))
+            for moment in ("before", "after")
+            for value in [chunk[f"{measure}_{moment}"]]
+        }
+        for measure in ("units", "reserved")
+    }
+    told = {name: value for name, value in chunk.items() if name not in _TOTALS}
+    return {**told, **totals}
 
 
 def count_chunks(connection: sa.Connection, migration_id: int) -> int:
@@ -171,6 +182,8 @@ def _rows(
     rows = connection.execute(query, {"migration_id": migration_id, **parameters})
     return [dict(row._mapping) for row in rows]
 
+
+_TOTALS = {"units_before", "units_after", "reserved_before", "reserved_after"}
 
 _PHASES = sa.text(f"""
     SELECT p.number, p.name, p.companies, p.records, count(k.number) AS chunks,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -94,5 +95,11 @@ def render(facts: Mapping[str, Any]) -> dict[str, str]:
     return {
         "html": document(facts),
         "markdown": page(facts),
-        "json": json.dumps(facts, indent=2, ensure_ascii=False),
+        "json": _indented(facts),
     }
+
+
+def _indented(facts: Mapping[str, Any]) -> str:
+    pieces = json.JSONEncoder(indent=2, ensure_ascii=False).iterencode(facts)
+    # Put together a thousand at a time: all pieces at once take ten times what the text does.
+    return "".join(iter(lambda: "".join(islice(pieces, 1_000)), ""))

@@ -299,8 +299,13 @@ def _listed(
 
 
 def _plain(value: Any) -> Any:
+    """JSON values, in the place of what they are made of: of all chunks there is no second copy."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        if not all(isinstance(name, str) for name in value):
+            return {str(name): _plain(item) for name, item in value.items()}
+        for name, item in value.items():
+            value[name] = _plain(item)
+        return value
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, datetime):

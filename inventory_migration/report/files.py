@@ -36,6 +36,9 @@ def written_before(mapping: str, migration_id: int, report: str) -> dict[str, st
 def written(path: Path, text: str) -> str:
     """Write at once or not at all, since somebody may be reading an earlier one; says where."""
     new = path.with_name(f".{path.name}.{os.getpid()}")
-    new.write_text(text + ("" if text.endswith("\n") else "\n"), encoding="utf-8")
+    with new.open("w", encoding="utf-8") as file:
+        file.write(text)
+        if not text.endswith("\n"):
+            file.write("\n")
     new.replace(path)
     return str(path.absolute())
