@@ -14,10 +14,10 @@ from inventory_migration.catalog import ResolvedMapping, literal
 from inventory_migration.database import escaped, quoted
 from inventory_migration.engine import (
     as_planned,
+    baseline,
     canonical,
     columns,
     control,
-    copies,
     coverage,
     evidence,
     joins,
@@ -25,7 +25,6 @@ from inventory_migration.engine import (
     meetings,
     record_view,
     retries,
-    rules,
     scans,
     schema_change,
     untouched,
@@ -78,9 +77,11 @@ def write_snapshot(engine: sa.Engine, resolved: ResolvedMapping, migration: Migr
         connection.execute(sa.text(f"ANALYZE {migration.planned_locations}"))
         evidence.seal_snapshot(connection, migration)
         retries.link(connection, resolved, migration)
-        _note_work(connection, resolved, migration)
+        by_chunk = _count_by_chunk(connection, resolved, migration)
+        _note_work(connection, resolved, migration, by_chunk)
         count_references(connection, resolved, migration.migration_id)
-        note_baseline(connection, resolved, migration)
+        baseline.note(connection, resolved, migration, by_chunk)
+        connection.execute(sa.text(f"DROP TABLE {by_chunk}"))
         record_view.refresh(connection, resolved)
         ledger.note(
             connection, untouched.PLANNED, migration_id=migration.migration_id, before=before
@@ -259,7 +260,27 @@ def _phase_by_rank(resolved: ResolvedMapping) -> str:
     return f"CASE WHEN listed IS NOT NULL THEN listed {' '.join(branches)} ELSE {len(phases)} END"
 
 
-def _note_work(connection: sa.Connection, resolved: ResolvedMapping, migration: Migration) -> None:
+def _count_by_chunk(
+    connection: sa.Connection, resolved: ResolvedMapping, migration: Migration
+) -> str:
+    """Add up the snapshot, each chunk by itself, in one scan; returns the table of what came of it.
+
+    By itself first: the server reads with more than one process only for a new table.
+    """
+    made = quoted(SCHEMA, f"counting_{migration.migration_id}")
+    connection.execute(
+        sa.text(f"""
+            CREATE TABLE {made} AS
+            SELECT chunk, min(phase) AS phase, {", ".join(baseline.sums(resolved).values())}
+            FROM {migration.snapshot} GROUP BY chunk
+        """)
+    )
+    return made
+
+
+def _note_work(
+    connection: sa.Connection, resolved: ResolvedMapping, migration: Migration, by_chunk: str
+) -> None:
     """Write the rows of phases and chunks from what the snapshot holds."""
     parameters = {"migration_id": migration.migration_id}
     # Read by itself: the server reads with more than one process only where nothing is written.
@@ -288,91 +309,7 @@ def _note_work(connection: sa.Connection, resolved: ResolvedMapping, migration: 
     connection.execute(
         sa.text(f"""
             INSERT INTO {SCHEMA}.chunk (migration_id, number, phase, records)
-            SELECT :migration_id, chunk, min(phase), count(*)
-            FROM {migration.snapshot} GROUP BY chunk ORDER BY chunk
+            SELECT :migration_id, chunk, phase, records FROM {by_chunk} ORDER BY chunk
         """),
         parameters,
     )
-
-
-def note_baseline(
-    connection: sa.Connection, resolved: ResolvedMapping, migration: Migration
-) -> None:
-    """Write the totals before the move, and how many records each warning concerns.
-
-    Written anew when the sweep has added late arrivals: their units are part of what must add up.
-    """
-    parameters = {"migration_id": migration.migration_id}
-    conditions = rules.conditions(resolved)
-    actions = resolved.mapping.rules.actions()
-    of_numbers = [
-        rule
-        for rule in ("negative_quantity", "reserved_exceeds_quantity")
-        if actions[rule] == "warn"
-    ]
-    warned = "".join(
-        f", count(*) FILTER (WHERE skip_reason IS NULL AND {conditions[rule]}) AS {rule}"
-        for rule in of_numbers
-    )
-    # Read by itself: the server reads with more than one process only where nothing is written.
-    totals = connection.execute(
-        sa.text(f"""
-            SELECT count(*) AS records, COALESCE(sum(quantity), 0) AS units,
-                   COALESCE(sum(reserved), 0) AS reserved{warned}
-            FROM {migration.snapshot}
-        """)
-    ).one()
-    connection.execute(
-        sa.text(f"""
-            UPDATE {SCHEMA}.migration SET
-                companies = (SELECT count(*) FROM {escaped(resolved.company.sql)} AS c),
-                snapshot_records = :records, snapshot_units = :units, snapshot_reserved = :reserved
-            WHERE migration_id = :migration_id
-        """),
-        {
-            **parameters,
-            "records": totals.records,
-            "units": totals.units,
-            "reserved": totals.reserved,
-        },
-    )
-    _warn(connection, migration, {rule: getattr(totals, rule) for rule in of_numbers})
-    if actions["item_duplicate"] == "warn":
-        live = f"""
-            SELECT p.company_key, p.item_key FROM {migration.snapshot} AS p
-            WHERE p.skip_reason IS NULL"""
-        _warn(
-            connection,
-            migration,
-            {"item_duplicate": copies.copies(connection, live).records},
-        )
-    own = [rule for rule in resolved.mapping.rules.own if actions[rule] == "warn"]
-    broken = {rule: sa.text(_breaking(resolved, migration, rule)) for rule in own}
-    _warn(
-        connection,
-        migration,
-        {rule: connection.execute(query).scalar_one() for rule, query in broken.items()},
-    )
-
-
-def _warn(connection: sa.Connection, migration: Migration, counted: dict[str, int]) -> None:
-    """Keep how many records each warning concerns, where there are any."""
-    for rule, records in counted.items():
-        if records:
-            parameters = {"migration_id": migration.migration_id, "rule": rule, "records": records}
-            connection.execute(_WARN, parameters)
-
-
-def _breaking(resolved: ResolvedMapping, migration: Migration, rule: str) -> str:
-    """How many records of the snapshot break a rule of the mapping's own, as they stand now."""
-    return escaped(f"""
-        SELECT count(*) FROM {migration.snapshot} AS p
-        JOIN ({canonical.source_rows(resolved)}) AS r ON {columns.same_key(resolved, "r", "p")}
-        WHERE r.skip_reason IS NULL AND {rules.conditions(resolved)[rule]}""")
-
-
-_WARN = sa.text(f"""
-    INSERT INTO {SCHEMA}.warning (migration_id, rule, records)
-    VALUES (:migration_id, :rule, :records)
-    ON CONFLICT (migration_id, rule) DO UPDATE SET records = EXCLUDED.records
-""")

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped
 from inventory_migration.engine import (
+    baseline,
     canonical,
     columns,
     control,
@@ -103,7 +104,7 @@ def sweep_within(connection: sa.Connection, resolved: ResolvedMapping, migration
         {**parameters, "number": number, "name": SWEEP, "records": reopened + added},
     )
     retries.link(connection, resolved, migration)
-    snapshot.note_baseline(connection, resolved, migration)
+    baseline.note(connection, resolved, migration)
     ledger.note(
         connection, "swept", migration_id=migration.migration_id, reopened=reopened, added=added
     )
