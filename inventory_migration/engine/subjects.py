@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped
 from inventory_migration.engine import (
+    as_compared,
     balances,
     canonical,
     ledger,
@@ -37,12 +38,15 @@ class Subject:
         relations: The SELECTs that it may name.
         parameters: Its numbers, each by what reads it: not every suite asks for all of them.
         tally: What has to be kept with the verdict of what was counted for it; None for nothing.
+        short_way: The batch as less tells it than all that there is to read, where such is known:
+            if nothing is wrong with that, nothing is wrong with the batch.
     """
 
     batch: str
     relations: dict[str, str]
     parameters: dict[str, Callable[[], Any]]
     tally: dict[str, Any] | None = None
+    short_way: str | None = None
 
     def numbers(self, wanted: Collection[str]) -> dict[str, Any]:
         """The numbers that a suite asks for, as far as there are such."""
@@ -96,8 +100,14 @@ def subject_of(
         rows = (
             partial(_count, connection, f"SELECT FROM {migration.snapshot}") if migration else int
         )
-        moved = proof.moved(connection, resolved, migration)
-        return Subject(batch=moved, relations={}, parameters={"expected_rows": rows})
+        return Subject(
+            batch=proof.moved(connection, resolved, migration),
+            relations={},
+            parameters={"expected_rows": rows},
+            short_way=as_compared.moved(connection, resolved, migration)
+            if again and migration
+            else None,
+        )
     return _reconciled(connection, resolved, migration, again=again)
 
 

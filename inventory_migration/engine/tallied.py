@@ -66,6 +66,20 @@ def again(connection: sa.Connection, resolved: ResolvedMapping, migration: Migra
     return _taken_over(connection, resolved, migration) or count(connection, resolved, migration)
 
 
+def is_as_counted(
+    connection: sa.Connection, resolved: ResolvedMapping, migration: Migration
+) -> bool:
+    """Whether every record was as it had been when all were counted, and nobody has written since.
+
+    Args:
+        connection: A connection that sees one moment; only read from.
+        resolved: The mapping and its types.
+        migration: Whose records; its snapshot exists.
+    """
+    found = _taken_over(connection, resolved, migration)
+    return found is not None and not found.tally.unequal and not found.tally.differing
+
+
 def at_checkpoint(
     connection: sa.Connection,
     resolved: ResolvedMapping,
