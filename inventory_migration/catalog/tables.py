@@ -114,7 +114,15 @@ def find_table(
         fired_by: Which events of ours fire its triggers: INSERT, DELETE, UPDATE, added up.
         written: The columns that an UPDATE of ours sets.
     """
-    row = connection.execute(_TABLE, {"name": name.name, "schema": name.schema_}).one_or_none()
+    row = connection.execute(
+        _TABLE,
+        {
+            "name": name.name,
+            "schema": name.schema_,
+            "events": fired_by,
+            "written": list(written),
+        },
+    ).one_or_none()
     if row is None:
         return None
     if row.relkind not in {"r", "p"}:
@@ -130,24 +138,15 @@ def find_table(
         )
     if row.row_security:
         objections.append(f"row level security hides rows of {name} from this role")
-    oid = {"oid": row.oid}
-    columns = connection.execute(_COLUMNS, oid).all()
-    triggers = connection.execute(
-        _TRIGGERS, {**oid, "events": fired_by, "written": list(written)}
-    ).all()
-    publications = connection.execute(
-        _PUBLICATIONS, {"schema": row.nspname, "name": row.relname}
-    ).scalars()
-    unique = connection.execute(_UNIQUE, oid).all()
     relation = Relation(
         oid=row.oid,
         schema=row.nspname,
         name=row.relname,
-        columns={column.attname: Column(*column) for column in columns},
-        unique_keys=tuple(tuple(r.columns) for r in unique if not r.partial),
-        partly_unique_keys=tuple(tuple(r.columns) for r in unique if r.partial),
-        triggers=tuple(Trigger(*trigger) for trigger in triggers),
-        publications=tuple(publications),
+        columns={column[0]: Column(*column) for column in row.columns},
+        unique_keys=tuple(tuple(columns) for columns, partial in row.unique_keys if not partial),
+        partly_unique_keys=tuple(tuple(columns) for columns, partial in row.unique_keys if partial),
+        triggers=tuple(Trigger(*trigger) for trigger in row.triggers),
+        publications=tuple(row.publications),
     )
     return Found(relation, tuple(objections))
 
@@ -179,13 +178,52 @@ def base_type(kind: str) -> str:
     return re.sub(r"\(.*?\)", "", kind)
 
 
+# All at once: a mapping names several tables, and each is read at every step.
 _TABLE = sa.text("""
     SELECT c.oid::bigint AS oid, n.nspname, c.relname, c.relkind::text AS relkind,
            row_security_active(c.oid) AS row_security,
            c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid)
                AS inherited,
            (SELECT string_agg(r.rulename, ', ') FROM pg_rewrite r
-             WHERE r.ev_class = c.oid AND c.relkind IN ('r', 'p')) AS rules
+             WHERE r.ev_class = c.oid AND c.relkind IN ('r', 'p')) AS rules,
+           (SELECT COALESCE(jsonb_agg(jsonb_build_array(
+                       a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
+                       a.atthasdef OR a.attidentity <> '', a.attgenerated <> '',
+                       CASE WHEN a.attidentity <> ''
+                            THEN format('nextval(%L::regclass)', pg_get_serial_sequence(
+                                     a.attrelid::regclass::text, a.attname))
+                            ELSE pg_get_expr(d.adbin, d.adrelid) END) ORDER BY a.attnum), '[]')
+            FROM pg_attribute a
+            LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+            WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) AS columns,
+           (SELECT COALESCE(jsonb_agg(jsonb_build_array(
+                       (SELECT jsonb_agg(a.attname ORDER BY k.place)
+                        FROM unnest(i.indkey[0:i.indnkeyatts - 1])
+                             WITH ORDINALITY AS k(attnum, place)
+                        LEFT JOIN pg_attribute a
+                          ON a.attrelid = i.indrelid AND a.attnum = k.attnum),
+                       i.indpred IS NOT NULL) ORDER BY i.indexrelid), '[]')
+            FROM pg_index i
+            WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indimmediate
+              AND i.indexprs IS NULL) AS unique_keys,
+           (SELECT COALESCE(jsonb_agg(jsonb_build_array(
+                       t.tgname, pg_get_triggerdef(t.oid), r.rolsuper) ORDER BY t.tgname), '[]')
+            FROM pg_trigger t
+            JOIN pg_proc f ON f.oid = t.tgfoid
+            JOIN pg_roles r ON r.oid = f.proowner
+            WHERE NOT t.tgisinternal AND t.tgparentid = 0 AND t.tgenabled IN ('O', 'A')
+              AND t.tgrelid IN (SELECT c.oid UNION SELECT relid FROM pg_partition_tree(c.oid))
+              AND (t.tgtype & CAST(:events AS integer) & ~16 <> 0
+                   OR t.tgtype & CAST(:events AS integer) & 16 <> 0
+                      AND (cardinality(t.tgattr::smallint[]) = 0
+                           OR EXISTS (SELECT FROM pg_attribute a
+                                      WHERE a.attrelid = t.tgrelid
+                                        AND a.attnum = ANY(t.tgattr::smallint[])
+                                        AND a.attname = ANY(CAST(:written AS text[]))))))
+               AS triggers,
+           (SELECT COALESCE(jsonb_agg(p.pubname ORDER BY p.pubname), '[]')
+            FROM pg_publication_tables p
+            WHERE p.schemaname = n.nspname AND p.tablename = c.relname) AS publications
     FROM pg_class c
     JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relname = :name
@@ -204,29 +242,6 @@ _CLOSED = sa.text("""
     ORDER BY 1
 """)
 
-_COLUMNS = sa.text("""
-    SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
-           a.atthasdef OR a.attidentity <> '', a.attgenerated <> '',
-           CASE WHEN a.attidentity <> ''
-                THEN format('nextval(%L::regclass)',
-                            pg_get_serial_sequence(a.attrelid::regclass::text, a.attname))
-                ELSE pg_get_expr(d.adbin, d.adrelid) END
-    FROM pg_attribute a
-    LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-    WHERE a.attrelid = :oid AND a.attnum > 0 AND NOT a.attisdropped
-    ORDER BY a.attnum
-""")
-
-_UNIQUE = sa.text("""
-    SELECT array_agg(a.attname::text ORDER BY k.place) AS columns, i.indpred IS NOT NULL AS partial
-    FROM pg_index i
-    CROSS JOIN LATERAL unnest(i.indkey[0:i.indnkeyatts - 1]) WITH ORDINALITY AS k(attnum, place)
-    LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
-    WHERE i.indrelid = :oid AND i.indisunique AND i.indisvalid AND i.indimmediate
-      AND i.indexprs IS NULL
-    GROUP BY i.indexrelid, i.indpred IS NOT NULL
-""")
-
 _INDEXED = sa.text("""
     SELECT EXISTS (
         SELECT FROM pg_index i
@@ -235,30 +250,6 @@ _INDEXED = sa.text("""
                FROM unnest(i.indkey[0:cardinality(CAST(:columns AS text[])) - 1]) AS k(attnum)
                JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum)
               = CAST(:columns AS text[]))
-""")
-
-_TRIGGERS = sa.text("""
-    SELECT t.tgname, pg_get_triggerdef(t.oid), r.rolsuper
-    FROM pg_trigger t
-    JOIN pg_proc f ON f.oid = t.tgfoid
-    JOIN pg_roles r ON r.oid = f.proowner
-    WHERE NOT t.tgisinternal AND t.tgparentid = 0 AND t.tgenabled IN ('O', 'A')
-      AND t.tgrelid IN (SELECT CAST(:oid AS oid)
-                        UNION SELECT relid FROM pg_partition_tree(CAST(:oid AS oid)))
-      AND (t.tgtype & CAST(:events AS integer) & ~16 <> 0
-           OR t.tgtype & CAST(:events AS integer) & 16 <> 0
-              AND (cardinality(t.tgattr::smallint[]) = 0
-                   OR EXISTS (SELECT FROM pg_attribute a
-                              WHERE a.attrelid = t.tgrelid
-                                AND a.attnum = ANY(t.tgattr::smallint[])
-                                AND a.attname = ANY(CAST(:written AS text[])))))
-    ORDER BY t.tgname
-""")
-
-_PUBLICATIONS = sa.text("""
-    SELECT pubname FROM pg_publication_tables
-    WHERE schemaname = :schema AND tablename = :name
-    ORDER BY pubname
 """)
 
 _TABLE_NAMES = sa.text(r"""
