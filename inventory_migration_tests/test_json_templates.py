@@ -221,6 +221,22 @@ def test_a_list_goes_there_and_back_through_all_gates_whatever_its_fields_are_ca
     assert stage.table(database, "stock_items") == before
 
 
+@pytest.mark.parametrize("form", [LIST, OBJECT])
+def test_whatever_a_locations_key_is_an_entry_says_just_that(
+    database: Database, form: dict[str, Any]
+) -> None:
+    shop(database, items=1, kind="text")
+    key = "".join(hostile.SPELLS)
+    database.psql(f"UPDATE locations SET id = {hostile.text(key)} WHERE id = '10'")
+    found = stage.migrate(database, mapping(form))
+    assert found.proof.differences == []
+    (entry,) = map(json.loads, said(database))
+    if form is LIST:
+        assert entry == [{"qty": 1, "held": 0, "loc": key, "unit": "pcs"}]
+    else:
+        assert entry == {key: {"qty": 1, "held": 0}}
+
+
 FOUND: dict[str, list[tuple[str, str]]] = {
     "object": [
         ("NULL", "migrated"), ("{}", "migrated"), ("[]", "migrated"), ("null", "migrated"),

@@ -10,7 +10,11 @@ Whatever stands in the column already may be anything: nothing here raises becau
 
 from __future__ import annotations
 
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
+from itertools import groupby
 
 from inventory_migration.catalog import INTEGERS, base_type, literal
 from inventory_migration.catalog.conversions import number_sql
@@ -20,6 +24,7 @@ from inventory_migration.engine.shapes.shape import Held
 from inventory_migration.engine.shapes.source_columns import SourceColumns
 from inventory_migration.mapping import MARKER, Expression, entries
 from inventory_migration.mapping import AllocationJson as Target
+from inventory_migration.mapping.parts import Scalar
 
 
 @dataclass(frozen=True)
@@ -94,21 +99,22 @@ class AllocationJson(SourceColumns):
         """One entry for the location, and no transfer requests."""
         on_hand = self.on_hand(quantity, reserved)
         key = f"({location})::text"
+        if base_type(self.resolved.location_key_type) not in PLAIN_IN_QUOTES:
+            key = f"left(right(to_json({key})::text, -1), -1)"
         given: dict[entries.Meaning, str] = {
-            "on_hand": on_hand,
-            "reserved": reserved,
-            "available": f"({on_hand}) - ({reserved})",
-            "quantity": quantity,
-            "location": location if self._numeric_keys else key,
+            "on_hand": f"({on_hand})::text",
+            "reserved": f"({reserved})::text",
+            "available": f"(({on_hand}) - ({reserved}))::text",
+            "quantity": f"({quantity})::text",
+            "location": key,
             "written_at": at,
-            "marker": literal(MARKER),
         }
-        entry = _object(self._target.fields, given)
-        listed = self._target.as_ == "list"
-        allocations = (
-            f"jsonb_build_array({entry})" if listed else f"jsonb_build_object({key}, {entry})"
-        )
-        return [allocations, *(["'[]'::jsonb"] if self._target.transfers else [])]
+        in_quotes = {"written_at"} if self._numeric_keys else {"written_at", "location"}
+        entry = list(_spelled(self._target.fields, given, in_quotes))
+        parts = ["[", *entry, "]"]
+        if self._target.as_ == "object":
+            parts = ['{"', _Sql(key), '":', *entry, "}"]
+        return [_as_json(parts), *(["'[]'::jsonb"] if self._target.transfers else [])]
 
     def moment(self, at: str) -> str:
         """To the millisecond, as JavaScript writes it."""
@@ -237,19 +243,59 @@ def _is_empty(column: str) -> str:
     return f"({column} IS NULL OR {column} IN ('null', '{{}}', '[]'))"
 
 
-def _object(fields: entries.Fields, given: dict[entries.Meaning, str]) -> str:
-    """An object as SQL, by its template."""
-    parts = []
+PLAIN_IN_QUOTES = INTEGERS | {"uuid"}
+"""Types whose text is the same between the quotes of JSON."""
+
+
+class _Sql(str):
+    """SQL among the parts of a text, the others of which stand as they are."""
+
+    __slots__ = ()
+
+
+def _spelled(
+    fields: entries.Fields, given: Mapping[entries.Meaning, str], in_quotes: Collection[str]
+) -> Iterator[str]:
+    """The parts of an object's text, by its template.
+
+    As text it is made in half the time that the server's functions take, which build an object
+    within another twice.
+
+    Args:
+        fields: The template.
+        given: SQL of the text of what a record is given, as it stands between quotes.
+        in_quotes: What of that stands in quotes also where the template does not say so.
+    """
+    between = "{"
     for name, value in fields.root.items():
+        yield f"{between}{json.dumps(name, ensure_ascii=False)}:"
+        between = ","
         if isinstance(value, entries.Fields):
-            said = _object(value, given)
-        elif isinstance(value, entries.FromRecord):
-            said = given[value.from_]
-            said = f"({said})::text" if value.as_ == "text" else said
+            yield from _spelled(value, given, in_quotes)
+        elif not isinstance(value, entries.FromRecord):
+            yield _constant(value)
+        elif value.from_ == "marker":
+            yield _constant(MARKER)
         else:
-            said = literal(value)
-        parts.append(f"{literal(name)}, {said}")
-    return f"jsonb_build_object({', '.join(parts)})"
+            said = given[value.from_]
+            if value.as_ == "text" or value.from_ in in_quotes:
+                said = f"""'"' || {said} || '"'"""
+            yield _Sql(f"COALESCE({said}, 'null')")
+    yield "{}" if between == "{" else "}"
+
+
+def _constant(value: Scalar) -> str:
+    return str(value) if isinstance(value, Decimal) else json.dumps(value, ensure_ascii=False)
+
+
+def _as_json(parts: Iterable[str]) -> str:
+    """JSON of a text in parts, as SQL."""
+    runs = groupby(parts, key=lambda part: isinstance(part, _Sql))
+    said = [
+        " || ".join(run) if is_sql else literal("".join(run))
+        for is_sql, run in ((is_sql, list(run)) for is_sql, run in runs)
+    ]
+    return f"({' || '.join(said)})::jsonb"
 
 
 def _field(path: entries.Path) -> str:
