@@ -232,7 +232,7 @@ def test_an_interrupted_close_changes_nothing(database: Database) -> None:
         raise RuntimeError("killed")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("inventory_migration.engine.sweep.snapshot.note_baseline", killed)
+        patch.setattr("inventory_migration.engine.sweep.baseline.note", killed)
         with pytest.raises(RuntimeError):
             stage.close(database, chosen, STOPPED)
     assert level(database, "levels") == before
