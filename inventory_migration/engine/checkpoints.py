@@ -61,6 +61,7 @@ def reconcile_phase(
         ).scalar_one()
         proved = untouched.note_checkpoint(connection, resolved, migration, before, found)
         if counted is not None and before is not None and proved is not None:
+            before = {**before, "records": proved["records"]}
             tallied.keep(connection, resolved, migration, counted, before)
         ledger.note(
             connection,
@@ -77,12 +78,14 @@ def refresh_statistics(engine: sa.Engine, resolved: ResolvedMapping) -> None:
     """Let the planner know what has just been written, before all of it is compared.
 
     A table that is not ours to analyze is left out by the server, with a warning that nobody sees.
+    One that has as many rows as before is known.
     """
-    tables = ", ".join(f"{SCHEMA}.{name}" for name in ("chunk", "outcome", "after_image"))
-    written = resolved.levels_sql if resolved.levels is not None else resolved.source.sql
+    written = [f"{SCHEMA}.{name}" for name in ("chunk", "outcome", "after_image")]
+    if resolved.levels is not None:
+        written.append(escaped(resolved.levels_sql))
     try:
         with engine.begin() as connection:
             connection.execute(sa.text("SET LOCAL lock_timeout = '1s'"))
-            connection.execute(sa.text(f"ANALYZE {tables}, {escaped(written)}"))
+            connection.execute(sa.text(f"ANALYZE {', '.join(written)}"))
     except sa.exc.DBAPIError as error:
         logger.debug("statistics stay as they are: %s", message(error))

@@ -169,7 +169,8 @@ def to_keep(
         resolved: The mapping and its types.
         migration: Whose records.
         counted: What was counted.
-        before: What `untouched.note_before` has said before that.
+        before: What `untouched.note_before` has said before that; with `records`, how many there
+            are, where that is known.
     """
     found = counted.tally
     if before is None or counted.differences or len(found.companies) > MOST_COMPANIES:
@@ -180,10 +181,11 @@ def to_keep(
     if len(coverage.dealt_with_beside(connection, resolved, migration)) > 1:
         # That no record is new rests on other snapshots as well.
         return None
-    records = untouched.count_records(connection, resolved)
+    if "records" not in before:
+        before = {**before, "records": untouched.count_records(connection, resolved)}
     return {
         "migration_id": migration.migration_id,
-        "before": {**before, "records": records},
+        "before": before,
         "ledger": _of_ledger(connection, migration, before["transaction"]),
         "total": _row(found.total),
         "companies": [[key, *_row(entry)] for key, entry in found.companies.items()],
