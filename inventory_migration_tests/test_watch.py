@@ -110,6 +110,7 @@ def test_a_watch_sees_work_a_death_a_pause_a_silent_database_and_the_end(shop: D
         worker.kill()
         worker.wait()
         terminal.until("Nobody works on it: 'inventory-migration run shop'", seconds=10)
+        until(lambda: as_lines.said("Nobody works on it"), "the other watch to see it as well")
 
         steering.pause(verbs.open_target(shop.url), "shop", reason="lunch")
         seen = terminal.until("It stands until 'inventory-migration resume shop'.")
