@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.engine import canonical, columns, coverage
-from inventory_migration.engine.as_planned import is_plain
+from inventory_migration.engine.as_planned import is_plain, standing_locations
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.scans import FENCE
 from inventory_migration.engine.shapes import shape_of
@@ -90,7 +90,6 @@ def _live(resolved: ResolvedMapping, migration: Migration) -> str:
     """Each live record: as written where one of the migration's transactions has written it."""
     shape = shape_of(resolved)
     rows = canonical.source_rows(resolved, extra=f"s.xmin AS row_xmin, {shape.as_targets()}")
-    planned = canonical.planned_locations(resolved, migration.planned_locations)
     held = [f"l.{name}" for name in columns.targets(resolved, "target")]
     written = shape.values(
         location="im_d.location_key", quantity="l.quantity", reserved="l.reserved", at="k.at"
@@ -102,10 +101,8 @@ def _live(resolved: ResolvedMapping, migration: Migration) -> str:
                {ours} AND (im_d.location_key IS NULL OR NOT {columns.all_same(held, written)})
                    AS wrong
         FROM ({rows}) AS l
-        LEFT JOIN (SELECT d.company_key, d.location_key FROM ({planned}) AS d
-                   WHERE d.default_locations = 1
-                   -- A fence: looked up once for each company.
-                   {FENCE}) AS im_d ON im_d.company_key = l.company_key
+        LEFT JOIN ({standing_locations(resolved, migration)}) AS im_d
+          ON im_d.company_key = l.company_key
         LEFT JOIN (SELECT k.xid::xid AS xid, {shape.moment("min(k.started_at)")} AS at
                    FROM {SCHEMA}.chunk AS k
                    WHERE k.migration_id = {migration.migration_id} AND k.state = 'done'
