@@ -90,9 +90,15 @@ def _kill_a_backend(server: EmbeddedServer) -> bool:
         ).fetchone()
         if row is None:
             return False
+        # A backend that has just ended by itself can be sent a signal until the postmaster has
+        # taken leave of it, and nothing comes of it. One that stands still is alive.
         try:
+            os.kill(row[0], signal.SIGSTOP)
+            stopped = _comes_true(lambda: _process_state(row[0]) in "TZX", seconds=5)
+            if not stopped or _process_state(row[0]) != "T":
+                return False
             os.kill(row[0], signal.SIGKILL)
-        except ProcessLookupError:
+        except (ProcessLookupError, FileNotFoundError):
             return False
         # The postmaster notices it, and ends every session before it recovers: ours as well.
         _until(lambda: _is_ended(connection), "the server ends every session")
@@ -107,8 +113,20 @@ def _is_ended(connection: psycopg.Connection) -> bool:
     return False
 
 
+def _process_state(pid: int) -> str:
+    """One letter: `T` stands still, `Z` and `X` have ended."""
+    # The name of the command, in parentheses, may hold anything.
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
 def _until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    assert _comes_true(condition, seconds), f"waited in vain until {what}"
+
+
+def _comes_true(condition: Callable[[], bool], seconds: float) -> bool:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"waited in vain until {what}"
+        if time.monotonic() > deadline:
+            return False
         time.sleep(0.02)
+    return True
