@@ -7,8 +7,10 @@ only a trigger takes care of what comes after it.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -25,6 +27,8 @@ from inventory_migration.engine import (
     plan,
     proof,
     scans,
+    schema_change,
+    sweep,
     sync,
     untouched,
     verification,
@@ -33,8 +37,7 @@ from inventory_migration.engine import (
 from inventory_migration.engine.ledger import Migration
 from inventory_migration.engine.patience import patiently
 from inventory_migration.engine.plan import Start
-from inventory_migration.engine.proof import Proof
-from inventory_migration.engine.sweep import sweep
+from inventory_migration.engine.proof import Difference, Proof
 from inventory_migration.errors import GateRefused, MigrationFailed, VerdictNotFinal
 from inventory_migration.mapping import StockLevel, StockMapping
 
@@ -87,9 +90,13 @@ def reconcile(
             raise GateRefused(mapping=mapping.name, gate="transformed_stock", why=why)
     again = partial(patiently, tries=mapping.thresholds.failed_attempts)
     again(partial(phases.set_running, engine, migration))
+    if not start.write_stop:
+        unswept = again(partial(_close_unswept, engine, resolved, migration, start))
+        if unswept is not None:
+            return Reconciled(migration, unswept, True)
     for _ in range(MOST_SWEEPS):
         # Under a write stop a last pass follows that no writer can be older than.
-        late = partial(sweep, engine, resolved, migration, drain=not start.write_stop)
+        late = partial(sweep.sweep, engine, resolved, migration, drain=not start.write_stop)
         if again(late) == 0:
             break
         phases.work(engine, resolved, migration, start, workers=workers)
@@ -116,46 +123,115 @@ def _close(
             stopped = write_stop.stop_writes(connection, resolved)
         # A record that a join loses by now would look like one that the application has deleted.
         joins.refuse_unfaithful(connection, resolved)
-        if stopped:
+        proved = sweep.proved(connection, resolved, migration) if stopped else None
+        if stopped and proved is None:
             write_stop.delta_pass(connection, resolved, migration)
         ledger.set_state(connection, migration.migration_id, "verifying")
         before = untouched.note_before(connection, resolved)
-        found = untouched.proved_at_checkpoint(connection, resolved, migration) or proof.prove(
-            connection, resolved, migration
+        found = proved or proof.prove(connection, resolved, migration)
+        verdict = _note_verdict(
+            connection, resolved, migration, start, found, before=before, stopped=stopped
         )
-        _note_totals(connection, migration, found)
-        basis = _basis(connection, resolved, start)
-        final = basis != "moment" or not isinstance(resolved.mapping.target, StockLevel)
-        wrong = [d for d in found.unexplained if final or d.kind not in _MENDED]
-        ledger.note(
-            connection,
-            "verdict",
-            migration_id=migration.migration_id,
-            rests_on=basis,
-            tables=stopped or None,
-            before=before if untouched.says_enough(found) else None,
-        )
-        if not wrong and not final:
-            control.desire(connection, migration.migration_id, "pause", reason=_NOT_FINAL)
-            ledger.set_state(connection, migration.migration_id, "paused", reason=_NOT_FINAL)
-        elif not wrong:
-            verification.passed(connection, migration)
-            ledger.set_state(connection, migration.migration_id, "verified")
-            if start.write_stop and sync.wanted(resolved):
-                _end_trigger(connection, resolved, migration)
-        else:
-            reason = f"verification: {proof.unexplained_text(wrong)}"
-            verification.fail(connection, migration, reason)
-            ledger.set_state(connection, migration.migration_id, "failed", reason=reason)
-    if wrong and final:
+    _tell(engine, resolved, migration, verdict)
+    return found
+
+
+def _close_unswept(
+    engine: sa.Engine, resolved: ResolvedMapping, migration: Migration, start: Start
+) -> Proof | None:
+    """Close at once where nobody has written since all was compared; None where anybody has.
+
+    There is nothing to sweep up then, nor to prove anew.
+
+    Raises:
+        VerdictNotFinal: What the application writes next would make the verdict untrue.
+    """
+    schema_change.wait_for_older_writers(engine, resolved)
+    with control.exclusive(engine, migration.migration_id, wanted="run") as connection:
+        control.durably(connection)
+        scans.with_room(connection)
+        before = untouched.note_before(connection, resolved)
+        found = sweep.proved(connection, resolved, migration)
+        if found is None:
+            return None
+        ledger.set_state(connection, migration.migration_id, "verifying")
+        gates.open_gate(connection, resolved, "reconciliation_report", run_id=start.run_id)
+        verdict = _note_verdict(connection, resolved, migration, start, found, before=before)
+    _tell(engine, resolved, migration, verdict)
+    return found
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    """What a proof comes to: what is wrong, and whether nothing can make it untrue."""
+
+    wrong: list[Difference]
+    final: bool
+
+    @property
+    def reason(self) -> str:
+        """What is wrong, for whoever has to know."""
+        return f"verification: {proof.unexplained_text(self.wrong)}"
+
+
+def _note_verdict(
+    connection: sa.Connection,
+    resolved: ResolvedMapping,
+    migration: Migration,
+    start: Start,
+    found: Proof,
+    *,
+    before: dict[str, Any] | None,
+    stopped: Sequence[str] = (),
+) -> _Verdict:
+    """Keep the totals and the verdict with the migration, and the state that follows from it."""
+    _note_totals(connection, migration, found)
+    basis = _basis(connection, resolved, start)
+    final = basis != "moment" or not isinstance(resolved.mapping.target, StockLevel)
+    verdict = _Verdict([d for d in found.unexplained if final or d.kind not in _MENDED], final)
+    ledger.note(
+        connection,
+        "verdict",
+        migration_id=migration.migration_id,
+        rests_on=basis,
+        tables=stopped or None,
+        before=before if untouched.says_enough(found) else None,
+    )
+    if verdict.wrong:
+        verification.fail(connection, migration, verdict.reason)
+        ledger.set_state(connection, migration.migration_id, "failed", reason=verdict.reason)
+    elif not final:
+        control.desire(connection, migration.migration_id, "pause", reason=_NOT_FINAL)
+        ledger.set_state(connection, migration.migration_id, "paused", reason=_NOT_FINAL)
+    else:
+        verification.passed(connection, migration)
+        ledger.set_state(connection, migration.migration_id, "verified")
+        if start.write_stop and sync.wanted(resolved):
+            _end_trigger(connection, resolved, migration)
+    return verdict
+
+
+def _tell(
+    engine: sa.Engine, resolved: ResolvedMapping, migration: Migration, verdict: _Verdict
+) -> None:
+    """Tell of a verdict that is kept: what is wrong, or that it is not final.
+
+    Raises:
+        VerdictNotFinal: What the application writes next would make the verdict untrue.
+    """
+    if verdict.wrong and verdict.final:
         hooks.tell(
-            engine, resolved.mapping, migration, "verification", reason=reason, action="stop"
+            engine,
+            resolved.mapping,
+            migration,
+            "verification",
+            reason=verdict.reason,
+            action="stop",
         )
-    if not wrong and not final:
+    if not verdict.wrong and not verdict.final:
         raise VerdictNotFinal(
             mapping=migration.mapping, migration_id=migration.migration_id, reason=_NOT_FINAL
         )
-    return found
 
 
 def _cut_over(engine: sa.Engine, resolved: ResolvedMapping, migration: Migration) -> Proof:

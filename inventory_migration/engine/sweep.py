@@ -31,6 +31,7 @@ from inventory_migration.engine import (
 from inventory_migration.engine.failures import Action, action_for, sqlstate
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.parameters import parametrised
+from inventory_migration.engine.proof import Proof
 from inventory_migration.engine.shapes import shape_of
 from inventory_migration.engine.shapes.stock_level import StockLevel as LevelShape
 from inventory_migration.engine.undo_statements import mine
@@ -59,11 +60,9 @@ def sweep(
 
 def sweep_within(connection: sa.Connection, resolved: ResolvedMapping, migration: Migration) -> int:
     """Sweep in the caller's transaction, which no chunk commits beside; returns how many."""
-    number = phase_number(resolved)
-    default_locations.give(connection, resolved, migration)
-    default_locations.follow(connection, resolved, migration)
-    if untouched.proved_at_checkpoint(connection, resolved, migration) is not None:
+    if proved(connection, resolved, migration) is not None:
         return 0
+    number = phase_number(resolved)
     if sync.wanted(resolved):
         sync.refresh(connection, resolved)
     else:
@@ -109,6 +108,22 @@ def sweep_within(connection: sa.Connection, resolved: ResolvedMapping, migration
         connection, "swept", migration_id=migration.migration_id, reopened=reopened, added=added
     )
     return int(reopened + added)
+
+
+def proved(
+    connection: sa.Connection, resolved: ResolvedMapping, migration: Migration
+) -> Proof | None:
+    """The proof of all records where nothing came late, as nobody has written since it was made.
+
+    Args:
+        connection: A transaction that no chunk commits beside; companies that came since the plan
+            are given their locations in it.
+        resolved: The mapping and its types.
+        migration: The migration.
+    """
+    default_locations.give(connection, resolved, migration)
+    default_locations.follow(connection, resolved, migration)
+    return untouched.proved_at_checkpoint(connection, resolved, migration)
 
 
 def phase_number(resolved: ResolvedMapping) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
-from inventory_migration.engine import coverage, ledger, tally, untouched
+from inventory_migration.engine import coverage, ledger, tally, unsealed, untouched
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.proof import Difference, Proof
 from inventory_migration.engine.tally import Tally
@@ -149,6 +149,7 @@ def _taken_over(
         kept
         and kept["migration_id"] == migration.migration_id
         and untouched.still(connection, resolved, kept["before"])
+        and unsealed.is_unwritten(connection, migration)
         and _of_ledger(connection, migration, kept["before"]["transaction"]) == kept["ledger"]
     ):
         return Counted(_read(kept), [], is_kept=True)
@@ -213,9 +214,11 @@ def _read(kept: dict[str, Any]) -> Tally:
 
 
 def _of_ledger(connection: sa.Connection, migration: Migration, since: str) -> list[int]:
-    """How many rows a tally has read that are our own, and how many of them are young."""
+    """How many rows a tally has read that are our own, and how many of them are young.
+
+    Of the snapshot it is how many are sealed: whether they are the same still, their seals tell.
+    """
     rows = {
-        migration.snapshot: "true",
         migration.planned_locations: "true",
         **{
             f"{SCHEMA}.{table.name}": f"t.migration_id = {migration.migration_id}"
@@ -230,4 +233,5 @@ def _of_ledger(connection: sa.Connection, migration: Migration, since: str) -> l
         f"FROM {table} AS t WHERE {only}) AS of_{number}"
         for number, (table, only) in enumerate(rows.items())
     )
-    return [int(n) for n in connection.execute(sa.text(f"SELECT * FROM {counted}")).one()]
+    rows_and_young = connection.execute(sa.text(f"SELECT * FROM {counted}")).one()
+    return [unsealed.count_sealed(connection, migration), *map(int, rows_and_young)]

@@ -8,6 +8,9 @@ hashed, which does, is in `evidence.py`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import sqlalchemy as sa
 
 from inventory_migration.engine.blocks import ROW_BYTES
@@ -21,7 +24,7 @@ def is_unwritten(connection: sa.Connection, migration: Migration) -> bool:
         connection: A connection that sees one moment; only read from.
         migration: The migration, whose snapshot exists and is sealed.
     """
-    sealed = connection.execute(_SEALED, {"migration_id": migration.migration_id}).all()
+    sealed = _sealed(connection, migration)
     # Between a row and its seal no other transaction can come to have the same number.
     if any(row.age > NEARLY_ROUND for row in sealed):
         return False
@@ -35,6 +38,15 @@ def is_unwritten(connection: sa.Connection, migration: Migration) -> bool:
     )
     found = connection.execute(query).one()
     return bool(found.rows == found.sealed == sum(row.records for row in sealed))
+
+
+def count_sealed(connection: sa.Connection, migration: Migration) -> int:
+    """How many rows of a snapshot are sealed, each by itself."""
+    return sum(int(row.records) for row in _sealed(connection, migration))
+
+
+def _sealed(connection: sa.Connection, migration: Migration) -> Sequence[sa.Row[Any]]:
+    return connection.execute(_SEALED, {"migration_id": migration.migration_id}).all()
 
 
 NEARLY_ROUND = 2_000_000_000
