@@ -18,7 +18,9 @@ of a query several processes may do, which what has a limit is none of.
 def with_room(connection: sa.Connection) -> None:
     """Let this transaction sort in memory, and read with more than one process where it may.
 
-    The planner does not know how dear it is to convert and hash a record.
+    The planner does not know how dear it is to convert and hash a record. Nor does it know, before
+    the next vacuum, that whoever reads an index alone has to look up each row that was just written
+    in its table, which takes many times what reading the table takes.
     """
     connection.execute(_WITH_ROOM)
 
@@ -27,5 +29,6 @@ _WITH_ROOM = sa.text("""
     SELECT set_config('work_mem', (GREATEST(64 * 1024 * 1024,
                       pg_size_bytes(current_setting('work_mem'))) / 1024)::text, true),
            set_config('parallel_setup_cost', '100', true),
-           set_config('parallel_tuple_cost', '0.001', true)
+           set_config('parallel_tuple_cost', '0.001', true),
+           set_config('enable_indexonlyscan', 'off', true)
 """)

@@ -133,6 +133,8 @@ class Session:
             # The planner does not know how dear it is to convert and hash a record.
             "SET LOCAL parallel_setup_cost = 100",
             "SET LOCAL parallel_tuple_cost = 0.01",
+            # Nor that of what was just written an index alone tells nothing.
+            "SET LOCAL enable_indexonlyscan = off",
             # Compiling takes longer than it saves: many conditions, each a moment.
             "SET LOCAL jit = off",
             # A policy that hides rows from this role must be an error, and not a smaller count.
