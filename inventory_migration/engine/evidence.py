@@ -104,6 +104,17 @@ def live_now(
         sealed: The blocks.
         each_row: Whether to keep something of each row.
     """
+    live, row = live_row(resolved)
+    rows = f"""
+        SELECT width_bucket(p.position, CAST(:firsts AS bigint[])) AS block, p.position,
+               {row} AS row
+        FROM {migration.snapshot} AS p
+        LEFT JOIN ({escaped(live)}) AS l ON {columns.same_key(resolved, "l", "p")}"""
+    return _blocks(connection, _hashed(rows, each_row=each_row), sealed)
+
+
+def live_row(resolved: ResolvedMapping) -> tuple[str, str]:
+    """The SELECT of live rows `l`, and what is sealed of one, as a row."""
     shape = shape_of(resolved)
     live = canonical.source_rows(resolved, extra=shape.as_targets(), hashed=False)
     said = [
@@ -111,12 +122,12 @@ def live_now(
         *("held_quantity", "held_reserved", "target_rows"),
         *columns.targets(resolved, "target"),
     ]
-    rows = f"""
-        SELECT width_bucket(p.position, CAST(:firsts AS bigint[])) AS block, p.position,
-               ROW(l.key_1 IS NOT NULL, {", ".join(f"l.{name}" for name in said)}) AS row
-        FROM {migration.snapshot} AS p
-        LEFT JOIN ({escaped(live)}) AS l ON {columns.same_key(resolved, "l", "p")}"""
-    return _blocks(connection, _hashed(rows, each_row=each_row), sealed)
+    return live, f"ROW(l.key_1 IS NOT NULL, {', '.join(f'l.{name}' for name in said)})"
+
+
+def hash_of(row: str) -> str:
+    """The hash of a row, as it is sealed."""
+    return f"sha256(convert_to({row}::text, 'UTF8'))"
 
 
 def blocks_of(connection: sa.Connection, migration: Migration) -> list[Block]:
@@ -268,7 +279,7 @@ def _hashed(rows: str, *, each_row: bool = True) -> str:
                {kept if each_row else "''::bytea"} AS rows,
                CASE WHEN count(*) <> max(position) - min(position) + 1
                     THEN array_agg(position ORDER BY position) END AS positions
-        FROM (SELECT block, position, sha256(convert_to(row::text, 'UTF8')) AS hash
+        FROM (SELECT block, position, {hash_of("row")} AS hash
               FROM ({rows}) AS r
               -- A fence: each row is hashed once, by several processes that sort a part each.
               ORDER BY block, position OFFSET 0) AS h
@@ -282,7 +293,7 @@ def _blocks(connection: sa.Connection, query: str, sealed: Sequence[Block]) -> l
         return found
     beside = Beside()
     with plainly_spelled(connection):
-        for row in _streamed(connection, query, {"firsts": [block.first for block in sealed]}):
+        for row in streamed(connection, query, {"firsts": [block.first for block in sealed]}):
             # Where its first rows are missing, a block is still the same one.
             first = sealed[row.block - 1].first if row.block else row.first_position
             positions = row.positions or ()
@@ -295,7 +306,7 @@ def _blocks(connection: sa.Connection, query: str, sealed: Sequence[Block]) -> l
     return found
 
 
-def _streamed(connection: sa.Connection, query: str, parameters: dict[str, Any]) -> Iterator[Any]:
+def streamed(connection: sa.Connection, query: str, parameters: dict[str, Any]) -> Iterator[Any]:
     """Rows as they come; what a cursor of the server's reads, is read by one process alone."""
     statement = sa.text(query).compile(dialect=connection.dialect)
     driver: Any = connection.connection.driver_connection

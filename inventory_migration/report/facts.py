@@ -39,6 +39,7 @@ from inventory_migration.database import describe
 from inventory_migration.engine import (
     evidence,
     joins,
+    key_order,
     ledger,
     progress,
     references,
@@ -49,6 +50,7 @@ from inventory_migration.engine import (
     unsealed,
 )
 from inventory_migration.engine.blocks import Block, differing, some_of
+from inventory_migration.engine.key_order import Moment
 from inventory_migration.engine.ledger import Migration
 from inventory_migration.engine.tally import Tally
 from inventory_migration.engine.triggers import fired_triggers
@@ -105,6 +107,7 @@ def read(
             only where one has been written to since.
     """
     with reader.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
+        moment = key_order.moment_of(connection, reader)
         connection.execute(sa.text("SET LOCAL row_security = off"))
         connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
         # Floats are told exactly, whatever the role's default.
@@ -115,18 +118,16 @@ def read(
         migration = ledger.find(connection, mapping=mapping.name)
         if migration is None or migration.purged:
             return None
-        found = _facts(
-            connection, mapping, migration, where=describe(reader), seed=seed, just_moved=just_moved
-        )
+        found = _facts(connection, moment, mapping, migration, seed=seed, just_moved=just_moved)
     return Reading(_plain(found.facts), found.live)
 
 
 def _facts(
     connection: sa.Connection,
+    moment: Moment,
     mapping: StockMapping,
     migration: Migration,
     *,
-    where: str,
     seed: str | None,
     just_moved: bool,
 ) -> Reading:
@@ -145,7 +146,7 @@ def _facts(
             "server": connection.execute(sa.text("SHOW server_version")).scalar_one(),
         },
         "database": {
-            "where": where,
+            "where": describe(moment.reader),
             **dict(connection.execute(_DATABASE).one()._mapping),
             "fingerprint": evidence.database_fingerprint(connection),
         },
@@ -162,13 +163,15 @@ def _facts(
     # No part of what the migration did, but of what this command was asked for.
     for name in ("changed", "report", "seal"):
         del facts["summary"][name]
-    resolved, compared = _compared(connection, mapping, migration)
+    resolved, compared, is_kept = _compared(connection, mapping, migration)
     facts |= compared
     if resolved is not None and ledger.snapshot_exists(connection, migration):
         facts["sample"] = sample.take(
             connection, resolved, migration, facts["differences"] or [], seed=seed
         )
-    live = _sealed(connection, resolved, migration, facts, just_moved=just_moved)
+    live = _sealed(
+        connection, moment, resolved, migration, facts, just_moved=just_moved, is_kept=is_kept
+    )
     facts["listed"] = _listed(connection, migration, facts)
     facts["verdict"] = conclusions.verdict(migration, facts)
     facts["rests_on"] = conclusions.rests_on(facts)
@@ -178,8 +181,11 @@ def _facts(
 
 def _compared(
     connection: sa.Connection, mapping: StockMapping, migration: Migration
-) -> tuple[ResolvedMapping | None, dict[str, Any]]:
-    """What the live tables say now, as far as the mapping still fits them."""
+) -> tuple[ResolvedMapping | None, dict[str, Any], bool]:
+    """What the live tables say now, as far as the mapping still fits them.
+
+    And whether that was known: nobody has written since all of it was compared.
+    """
     found: dict[str, Any] = {
         "totals": None,
         "companies": [],
@@ -194,17 +200,17 @@ def _compared(
         resolved = resolve(connection, mapping)
         joins.refuse_unfaithful(connection, resolved)
     except MappingInvalid as error:
-        return None, {**found, "not_comparable": str(error)}
+        return None, {**found, "not_comparable": str(error)}, False
     found["triggers"] = fired_triggers(connection, resolved)
     found["publications"] = list(resolved.source.publications)
     if not ledger.snapshot_exists(connection, migration):
-        return resolved, found
+        return resolved, found, False
     found["companies"] = summary.by_company(connection, migration)
     found["references"] = told_references(
         connection, references.compared(connection, resolved, migration.migration_id)
     )
     if migration.state not in _PROVABLE:
-        return resolved, found
+        return resolved, found, False
     counted = tallied.again(connection, resolved, migration)
     found["totals"] = _add_totals(counted.tally, found["companies"])
     found["differences"] = [
@@ -216,7 +222,7 @@ def _compared(
         }
         for difference in counted.differences
     ]
-    return resolved, found
+    return resolved, found, counted.is_kept
 
 
 def _add_totals(counted: Tally, companies: list[dict[str, Any]]) -> dict[str, Any]:
@@ -234,11 +240,13 @@ def _add_totals(counted: Tally, companies: list[dict[str, Any]]) -> dict[str, An
 
 def _sealed(
     connection: sa.Connection,
+    moment: Moment,
     resolved: ResolvedMapping | None,
     migration: Migration,
     facts: dict[str, Any],
     *,
     just_moved: bool,
+    is_kept: bool,
 ) -> list[Block] | None:
     """Add what is known of the rows' own seals; returns the hashes of the live rows, to be kept."""
     told = facts["seal"]
@@ -249,7 +257,13 @@ def _sealed(
     blocks = evidence.blocks_of(connection, migration)
     records = facts["summary"]["records"]["snapshot"]
     each_row = records <= evidence.MOST_LIVE_ROWS
-    live = evidence.live_now(connection, resolved, migration, blocks, each_row=each_row)
+    live = None
+    if is_kept:
+        live = key_order.live_now(
+            connection, moment, resolved, migration, blocks, each_row=each_row
+        )
+    if live is None:
+        live = evidence.live_now(connection, resolved, migration, blocks, each_row=each_row)
     told["live"] = {"records": records, "sha256": seal.root_hash(live), "each_row": each_row}
     return live
 
