@@ -12,8 +12,8 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.engine import canonical, ledger, places, tallied
-from inventory_migration.engine.as_planned import is_plain
-from inventory_migration.engine.ledger import SCHEMA, Migration
+from inventory_migration.engine.as_planned import is_plain, writers
+from inventory_migration.engine.ledger import Migration
 from inventory_migration.engine.shapes import shape_of
 
 
@@ -43,9 +43,7 @@ def moved(connection: sa.Connection, resolved: ResolvedMapping, migration: Migra
                {numbers[0]} AS quantity_before, {held[0]} AS quantity,
                {numbers[1]} AS reserved_before, {held[1]} AS reserved
         FROM ({live}) AS l
-        LEFT JOIN (SELECT k.xid::xid AS xid FROM {SCHEMA}.chunk AS k
-                   WHERE k.migration_id = {migration.migration_id} AND k.state = 'done'
-                   GROUP BY k.xid) AS k ON k.xid = l.row_xmin
+        LEFT JOIN ({writers(migration)}) AS k ON k.xid = l.row_xmin
         LEFT JOIN ({places.places(resolved)}) AS w
           ON {shape.same_location("w.location_key", "l.location_key")}"""
 

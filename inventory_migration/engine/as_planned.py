@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from inventory_migration.catalog import Derived, ResolvedMapping
 from inventory_migration.database import quoted
 from inventory_migration.engine import canonical, columns, rules
-from inventory_migration.engine.ledger import Migration
+from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.scans import FENCE
 from inventory_migration.engine.shapes import shape_of
 from inventory_migration.mapping import StockLevel
@@ -103,6 +103,19 @@ def standing_locations(resolved: ResolvedMapping, migration: Migration) -> str:
                   WHERE d.default_locations = 1
                   -- A fence: looked up once for all records, and not for each.
                   {FENCE}"""
+
+
+def writers(migration: Migration, *more: str) -> str:
+    """The transactions that have written a migration's chunks, one row for each.
+
+    Args:
+        migration: Whose chunks.
+        more: Further columns over the chunks `k` of one of them.
+    """
+    return f"""
+                  SELECT {", ".join(["k.xid::xid AS xid", *more])} FROM {SCHEMA}.chunk AS k
+                  WHERE k.migration_id = {migration.migration_id} AND k.state = 'done'
+                  GROUP BY k.xid"""
 
 
 def _is_of_row(resolved: ResolvedMapping, condition: str) -> bool:

@@ -52,24 +52,17 @@ def note(
             "reserved": totals.reserved or 0,
         },
     )
-    warned = [rule for rule in _OF_NUMBERS if rule in counted]
-    _warn(connection, migration, {rule: getattr(totals, rule) or 0 for rule in warned})
+    warned = {rule: getattr(totals, rule) or 0 for rule in _OF_NUMBERS if rule in counted}
     if actions["item_duplicate"] == "warn":
         live = f"""
             SELECT p.company_key, p.item_key FROM {migration.snapshot} AS p
             WHERE p.skip_reason IS NULL"""
-        _warn(
-            connection,
-            migration,
-            {"item_duplicate": copies.copies(connection, live).records},
-        )
-    own = [rule for rule in resolved.mapping.rules.own if actions[rule] == "warn"]
-    broken = {rule: sa.text(_breaking(resolved, migration, rule)) for rule in own}
-    _warn(
-        connection,
-        migration,
-        {rule: connection.execute(query).scalar_one() for rule, query in broken.items()},
-    )
+        warned["item_duplicate"] = copies.copies(connection, live).records
+    for rule in resolved.mapping.rules.own:
+        if actions[rule] == "warn":
+            broken = sa.text(_breaking(resolved, migration, rule))
+            warned[rule] = connection.execute(broken).scalar_one()
+    _warn(connection, migration, warned)
 
 
 def sums(resolved: ResolvedMapping) -> dict[str, str]:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.engine import canonical, columns, coverage
-from inventory_migration.engine.as_planned import is_plain, standing_locations
+from inventory_migration.engine.as_planned import is_plain, standing_locations, writers
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.scans import FENCE
 from inventory_migration.engine.shapes import shape_of
@@ -103,10 +103,8 @@ def _live(resolved: ResolvedMapping, migration: Migration) -> str:
         FROM ({rows}) AS l
         LEFT JOIN ({standing_locations(resolved, migration)}) AS im_d
           ON im_d.company_key = l.company_key
-        LEFT JOIN (SELECT k.xid::xid AS xid, {shape.moment("min(k.started_at)")} AS at
-                   FROM {SCHEMA}.chunk AS k
-                   WHERE k.migration_id = {migration.migration_id} AND k.state = 'done'
-                   GROUP BY k.xid) AS k ON k.xid = l.row_xmin"""
+        LEFT JOIN ({writers(migration, f"{shape.moment('min(k.started_at)')} AS at")}) AS k
+          ON k.xid = l.row_xmin"""
 
 
 def _version(row: str, writer: str, aside: str, held: list[str]) -> str:
