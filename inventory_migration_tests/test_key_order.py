@@ -135,7 +135,7 @@ def test_blocks_that_have_another_number_of_records_say_nothing(database: Databa
     assert in_key_order(database, PLAIN) is None
 
 
-@pytest.mark.parametrize("unfit", ["levels", "scattered", "few", "phases", "refused"])
+@pytest.mark.parametrize("unfit", ["levels", "scattered", "few", "phases", "refused", "elsewhere"])
 def test_what_no_index_finds_on_few_pages_is_read_in_another_way(
     unfit: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,6 +149,10 @@ def test_what_no_index_finds_on_few_pages_is_read_in_another_way(
         monkeypatch.setattr(key_order, "FEWEST_BLOCKS", 6)
     elif unfit == "refused":
         monkeypatch.setattr(staffing, "usual_workers", refused)
+    elif unfit == "elsewhere":
+        # Another of several servers has not exported it.
+        another = key_order.Moment(database.engine, "0000000A-0000000B-1")
+        monkeypatch.setattr(key_order, "moment_of", lambda *_: another)
     elif unfit == "phases":
         database.psql("INSERT INTO inventory_migration.phase (migration_id, number, name) "
                       "VALUES (1, 2, 'late')")  # fmt: skip

@@ -196,20 +196,19 @@ def _seeing(moment: Moment) -> Iterator[list[sa.Connection]]:
     with ExitStack() as stack:
         found: list[sa.Connection] = []
         try:
-            opened = [
-                stack.enter_context(
-                    moment.reader.connect().execution_options(isolation_level="REPEATABLE READ")
+            for _ in range(staffing.usual_workers(moment.reader)):
+                opened = moment.reader.connect().execution_options(
+                    isolation_level="REPEATABLE READ"
                 )
-                for _ in range(staffing.usual_workers(moment.reader))
-            ]
-        except sa.exc.OperationalError:
-            opened = []
-        for connection in opened:
-            connection.execute(sa.text(f"SET TRANSACTION SNAPSHOT '{moment.snapshot}'"))
+                found.append(stack.enter_context(opened))
+                found[-1].execute(sa.text(f"SET TRANSACTION SNAPSHOT '{moment.snapshot}'"))
+        except sa.exc.DBAPIError:
+            # None is left, or it is one to another of several servers.
+            found = []
+        for connection in found:
             stack.enter_context(control.cancelled_on_interrupt(connection))
             connection.execute(_SETTINGS)
             holdings.spell_plainly(connection)
-            found.append(connection)
         yield found
 
 
