@@ -280,6 +280,11 @@ def test_what_holds_an_entry_is_left_as_it_is_and_judged_by_all_of_them(
         "LEFT JOIN inventory_migration.outcome o USING (position) WHERE key_1 <> 2 ORDER BY key_1"
     ).splitlines()
     assert list(zip([held for held, _ in FOUND[form]], became, strict=True)) == FOUND[form]
+    known = database.psql(
+        "SELECT (row_version IS NOT NULL)::text FROM inventory_migration.snapshot_1 "
+        "WHERE key_1 <> 2 ORDER BY key_1"
+    ).splitlines()
+    assert known == [str(outcome == "migrated").lower() for outcome in became]
     counted = stage.outcomes(database)
     assert {name: predicted[name] for name in counted} == counted
     after = said(database)

@@ -47,11 +47,12 @@ def row_version(resolved: ResolvedMapping) -> tuple[str, str]:
     """The transaction that wrote a row last, where it alone lets its record be migrated; else NULL.
 
     Returns:
-        An expression over a record of `source_rows` with `item_duplicate` and `row_xmin`, and what
-        has to be joined for it: that company and location are as they should, which is for the
-        chunk to ask.
+        An expression over a record of `source_rows` with `item_duplicate`, `row_xmin` and its
+        pre-images, and what has to be joined for it: that company and location are as they
+        should, which is for the chunk to ask.
     """
-    if not is_plain(resolved) or shape_of(resolved).as_planned() is None:
+    shape = shape_of(resolved)
+    if not is_plain(resolved) or shape.as_planned() is None:
         return "NULL::xid", ""
     refusing = " ".join(
         f"WHEN {condition} THEN NULL" for _, condition in rules.deciding(resolved, planned=False)
@@ -60,7 +61,7 @@ def row_version(resolved: ResolvedMapping) -> tuple[str, str]:
         CROSS JOIN (SELECT true AS company_found, NULL::boolean AS location_own,
                            true AS target_agrees, 1 AS default_locations) AS im_assumed"""
     return (
-        f"CASE WHEN skip_reason IS NOT NULL OR location_key IS NOT NULL THEN NULL {refusing} "
+        f"CASE WHEN skip_reason IS NOT NULL OR NOT {shape.placeless()} THEN NULL {refusing} "
         "ELSE row_xmin END",
         assumed,
     )

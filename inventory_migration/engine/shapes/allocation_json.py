@@ -19,7 +19,7 @@ from itertools import groupby
 from inventory_migration.catalog import INTEGERS, base_type, literal
 from inventory_migration.catalog.conversions import number_sql
 from inventory_migration.database import quoted
-from inventory_migration.engine import owners, places, readings
+from inventory_migration.engine import columns, owners, places, readings
 from inventory_migration.engine.shapes.shape import Held
 from inventory_migration.engine.shapes.source_columns import SourceColumns
 from inventory_migration.mapping import MARKER, Expression, entries
@@ -86,6 +86,10 @@ class AllocationJson(SourceColumns):
     def empty(self, alias: str = "s") -> str:
         """NULL, or JSON that holds nothing."""
         return _is_empty(self._column(alias))
+
+    def placeless(self) -> str:
+        """The same of the pre-image: to tell a location is to ask entries, in one process alone."""
+        return _is_empty(columns.before_columns(self.resolved)[self._target.column])
 
     def signed(self, alias: str = "s") -> str:
         """An entry has our marker; without a field for it, anybody may have written any of them."""

@@ -159,6 +159,10 @@ class Shape(abc.ABC):
         named = zip(values, before.values(), strict=True)
         return ", ".join(f"{value} AS {name}" for value, name in named)
 
+    def placeless(self) -> str:
+        """The condition over a record of `source_rows` with `pre_images`: it names no location."""
+        return "(location_key IS NULL)"
+
     def as_targets(self) -> str:
         """What the target of a source row holds, under its canonical names."""
         named = zip(self.target_columns(), columns.targets(self.resolved, "target"), strict=True)
