@@ -182,6 +182,34 @@ def test_a_write_that_a_trigger_swallows_refuses_its_chunk(database: Database) -
         assert at_once(connection, planned(database)) is None
 
 
+@pytest.mark.parametrize(
+    ("target", "nothing", "units"),
+    [
+        # A column's numbers stand in the record alone, an allocation has its own.
+        ({"shape": "location_column", "column": "held", "add": True}, "NULL", 15 - 1 - 4),
+        ({"shape": "allocation_json", "column": "held", "add": True}, "'{}'", 15 - 3),
+    ],
+    ids=["column", "allocations"],
+)
+def test_what_a_trigger_writes_otherwise_is_counted_as_it_is_written(
+    database: Database, target: dict[str, Any], nothing: str, units: int
+) -> None:
+    stage.shop(database)
+    statements = planned(database, stage.mapping(target=target))
+    database.psql(
+        "CREATE FUNCTION otherwise() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "NEW.quantity := CASE NEW.id WHEN 2 THEN 1 WHEN 4 THEN NULL ELSE NEW.quantity END; "
+        f"IF NEW.id = 3 THEN NEW.held := {nothing}; END IF; RETURN NEW; END $$;"
+        "CREATE TRIGGER otherwise BEFORE UPDATE ON stock_items "
+        "FOR EACH ROW EXECUTE FUNCTION otherwise()"
+    )
+    with database.engine.connect() as connection:
+        (row,) = at_once(connection, statements)
+    assert (row.records, row.migrated, row.located) == (5, 5, 4)
+    assert (row.units_before, row.units_after) == (15, units)
+    assert (row.not_numbers_before, row.not_numbers_after) == (0, 1)
+
+
 def test_what_a_trigger_may_say_later_is_read_back(database: Database) -> None:
     stage.shop(database)
     statements = planned(database)

@@ -11,10 +11,13 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from pydantic import ValidationError
 
 from inventory_migration import verbs
+from inventory_migration.database import escaped
 from inventory_migration.engine import ledger, plan, prediction, proof, trail
+from inventory_migration.engine.shapes import shape_of
 from inventory_migration.engine.snapshot import write_snapshot
 from inventory_migration.engine.undo_scope import WHOLE
 from inventory_migration.mapping import StockMapping
@@ -235,6 +238,52 @@ def test_whatever_a_locations_key_is_an_entry_says_just_that(
         assert entry == [{"qty": 1, "held": 0, "loc": key, "unit": "pcs"}]
     else:
         assert entry == {key: {"qty": 1, "held": 0}}
+
+
+NESTED = {
+    "as": "list",
+    "entry": {
+        "longest name": {"place": PLACE, "\u00e9": {"from": "written_at"}, "{}": MARKER},
+        "zz": ON_HAND, "aa": {"from": "available", "as": "text"}, "ab": None, "x\"\\\n": "it's\t",
+        "empty": {}, "price": 1.50, "open": True,
+    },
+}  # fmt: skip
+SPELLED = {
+    "location": "'a\"\\\u00e9'::text",
+    "quantity": "12.50::numeric",
+    "reserved": "3::numeric",
+    "at": "'2026-01-02T03:04:05.678Z'",
+}
+
+
+@pytest.mark.parametrize("form", [LIST, OBJECT, NESTED], ids=["list", "object", "nested"])
+def test_an_entry_is_told_by_the_text_that_the_server_makes_of_it_and_by_what_it_says(
+    database: Database, form: dict[str, Any]
+) -> None:
+    shop(database, items=1, kind="text")
+    chosen = mapping({**form, "transfers": "transfers"})
+    database.psql("ALTER TABLE stock_items ADD transfers jsonb")
+    with database.engine.connect() as connection:
+        shape = shape_of(plan.resolve(connection, chosen))
+        entry, none = shape.values(**SPELLED)
+        text = entry.removesuffix("::jsonb")
+        assert text != entry
+        spelled = f"SELECT {text} = ({entry})::text"
+        assert connection.execute(sa.text(escaped(spelled))).scalar_one() is True
+        held = [
+            (f"{entry}, {none}", True),
+            (f"replace({text}, '12.50', '12.5')::jsonb, {none}", True),
+            (f"replace({text}, '12.50', '12.51')::jsonb, {none}", False),
+            (f"{entry}, '[1]'::jsonb", False),
+            (f"{entry}, NULL::jsonb", False),
+            (f"NULL::jsonb, {none}", False),
+            (f"'{{}}'::jsonb, {none}", False),
+        ]
+        for columns, holds in held:
+            asked = f"""
+                SELECT {shape.holds("r", **SPELLED)}
+                FROM (SELECT {columns}) AS r(target_1, target_2)"""
+            assert connection.execute(sa.text(escaped(asked))).scalar_one() is holds, columns
 
 
 FOUND: dict[str, list[tuple[str, str]]] = {

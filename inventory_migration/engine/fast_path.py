@@ -157,12 +157,20 @@ def _as_planned(resolved: ResolvedMapping, migration: Migration) -> tuple[str, s
 
 
 _OF_PLANNED = """
+            -- Few are otherwise: what they had is taken off, and what they have added.
             SELECT chunk, count(*) AS migrated, COALESCE(sum(quantity_before), 0) AS units_before,
                    COALESCE(sum(reserved_before), 0) AS reserved_before,
                    count(*) FILTER (WHERE quantity_before IS NULL) AS not_numbers_before,
-                   COALESCE(sum(quantity), 0) AS units, COALESCE(sum(reserved), 0) AS reserved,
-                   count(*) FILTER (WHERE not_number) AS not_numbers,
-                   count(*) FILTER (WHERE located) AS located
+                   COALESCE(sum(quantity_before), 0)
+                       - COALESCE(sum(quantity_before) FILTER (WHERE otherwise IS NOT NULL), 0)
+                       + COALESCE(sum(otherwise[1]), 0) AS units,
+                   COALESCE(sum(reserved_before), 0)
+                       - COALESCE(sum(reserved_before) FILTER (WHERE otherwise IS NOT NULL), 0)
+                       + COALESCE(sum(otherwise[2]), 0) AS reserved,
+                   count(*) FILTER (WHERE otherwise IS NULL AND quantity_before IS NULL)
+                       + COALESCE(sum(otherwise[3]), 0) AS not_numbers,
+                   count(*) FILTER (WHERE otherwise IS NULL) + COALESCE(sum(otherwise[4]), 0)
+                       AS located
             FROM as_planned GROUP BY chunk"""
 
 _NOTHING_PLANNED = """

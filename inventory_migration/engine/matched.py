@@ -91,15 +91,14 @@ def _live(resolved: ResolvedMapping, migration: Migration) -> str:
     shape = shape_of(resolved)
     rows = canonical.source_rows(resolved, extra=f"s.xmin AS row_xmin, {shape.as_targets()}")
     held = [f"l.{name}" for name in columns.targets(resolved, "target")]
-    written = shape.values(
-        location="im_d.location_key", quantity="l.quantity", reserved="l.reserved", at="k.at"
+    as_written = shape.holds(
+        "l", location="im_d.location_key", quantity="l.quantity", reserved="l.reserved", at="k.at"
     )
     ours = "k.xid IS NOT NULL"
     return f"""
         SELECT l.company_key, l.quantity, l.reserved,
                {_version("l", "k.xid", "k.xid IS NULL", held)} AS version,
-               {ours} AND (im_d.location_key IS NULL OR NOT {columns.all_same(held, written)})
-                   AS wrong
+               {ours} AND (im_d.location_key IS NULL OR NOT {as_written}) AS wrong
         FROM ({rows}) AS l
         LEFT JOIN ({standing_locations(resolved, migration)}) AS im_d
           ON im_d.company_key = l.company_key

@@ -88,6 +88,14 @@ GUARDS = (
         "test_fast_path.py::test_it_says_of_every_chunk_and_record_what_locking_first_says",
     ),
     Guard(
+        "what is written as planned is told as it is written",
+        "what a trigger makes of a record is counted as what was planned",
+        "engine/shapes/shape.py",
+        'f"CASE WHEN {self.located} AND {same} THEN NULL "',
+        'f"CASE WHEN {same} THEN NULL "',
+        "test_fast_path.py::test_what_a_trigger_writes_otherwise_is_counted_as_it_is_written",
+    ),
+    Guard(
         "a condition that asks elsewhere is asked",
         "a record is moved by what a query said when it was planned",
         "engine/as_planned.py",
@@ -181,9 +189,18 @@ GUARDS = (
         "rows of a migration's own transactions are where they were planned to be",
         "a location that a chunk has written wrongly is proved to be right",
         "engine/matched.py",
-        "{ours} AND (im_d.location_key IS NULL OR NOT {columns.all_same(held, written)})",
+        "{ours} AND (im_d.location_key IS NULL OR NOT {as_written})",
         "false",
         "test_matched.py::test_a_row_that_its_chunk_has_put_elsewhere_shows",
+    ),
+    Guard(
+        "an allocation is told by its text and by what lies beside it",
+        "transfers that were requested since are proved to be none",
+        "engine/shapes/allocation_json.py",
+        'f"({same} AND {columns.all_same(held[1:], given[1:])})" if held[1:] else same',
+        "same",
+        "test_json_templates.py::"
+        "test_an_entry_is_told_by_the_text_that_the_server_makes_of_it_and_by_what_it_says",
     ),
     Guard(
         "what was put aside has to hold what it held",

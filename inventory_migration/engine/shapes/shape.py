@@ -23,6 +23,41 @@ class Held:
 
 
 @dataclass(frozen=True)
+class Found:
+    """What is found of a record once it was written, as SQL.
+
+    Attributes:
+        quantity: How much there is.
+        reserved: How much of that is reserved.
+        not_number: Whether the quantity is no number.
+        located: Whether its target is what was to be written.
+    """
+
+    quantity: str
+    reserved: str
+    not_number: str
+    located: str
+
+    def named(self) -> list[str]:
+        """Each by its name."""
+        return [f"{sql} AS {name}" for name, sql in vars(self).items()]
+
+    def unless(self, same: str) -> str:
+        """All of it as numbers; NULL where the numbers are the `same` as before, and it is located.
+
+        So what it says is asked once of most records, however dear that is to tell.
+        """
+        numbers = [self.quantity, self.reserved]
+        numbers += [
+            f"CASE WHEN {told} THEN 1 ELSE 0 END" for told in (self.not_number, self.located)
+        ]
+        return (
+            f"CASE WHEN {self.located} AND {same} THEN NULL "
+            f"ELSE ARRAY[{', '.join(numbers)}]::numeric[] END"
+        )
+
+
+@dataclass(frozen=True)
 class Shape(abc.ABC):
     """A form in which a target says where stock is.
 
@@ -199,8 +234,9 @@ class Shape(abc.ABC):
 
         Returns:
             CTEs by name, which write those records of `unchanged` whose row is still of
-            `row_version`. The last of them is `as_planned`: what `unlocked` tells of them, what
-            they had before, `quantity_before` and `reserved_before`, and `row_table`.
+            `row_version`. The last of them is `as_planned`: position and chunk, what they had
+            before, `quantity_before` and `reserved_before`, what they have `otherwise`
+            (`Found.unless`), and `row_table`.
         """
         return None
 

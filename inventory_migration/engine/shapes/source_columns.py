@@ -13,7 +13,7 @@ from inventory_migration.catalog import literal
 from inventory_migration.catalog.tables import UPDATE
 from inventory_migration.database import quoted
 from inventory_migration.engine import columns, readings
-from inventory_migration.engine.shapes.shape import Shape
+from inventory_migration.engine.shapes.shape import Found, Shape
 
 
 class SourceColumns(Shape):
@@ -75,8 +75,13 @@ class SourceColumns(Shape):
         nobody sees any more, in whose room the next one goes; one found by its place does not.
         """
         version = f"{columns.key_of_source(self.resolved, 'c')} AND s.xmin = c.row_version"
+        found = self._found()
+        same = columns.all_same(
+            [readings.quantity(self.resolved), readings.reserved(self.resolved)],
+            ["c.quantity", "c.reserved"],
+        )
         returning = [
-            *self._returned(),
+            *("c.position", "c.chunk", f"{found.unless(same)} AS otherwise"),
             *("c.quantity AS quantity_before", "c.reserved AS reserved_before"),
             "s.tableoid AS row_table",
         ]
@@ -84,6 +89,9 @@ class SourceColumns(Shape):
 
     def _returned(self) -> list[str]:
         """What is read of a record that was written: where it is from, and what it has now."""
+        return ["c.position", "c.chunk", *self._found().named()]
+
+    def _found(self) -> Found:
         resolved = self.resolved
         located = columns.all_same(self.target_columns(), self._written())
         quantity, reserved = readings.quantity(resolved), readings.reserved(resolved)
@@ -96,11 +104,7 @@ class SourceColumns(Shape):
                     ("quantity", "reserved"), (quantity, reserved), held, strict=True
                 )
             )
-        return [
-            *("c.position", "c.chunk", f"{quantity} AS quantity", f"{reserved} AS reserved"),
-            f"{readings.quantity(resolved)} IS NULL AS not_number",
-            f"{located} AS located",
-        ]
+        return Found(quantity, reserved, f"{readings.quantity(resolved)} IS NULL", located)
 
     def heard(self, *, back: bool = False) -> str:  # noqa: ARG002
         """A trigger of the source, or of a partition of it, that an UPDATE fires."""

@@ -13,6 +13,7 @@ from inventory_migration.database import quoted
 from inventory_migration.engine import columns
 from inventory_migration.engine.ledger import SCHEMA
 from inventory_migration.engine.shapes.level_reading import LevelReading
+from inventory_migration.engine.shapes.shape import Found
 from inventory_migration.mapping import (
     Canonical,
     Expression,
@@ -105,11 +106,11 @@ class StockLevel(LevelReading):
         """
         if self.target.sync or self.resolved.target_key or self._underivable():
             return None
-        returned = self._returned()
+        found = ", ".join(self._returned().named())
         return {
             "written": f"{self._insert()} RETURNING {self._told()}",
             "moved": f"""
-            SELECT {returned}
+            SELECT c.position, c.chunk, {found}
             FROM classified AS c
             JOIN written AS w ON {columns.same_record(self.resolved, "w", "c")}
             WHERE c.outcome = 'migrated'""",
@@ -130,6 +131,8 @@ class StockLevel(LevelReading):
         )
         levels = self.resolved.levels_sql
         record = columns.key_of_source(self.resolved, "c")
+        found = self._returned()
+        same = columns.all_same([found.quantity, found.reserved], ["c.quantity", "c.reserved"])
         return {
             "any_level": f"""
             SELECT EXISTS (SELECT FROM {levels} AS t
@@ -142,8 +145,9 @@ class StockLevel(LevelReading):
             )
             + f" RETURNING {self._told()}",
             "as_planned": f"""
-            SELECT {self._returned()}, c.quantity AS quantity_before,
-                   c.reserved AS reserved_before, NULL::oid AS row_table
+            SELECT c.position, c.chunk, {found.unless(same)} AS otherwise,
+                   c.quantity AS quantity_before, c.reserved AS reserved_before,
+                   NULL::oid AS row_table
             FROM unchanged AS c
             JOIN written_as_planned AS w ON {columns.same_record(self.resolved, "w", "c")}""",
         }
@@ -154,17 +158,19 @@ class StockLevel(LevelReading):
         told = zip(held, self.target.holds_as, strict=True)
         return ", ".join([self._key(), *(f"{column} AS {name}" for column, name in told)])
 
-    def _returned(self) -> str:
-        """The same of a record `c` whose level was written, `w`, in the words of `unlocked`."""
+    def _returned(self) -> Found:
+        """The same of a record `c` whose level was written, `w`."""
         written = self.values(
             location="c.default_location", quantity="c.quantity", reserved="c.reserved", at="NULL"
         )
         reserved = "w.reserved" if self.target.reserved else "c.reserved"
         net = self.resolved.mapping.quantity_basis == "net"
-        located = columns.all_same([f"w.{name}" for name in self.target.holds_as], written)
-        return f"""c.position, c.chunk,
-                   {f"w.on_hand - {reserved}" if net else "w.on_hand"} AS quantity,
-                   {reserved} AS reserved, c.quantity IS NULL AS not_number, {located} AS located"""
+        return Found(
+            quantity=f"w.on_hand - {reserved}" if net else "w.on_hand",
+            reserved=reserved,
+            not_number="c.quantity IS NULL",
+            located=columns.all_same([f"w.{name}" for name in self.target.holds_as], written),
+        )
 
     def heard(self, *, back: bool = False) -> str:
         """A trigger of the levels, or of a partition of them, that an INSERT or DELETE fires."""
