@@ -43,12 +43,14 @@ from inventory_migration.engine import (
     rivals,
     rollback,
     scans,
+    seen,
     standing,
     statements,
     subjects,
     summary,
     tallied,
     trail,
+    untouched,
 )
 from inventory_migration.engine.ledger import Migration
 from inventory_migration.engine.plan import Start
@@ -117,7 +119,14 @@ def audit_profile(
         gates.open_gate(connection, resolved, "audit_profile", run_id=run_id)
     logger.info("profiling %s", resolved.source.name)
     with one_moment(target) as (connection, _):
-        return _profile(connection, resolve(connection, mapping))
+        resolved = resolve(connection, mapping)
+        before = untouched.note_before(connection, resolved)
+        found = _profile(connection, resolved)
+    if not found.copies:
+        with target.engine.begin() as connection:
+            records = int(found.totals["records"])
+            seen.keep_no_copies(connection, resolved, before, records, run_id=run_id)
+    return found
 
 
 def judge(

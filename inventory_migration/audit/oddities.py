@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import INTEGERS, TEXTS, Derived, ResolvedMapping, literal
 from inventory_migration.database import escaped, quoted
-from inventory_migration.engine import canonical, copies, joins, ledger, places
+from inventory_migration.engine import canonical, copies, joins, ledger, places, seen
 from inventory_migration.engine.columns import keys as key_names
 from inventory_migration.engine.columns import written_columns
 from inventory_migration.engine.scans import FENCE
@@ -361,6 +361,8 @@ def _key_faults(resolved: ResolvedMapping) -> Iterator[str]:
 
 def _copies(connection: sa.Connection, resolved: ResolvedMapping) -> Iterator[str]:
     """The items that a company has in several records: costly to look for, so done once."""
+    if seen.has_no_copies(connection, resolved):
+        return
     if not copies.may_be(connection, canonical.live_rows(resolved)):
         return
     rows = canonical.duplicates(resolved)

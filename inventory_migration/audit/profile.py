@@ -35,6 +35,7 @@ TOP_COMPANIES = 50
 MOST_COMPANIES = 200
 """How many the profile of an audit lists."""
 
+_COPIES = "company and item"
 _MEASURES = ("records", "units", "reserved", "available")
 _OF_COMPANY = ("quantity_missing", "negative_quantity", "reserved_exceeds_quantity")
 _DEFECTS = (
@@ -85,6 +86,12 @@ class Profile:
         return max(0, stocked - listed)
 
     @property
+    def copies(self) -> int:
+        """How many items a company has in more than one record."""
+        groups = dict(zip(self.duplicates["of"], self.duplicates["groups"], strict=True))
+        return int(groups[_COPIES])
+
+    @property
     def source(self) -> TableProfile:
         """The table that holds the stock records."""
         return self.tables[0]
@@ -99,7 +106,7 @@ class Profile:
             f"predicted_quarantined_{row['rule']}": row["records"]
             for row in self._outcomes()["quarantined"]
         }
-        copies = dict(zip(self.duplicates["of"], self.duplicates["groups"], strict=True))
+        groups = dict(zip(self.duplicates["of"], self.duplicates["groups"], strict=True))
         return {
             **{
                 name: value if isinstance(value, int) else f"{value:f}"
@@ -107,8 +114,8 @@ class Profile:
             },
             **outcomes,
             **quarantined,
-            "duplicate_keys": int(copies["key"]),
-            "duplicate_items": int(copies["company and item"]),
+            "duplicate_keys": int(groups["key"]),
+            "duplicate_items": self.copies,
             "null_values": total(self.source.columns["nulls"]),
             "columns_with_type_inconsistencies": sum(
                 map(bool, self.source.columns["inconsistency"])
@@ -271,11 +278,11 @@ def _duplicates(
     connection: sa.Connection, records_sql: str, live_sql: str, *, keys_are_unique: bool
 ) -> list[dict[str, Any]]:
     """Keys and items that several records have; looked for only where there may be such."""
-    found = {of: {"of": of, "groups": 0, "records": 0} for of in ("key", "company and item")}
+    found = {of: {"of": of, "groups": 0, "records": 0} for of in ("key", _COPIES)}
     if not keys_are_unique:
         query = queries.repeated_keys(records_sql, _keys(connection, records_sql))
         [found["key"]] = fetched(connection, query)
-    found["company and item"] |= copies(connection, live_sql)._asdict()
+    found[_COPIES] |= copies(connection, live_sql)._asdict()
     return list(found.values())
 
 

@@ -57,15 +57,30 @@ def fingerprint(connection: sa.Connection, resolved: ResolvedMapping, suite: str
 
 
 def open_gate(
-    connection: sa.Connection, resolved: ResolvedMapping, suite: str, *, run_id: str | None = None
+    connection: sa.Connection,
+    resolved: ResolvedMapping,
+    suite: str,
+    *,
+    run_id: str | None = None,
+    seen: dict[str, Any] | None = None,
 ) -> None:
-    """What the suite judges has been made anew: its earlier verdict no longer counts."""
+    """What the suite judges has been made anew: its earlier verdict no longer counts.
+
+    Args:
+        connection: A connection to the ledger.
+        resolved: The mapping to judge under.
+        suite: The suite's name.
+        run_id: The Dagster run.
+        seen: What is known already of what is to be judged.
+    """
     connection.execute(
         sa.insert(ledger.gate).values(
             mapping=resolved.mapping.name,
             mapping_hash=resolved.mapping.hash,
             suite=suite,
             run_id=run_id,
+            # Not what JSON calls null.
+            verdict=sa.null() if seen is None else seen,
         )
     )
 

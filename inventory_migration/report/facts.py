@@ -250,7 +250,8 @@ def _sealed(
 ) -> list[Block] | None:
     """Add what is known of the rows' own seals; returns the hashes of the live rows, to be kept."""
     told = facts["seal"]
-    told |= {"snapshot": _snapshot(connection, migration, just_moved=just_moved), "live": None}
+    snapshot = _snapshot(connection, migration, just_moved=just_moved, is_kept=is_kept)
+    told |= {"snapshot": snapshot, "live": None}
     told |= {"proves": list(seal.PROVES), "cannot_prove": list(seal.CANNOT_PROVE)}
     if resolved is None or not ledger.snapshot_exists(connection, migration):
         return None
@@ -269,7 +270,7 @@ def _sealed(
 
 
 def _snapshot(
-    connection: sa.Connection, migration: Migration, *, just_moved: bool
+    connection: sa.Connection, migration: Migration, *, just_moved: bool, is_kept: bool = False
 ) -> dict[str, Any]:
     """Whether the snapshot is what was sealed as it was written."""
     sealed = evidence.sealed_snapshot(connection, migration)
@@ -283,7 +284,8 @@ def _snapshot(
     }
     if not sealed or not ledger.snapshot_exists(connection, migration):
         return found
-    if just_moved and unsealed.is_unwritten(connection, migration):
+    # What is kept stands on the same.
+    if just_moved and (is_kept or unsealed.is_unwritten(connection, migration)):
         return {**found, "intact": True, "checked": "transactions"}
     now = evidence.snapshot_now(connection, migration, sealed)
     changed, first = some_of(differing(sealed, now), MOST_KEYS)

@@ -278,6 +278,22 @@ GUARDS = (
         "test_tallied.py::test_a_report_counts_once_more_whoever_has_written_what_was_counted",
     ),
     Guard(
+        "items that a company has twice are looked for again where somebody has written since",
+        "a gate does not see what was entered twice since the profile",
+        "engine/seen.py",
+        " and untouched.still(connection, resolved, then)",
+        "",
+        "test_seen.py::test_whoever_writes_anything_has_it_looked_for_once_more",
+    ),
+    Guard(
+        "what was seen under another version of the mapping is looked for again",
+        "a gate takes over what was asked of other columns",
+        "engine/seen.py",
+        " or newest.mapping_hash != resolved.mapping.hash:",
+        ":",
+        "test_seen.py::test_another_mapping_asks_for_itself",
+    ),
+    Guard(
         "live rows are told by the order of keys only where nobody has written since",
         "the seals of a report take a record that has come for one that is gone",
         "report/facts.py",
