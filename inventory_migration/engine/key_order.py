@@ -84,12 +84,13 @@ def live_now(
     query = _query(resolved, each_row=each_row)
     edges = _edges(connection, resolved, migration, sealed)
     with ThreadPoolExecutor(staffing.MOST) as pool, _seeing(moment) as beside:
-        if not beside or len(edges) != len(sealed):
+        if not beside or edges is None:
             return None
-        parts = _parts(edges, len(beside))
+        parts = _parts(edges, len(sealed), len(beside))
         if not _is_looked_up(beside[0], resolved, query, parts[0]):
             return None
-        if not _is_orderly(beside[0], resolved, edges[:: -(-len(edges) // LOOKED_AT)]):
+        some = slice(0, None, -(-len(sealed) // LOOKED_AT))
+        if not _is_orderly(beside[0], resolved, _at(edges, some)):
             return None
         read = [pool.submit(_read, *one, query) for one in zip(beside, parts, strict=False)]
         found = [block for part in read for block in part.result()]
@@ -122,36 +123,43 @@ def _edges(
     resolved: ResolvedMapping,
     migration: Migration,
     sealed: Sequence[Block],
-) -> list[dict[str, Any]]:
-    """Of each block where it lies, and its first key and its last one, as texts."""
+) -> dict[str, list[Any]] | None:
+    """Of all blocks where they lie, and their first keys and their last ones, as texts.
+
+    Columns, and not a row for each block: there are thousands of them. None where a block has lost
+    its first record or its last one.
+    """
     keys = columns.keys(resolved)
     texts = ", ".join(f"p.{key}::text AS {key}" for key in keys)
-    edges = {position for block in sealed for position in (block.first, block.last)}
+    firsts, lasts = [block.first for block in sealed], [block.last for block in sealed]
     with evidence.plainly_spelled(connection):
         rows = connection.execute(
             sa.text(
                 f"SELECT p.position, {texts} FROM {migration.snapshot} AS p "
-                "WHERE p.position = ANY(CAST(:edges AS bigint[]))"
+                "WHERE p.position = ANY(CAST(:firsts AS bigint[])) "
+                "OR p.position = ANY(CAST(:lasts AS bigint[])) ORDER BY p.position"
             ),
-            {"edges": [*edges]},
+            {"firsts": firsts, "lasts": lasts},
         )
-        found = {row.position: row for row in rows}
-    return [
-        {
-            "first": block.first,
-            "last": block.last,
-            **{f"low_{key}": getattr(found[block.first], key) for key in keys},
-            **{f"high_{key}": getattr(found[block.last], key) for key in keys},
-        }
-        for block in sealed
-        if block.first in found and block.last in found
-    ]
+        found: dict[str, list[Any]] = {"first": firsts, "last": lasts}
+        low, high = ([found.setdefault(f"{end}_{key}", []) for key in keys] for end in _ENDS)
+        first, last = set(firsts), set(lasts)
+        for position, *values in rows:
+            for column, value in zip(low, values, strict=True) if position in first else ():
+                column.append(value)
+            for column, value in zip(high, values, strict=True) if position in last else ():
+                column.append(value)
+    return found if all(len(column) == len(sealed) for column in found.values()) else None
 
 
-def _parts(edges: list[dict[str, Any]], parts: int) -> list[list[dict[str, Any]]]:
+def _parts(edges: dict[str, list[Any]], blocks: int, parts: int) -> list[dict[str, list[Any]]]:
     """Blocks that follow each other, as many for each connection."""
-    size = -(-len(edges) // parts)
-    return [edges[start : start + size] for start in range(0, len(edges), size)]
+    size = -(-blocks // parts)
+    return [_at(edges, slice(start, start + size)) for start in range(0, blocks, size)]
+
+
+def _at(edges: dict[str, list[Any]], some: slice) -> dict[str, list[Any]]:
+    return {name: column[some] for name, column in edges.items()}
 
 
 def _query(resolved: ResolvedMapping, *, each_row: bool) -> str:
@@ -172,8 +180,8 @@ def _query(resolved: ResolvedMapping, *, each_row: bool) -> str:
 
 
 def _blocks(resolved: ResolvedMapping) -> str:
-    """The relation `b` of blocks, from arrays as `_arrays` has them."""
-    ends = [f"{end}_{key}" for end in ("low", "high") for key in columns.keys(resolved)]
+    """The relation `b` of blocks, from columns as `_edges` has them."""
+    ends = [f"{end}_{key}" for end in _ENDS for key in columns.keys(resolved)]
     kinds = {"first": "bigint", "last": "bigint", **dict.fromkeys(ends, "text")}
     arrays = ", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in kinds.items())
     return f"unnest({arrays}) AS b({', '.join(kinds)})"
@@ -184,7 +192,7 @@ def _within(resolved: ResolvedMapping, keys: Sequence[str]) -> str:
     named = [*zip(columns.keys(resolved), resolved.key_columns, strict=True)]
     low, high = (
         ", ".join(f"CAST(b.{end}_{name} AS {column.type})" for name, column in named)
-        for end in ("low", "high")
+        for end in _ENDS
     )
     key = ", ".join(keys)
     return f"ROW({key}) >= ROW({low}) AND ROW({key}) <= ROW({high})"
@@ -216,10 +224,10 @@ def _is_looked_up(
     connection: sa.Connection,
     resolved: ResolvedMapping,
     query: str,
-    part: list[dict[str, Any]],
+    part: dict[str, list[Any]],
 ) -> bool:
     """Whether an index is what a block's rows are found by."""
-    explained = connection.execute(sa.text(f"EXPLAIN (FORMAT JSON) {query}"), _arrays(part))
+    explained = connection.execute(sa.text(f"EXPLAIN (FORMAT JSON) {query}"), part)
 
     def nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield node
@@ -232,7 +240,7 @@ def _is_looked_up(
 
 
 def _is_orderly(
-    connection: sa.Connection, resolved: ResolvedMapping, some: list[dict[str, Any]]
+    connection: sa.Connection, resolved: ResolvedMapping, some: dict[str, list[Any]]
 ) -> bool:
     """Whether the rows of a block lie together, as some blocks show."""
     keys = [f"s.{quoted(column.name)}" for column in resolved.key_columns]
@@ -242,18 +250,18 @@ def _is_orderly(
             FROM {_blocks(resolved)}
             JOIN {escaped(resolved.source.sql)} AS s ON {escaped(_within(resolved, keys))}
             GROUP BY b.first"""),
-        _arrays(some),
+        some,
     ).all()
     records, pages = (sum(int(row[place]) for row in found) for place in (0, 1))
     return records >= FEWEST_ON_PAGE * pages
 
 
 def _read(
-    connection: sa.Connection, part: list[dict[str, Any]], query: str
+    connection: sa.Connection, part: dict[str, list[Any]], query: str
 ) -> list[tuple[Block, int]]:
     """The blocks of a part, and how many records each has."""
     beside, found = Beside(), []
-    for row in evidence.streamed(connection, query, _arrays(part)):
+    for row in evidence.streamed(connection, query, part):
         rows = Rows(bytes(row.rows or b""))
         records = len(rows.hashes) // ROW_BYTES
         read = beside.put(rows) if records else Rows
@@ -262,9 +270,7 @@ def _read(
     return found
 
 
-def _arrays(part: list[dict[str, Any]]) -> dict[str, list[Any]]:
-    return {name: [edge[name] for edge in part] for name in part[0]}
-
+_ENDS = ("low", "high")
 
 # An index is asked for a block at a time, which the planner does not know is all there is.
 _SETTINGS = sa.text("""
