@@ -135,6 +135,15 @@ def test_blocks_that_have_another_number_of_records_say_nothing(database: Databa
     assert in_key_order(database, PLAIN) is None
 
 
+def test_who_waits_for_others_to_read_is_not_ended_for_being_idle(database: Database) -> None:
+    moved(database, PLAIN)
+    database.psql(f"ALTER DATABASE {database.name} SET idle_in_transaction_session_timeout = '9s'")
+    database.engine.dispose()
+    told: list[str] = []
+    assert in_key_order(database, PLAIN, told) is not None
+    assert told == ["9s", "0"]
+
+
 @pytest.mark.parametrize("unfit", ["levels", "scattered", "few", "phases", "refused", "elsewhere"])
 def test_what_no_index_finds_on_few_pages_is_read_in_another_way(
     unfit: str, database: Database, monkeypatch: pytest.MonkeyPatch
@@ -163,8 +172,10 @@ def refused(_reader: sa.Engine) -> int:
     raise sa.exc.OperationalError("", {}, psycopg.OperationalError("too many connections"))
 
 
-def in_key_order(database: Database, mapping: StockMapping) -> list[Block] | None:
-    """What the order of keys tells, whoever has written."""
+def in_key_order(
+    database: Database, mapping: StockMapping, idle: list[str] | None = None
+) -> list[Block] | None:
+    """What the order of keys tells, whoever has written; and how long `idle` may last around it."""
     resolved = plan.read_mapping(database.engine, mapping)
     reading = database.engine.connect().execution_options(isolation_level="REPEATABLE READ")
     with reading as connection:
@@ -172,4 +183,10 @@ def in_key_order(database: Database, mapping: StockMapping) -> list[Block] | Non
         migration = ledger.find(connection, migration_id=1)
         assert migration is not None
         sealed = evidence.blocks_of(connection, migration)
-        return key_order.live_now(connection, moment, resolved, migration, sealed)
+        limit = sa.text("SELECT current_setting('idle_in_transaction_session_timeout')")
+        limits = [connection.execute(limit).scalar_one()]
+        found = key_order.live_now(connection, moment, resolved, migration, sealed)
+        limits.append(connection.execute(limit).scalar_one())
+        if idle is not None:
+            idle += limits
+        return found

@@ -92,6 +92,7 @@ def live_now(
         some = slice(0, None, -(-len(sealed) // LOOKED_AT))
         if not _is_orderly(beside[0], resolved, _at(edges, some)):
             return None
+        connection.execute(_WAITING)
         read = [pool.submit(_read, *one, query) for one in zip(beside, parts, strict=False)]
         found = [block for part in read for block in part.result()]
     # Of as many records as it has places, each is at its own.
@@ -271,6 +272,9 @@ def _read(
 
 
 _ENDS = ("low", "high")
+
+# While others read for it, whoever has exported a moment has nothing to do.
+_WAITING = sa.text("SELECT set_config('idle_in_transaction_session_timeout', '0', true)")
 
 # An index is asked for a block at a time, which the planner does not know is all there is.
 _SETTINGS = sa.text("""

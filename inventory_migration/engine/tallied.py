@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
-from inventory_migration.engine import coverage, ledger, tally, unsealed, untouched
+from inventory_migration.engine import coverage, gates, ledger, tally, unsealed, untouched
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.proof import Difference, Proof
 from inventory_migration.engine.tally import Tally
@@ -122,14 +122,7 @@ def keep(
     """Keep a tally for the last gate, which has yet to judge what was counted."""
     kept = to_keep(connection, resolved, migration, counted, before)
     if kept is not None:
-        connection.execute(
-            sa.insert(ledger.gate).values(
-                mapping=resolved.mapping.name,
-                mapping_hash=resolved.mapping.hash,
-                suite=SUITE,
-                verdict={KEPT_AS: kept},
-            )
-        )
+        gates.open_gate(connection, resolved, SUITE, seen={KEPT_AS: kept})
 
 
 def _taken_over(
