@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import tracemalloc
+import zlib
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ from inventory_migration.demo import create_demo
 from inventory_migration.engine import trail
 from inventory_migration.errors import MigrationPaused, MigrationRolledBack, ReportNotWritten
 from inventory_migration.mapping import StockMapping, named_mapping
-from inventory_migration.report import documents, facts, page, schema
+from inventory_migration.report import encoded, facts, page, schema
 from inventory_migration.report.documents import write_report
 from inventory_migration.report.markdown import cell, table
 from inventory_migration.report.reconciliation import document
@@ -164,15 +167,32 @@ def test_each_chunk_is_told_with_its_outcomes_and_units(
     assert [chunk["number"] for chunk in few] == list(range(1, 8))
 
 
-def test_json_of_many_chunks_takes_no_more_memory_than_its_text_does() -> None:
-    told = {"chunks": [{"number": number, "state": "done"} for number in range(20_000)]}
-    documents._indented(told)
+def test_facts_are_encoded_in_pieces_as_they_are_in_one(
+    database: Database, target: verbs.Target, mapping: StockMapping, tmp_path: Path
+) -> None:
+    stage.migrate(database, mapping)
+    told, _ = written(target, mapping, tmp_path)
+    told["names"] = {"b": HOSTILE, "a": [[], {}, 0.1, 10**20, None, True], "ä": "é\u2028"}
+    assert "".join(encoded.indented(told)) == json.dumps(told, indent=2, ensure_ascii=False)
+    canonical = json.dumps(told, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    assert encoded.sha256(told) == hashlib.sha256(canonical.encode()).hexdigest()
+    plain = zlib.decompress(encoded.packed(told)).decode()
+    assert plain == json.dumps(told, ensure_ascii=False)
+    assert encoded.unpacked(encoded.packed(told)) == told
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        encoded.sha256({"rate": float("nan")})
+
+
+@pytest.mark.parametrize("form", ["indented", "sha256", "packed"])
+def test_json_of_many_chunks_takes_little_memory(form: str) -> None:
+    told = {"chunks": [{"number": number, "state": "done"} for number in range(50_000)]}
+    encode = getattr(encoded, form)
+    deque(encode(told), maxlen=0)
     tracemalloc.start()
-    text = documents._indented(told)
+    deque(encode(told), maxlen=0)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert json.loads(text) == told
-    assert most < 3 * len(text)
+    assert most < len(json.dumps(told)) / 3
 
 
 def test_the_lists_of_a_report_have_an_end(

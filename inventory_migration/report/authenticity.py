@@ -8,7 +8,6 @@ tampering with evidence. How seals are made is in `seal.py`.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,8 +31,8 @@ from inventory_migration.errors import (
     ReportOfAnotherDatabase,
 )
 from inventory_migration.mapping import StockMapping
-from inventory_migration.report import seal
-from inventory_migration.report.documents import render
+from inventory_migration.report import encoded, seal
+from inventory_migration.report.documents import for_reading
 from inventory_migration.report.facts import MOST_KEYS
 
 MOST_DIFFERENCES = 20
@@ -76,7 +75,7 @@ def verify(reader: sa.Engine, path: Path) -> dict[str, Any]:
             _refuse_others(connection, path, text, facts, broken, here=describe(reader))
             said = (facts or {}).get("seal", {}).get("report") or _UUID.findall(text)[0]
             return {**found, **_unknown(said)}
-        content = seal.unpacked(row.content)
+        content: dict[str, Any] = encoded.unpacked(row.content)
         differs = (
             [{"where": "the file", "file": broken, "sealed": "a whole JSON object"}]
             if broken
@@ -220,7 +219,7 @@ def _differences(
         return
     if row.forms.get(form) == seal.text_hash(text):
         return
-    again = render(sealed).get(form, "")
+    again = for_reading(sealed).get(form, "")
     lines = [*_lines(text, again)] if seal.text_hash(again) == row.forms.get(form) else []
     yield from lines or [
         {"where": "the file", "file": seal.text_hash(text), "sealed": row.forms.get(form)}
@@ -280,7 +279,7 @@ def _reasons(
 ) -> list[str]:
     """Why a file is not what was sealed; nothing where it is."""
     why = []
-    if hashlib.sha256(seal.canonical(content)).hexdigest() != row.sha256:
+    if encoded.sha256(content) != row.sha256:
         why.append("the seal in the ledger was changed: what it keeps does not have its own hash")
     if differs:
         places = ", ".join(d["where"] for d in differs[:3])

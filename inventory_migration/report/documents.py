@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Mapping
-from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +11,7 @@ import sqlalchemy as sa
 
 from inventory_migration.errors import ReportNotWritten
 from inventory_migration.mapping import StockMapping
-from inventory_migration.report import seal
+from inventory_migration.report import encoded, seal
 from inventory_migration.report.facts import read
 from inventory_migration.report.files import report_paths, written
 from inventory_migration.report.page import page
@@ -82,24 +80,15 @@ def write_sealed(
     folder = places["json"].parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        forms = seal.seal(target.engine, facts, found.live, render)
-        paths = {form: written(places[form], text) for form, text in forms.items()}
+        forms = seal.seal(target.engine, facts, found.live, for_reading)
+        paths = {form: written(places[form], [text]) for form, text in forms.items()}
+        paths["json"] = written(places["json"], encoded.indented(facts))
     except OSError as error:
         raise ReportNotWritten(folder=str(folder), why=error.strerror or str(error)) from None
     told = {name: facts["seal"][name] for name in ("report", "sha256", "kept", "reason")}
     return dict(paths), told
 
 
-def render(facts: Mapping[str, Any]) -> dict[str, str]:
-    """Every form of a report, made of its facts and of nothing else: the same each time."""
-    return {
-        "html": document(facts),
-        "markdown": page(facts),
-        "json": _indented(facts),
-    }
-
-
-def _indented(facts: Mapping[str, Any]) -> str:
-    pieces = json.JSONEncoder(indent=2, ensure_ascii=False).iterencode(facts)
-    # Put together a thousand at a time: all pieces at once take ten times what the text does.
-    return "".join(iter(lambda: "".join(islice(pieces, 1_000)), ""))
+def for_reading(facts: Mapping[str, Any]) -> dict[str, str]:
+    """The forms for people, made of a report's facts and of nothing else: the same each time."""
+    return {"html": document(facts), "markdown": page(facts)}

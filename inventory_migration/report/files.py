@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from inventory_migration.project import state_folder
@@ -33,12 +34,13 @@ def written_before(mapping: str, migration_id: int, report: str) -> dict[str, st
     return {form: str(path.absolute()) for form, path in paths.items()}
 
 
-def written(path: Path, text: str) -> str:
+def written(path: Path, pieces: Iterable[str]) -> str:
     """Write at once or not at all, since somebody may be reading an earlier one; says where."""
-    new = path.with_name(f".{path.name}.{os.getpid()}")
+    new, last = path.with_name(f".{path.name}.{os.getpid()}"), ""
     with new.open("w", encoding="utf-8") as file:
-        file.write(text)
-        if not text.endswith("\n"):
+        for last in pieces:
+            file.write(last)
+        if not last.endswith("\n"):
             file.write("\n")
     new.replace(path)
     return str(path.absolute())

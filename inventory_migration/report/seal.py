@@ -8,9 +8,7 @@ made in `engine/evidence.py`; whether a file is genuine is told in `authenticity
 from __future__ import annotations
 
 import hashlib
-import json
 import re
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
@@ -21,6 +19,7 @@ from inventory_migration.database import explain
 from inventory_migration.engine import control, evidence, ledger
 from inventory_migration.engine.blocks import Block
 from inventory_migration.engine.ledger import Migration
+from inventory_migration.report import encoded
 
 PROVES = (
     "That this document says what the program read from the database at the moment it names: any "
@@ -47,13 +46,6 @@ CHECKED = {
 """How it is known whether a snapshot is as it was written."""
 
 
-def canonical(content: Any) -> bytes:
-    """JSON values as the bytes that are hashed: keys in order, nothing between them."""
-    return json.dumps(
-        content, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False
-    ).encode()
-
-
 def content_of(facts: Mapping[str, Any]) -> dict[str, Any]:
     """What is sealed of a report: everything but the hash."""
     seal = {name: value for name, value in facts.get("seal", {}).items() if name != "sha256"}
@@ -62,7 +54,7 @@ def content_of(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 def content_hash(facts: Mapping[str, Any]) -> str:
     """The SHA-256 of a report's content."""
-    return hashlib.sha256(canonical(content_of(facts))).hexdigest()
+    return encoded.sha256(content_of(facts))
 
 
 def text_hash(text: str) -> str:
@@ -72,9 +64,10 @@ def text_hash(text: str) -> str:
 
 def root_hash(blocks: Sequence[Block]) -> str:
     """One SHA-256 for all blocks."""
-    return hashlib.sha256(
-        "".join(f"{block.first}:{block.sha256};" for block in blocks).encode()
-    ).hexdigest()
+    found = hashlib.sha256()
+    for block in blocks:
+        found.update(f"{block.first}:{block.sha256};".encode())
+    return found.hexdigest()
 
 
 def seal(
@@ -83,13 +76,13 @@ def seal(
     live: Sequence[Block] | None,
     render: Callable[[Mapping[str, Any]], dict[str, str]],
 ) -> dict[str, str]:
-    """Seal a report in the ledger, or say in it why it is not sealed; returns its forms.
+    """Seal a report in the ledger, or say in it why it is not sealed; returns how it is read.
 
     Args:
         engine: The database, to write to.
         facts: What the report says; its `seal` is completed.
         live: The live rows as the report has found them; None where they were not looked at.
-        render: Lays the facts out, a text for each form.
+        render: Lays the facts out for reading, a text for each form.
     """
     facts["seal"] |= {"kept": True, "reason": None}
     facts["seal"]["sha256"] = content_hash(facts)
@@ -100,12 +93,6 @@ def seal(
         facts["seal"]["sha256"] = content_hash(facts)
         forms = render(facts)
     return forms
-
-
-def unpacked(content: bytes) -> dict[str, Any]:
-    """A report's content as the ledger keeps it."""
-    found: dict[str, Any] = json.loads(zlib.decompress(content))
-    return found
 
 
 def _keep(
@@ -142,10 +129,9 @@ def _insert(
             migration_id=migration.migration_id,
             who=ledger.who(connection),
             sha256=facts["seal"]["sha256"],
-            # In its own order, which forms for reading go by.
-            content=zlib.compress(json.dumps(content_of(facts), ensure_ascii=False).encode()),
+            content=encoded.packed(content_of(facts)),
             # The facts themselves are compared by what they say, however they are spelled.
-            forms={form: text_hash(text) for form, text in forms.items() if form != "json"},
+            forms={form: text_hash(text) for form, text in forms.items()},
             live=[[block.first, block.sha256] for block in live],
         )
     )
