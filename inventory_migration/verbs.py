@@ -50,7 +50,6 @@ from inventory_migration.engine import (
     summary,
     tallied,
     trail,
-    untouched,
 )
 from inventory_migration.engine.ledger import Migration
 from inventory_migration.engine.plan import Start
@@ -120,7 +119,7 @@ def audit_profile(
     logger.info("profiling %s", resolved.source.name)
     with one_moment(target) as (connection, _):
         resolved = resolve(connection, mapping)
-        before = untouched.note_before(connection, resolved)
+        before = seen.note_before(connection, resolved)
         found = _profile(connection, resolved)
     if not found.copies:
         with target.engine.begin() as connection:

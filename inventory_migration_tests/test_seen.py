@@ -1,11 +1,12 @@
-"""What a profile has seen, its gate does not ask again, as long as nobody has written."""
+"""What a profile has seen, gate and plan do not ask again, as long as nobody has written."""
 
 from __future__ import annotations
 
 import pytest
 
 from inventory_migration import verbs
-from inventory_migration.engine import control, copies
+from inventory_migration.engine import control, copies, evidence, plan, seen
+from inventory_migration.engine.snapshot import write_snapshot
 from inventory_migration.mapping import StockMapping
 from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database
@@ -103,3 +104,126 @@ def test_another_mapping_asks_for_itself(shop: Database, asked: list[bool]) -> N
 def test_what_rows_alone_do_not_tell_is_asked_again(shop: Database, asked: list[bool]) -> None:
     assert copies_found(profiled(shop, COMPUTED), COMPUTED) == 0
     assert asked == [False, False]
+
+
+def warned_in_plan(database: Database, mapping: StockMapping = PLAIN) -> int:
+    """How many records the plan warns of whose item their company has twice."""
+    migration = stage.locations(database, mapping)
+    assert migration is not None
+    resolved = plan.read_mapping(database.engine, mapping)
+    write_snapshot(database.engine, resolved, migration)
+    return int(
+        database.psql(
+            "SELECT COALESCE(sum(records), 0) FROM inventory_migration.warning "
+            "WHERE rule = 'item_duplicate'"
+        )
+    )
+
+
+def test_a_plan_does_not_look_once_more_for_what_a_profile_has_not_found(
+    shop: Database, asked: list[bool]
+) -> None:
+    assert copies_found(profiled(shop)) == 0
+    assert warned_in_plan(shop) == 0
+    assert asked == [False]
+
+
+@pytest.mark.parametrize(
+    ("written", "found"),
+    [
+        (f"{TWICE} FROM stock_items WHERE id = 3", 2),
+        ("UPDATE stock_items SET sku = (SELECT sku FROM stock_items WHERE id = 6) WHERE id = 3", 2),
+        (f"{TWICE} FROM stock_items WHERE id = 3; DELETE FROM stock_items WHERE id = 4", 2),
+        ("UPDATE stock_items SET updated_at = now() WHERE id = 4", 0),
+    ],
+)
+def test_a_plan_looks_once_more_where_anybody_has_written(
+    written: str, found: int, shop: Database, asked: list[bool]
+) -> None:
+    assert copies_found(profiled(shop)) == 0
+    shop.psql(written)
+    assert warned_in_plan(shop) == found
+    assert asked == [False, found > 0]
+
+
+def test_what_is_gone_since_leaves_no_item_twice(shop: Database, asked: list[bool]) -> None:
+    profiled(shop)
+    shop.psql("DELETE FROM stock_items WHERE id = 4")
+    assert warned_in_plan(shop) == 0
+    assert asked == [False]
+
+
+def test_a_plan_looks_once_more_where_a_column_is_another_one(
+    shop: Database, asked: list[bool]
+) -> None:
+    shop.psql("ALTER TABLE stock_items ADD kind text NOT NULL DEFAULT 'shoe'")
+    assert copies_found(profiled(shop)) == 0
+    shop.psql(
+        "ALTER TABLE stock_items RENAME sku TO number; ALTER TABLE stock_items RENAME kind TO sku"
+    )
+    assert warned_in_plan(shop) == 30
+    assert asked == [False, True]
+
+
+def test_a_plan_looks_once_more_where_the_table_is_another_one(
+    shop: Database, asked: list[bool]
+) -> None:
+    shop.psql(
+        "CREATE TABLE elsewhere (LIKE stock_items INCLUDING ALL); "
+        "INSERT INTO elsewhere SELECT * FROM stock_items; UPDATE elsewhere SET sku = 'one'"
+    )
+    assert copies_found(profiled(shop)) == 0
+    shop.psql(
+        "ALTER TABLE stock_items RENAME TO before; ALTER TABLE elsewhere RENAME TO stock_items"
+    )
+    assert warned_in_plan(shop) == 30
+    assert asked == [False, True]
+
+
+def test_a_plan_looks_for_what_was_put_aside(shop: Database, asked: list[bool]) -> None:
+    shop.psql("UPDATE stock_items SET quantity = NULL WHERE id = 3")
+    assert copies_found(profiled(shop)) == 0
+    assert warned_in_plan(shop) == 0
+    assert asked == [False, False]
+
+
+def test_what_is_seen_after_a_snapshot_says_nothing_of_it(
+    shop: Database, asked: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.psql(f"{TWICE} FROM stock_items WHERE id = 3")
+    seal = evidence.seal_snapshot
+
+    def mended_meanwhile(*arguments: object) -> None:
+        shop.psql("DELETE FROM stock_items WHERE id > 30")
+        profiled(shop)
+        seal(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(evidence, "seal_snapshot", mended_meanwhile)
+    assert warned_in_plan(shop) == 2
+    assert asked == [False, True]
+
+
+def test_a_plan_asks_for_itself_under_another_version_of_the_mapping(
+    shop: Database, asked: list[bool]
+) -> None:
+    profiled(shop)
+    by_another = stage.mapping(source={**SOURCE, "item": "reserved"})
+    assert warned_in_plan(shop, by_another) > 0
+    assert asked == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("since", "young", "old"),
+    [
+        (1000, [1000, 1001, 2**31 + 999], [3, 999, 2**31 + 1000]),
+        (2**32 + 1000, [1000, 2**31 + 999], [999, 2**31 + 1000]),
+        (2**31 + 5, [2**31 + 5, 2**32 - 1, 3, 4], [2**31 + 4, 5]),
+    ],
+)
+def test_a_transaction_is_told_from_older_ones_also_where_numbers_begin_anew(
+    since: int, young: list[int], old: list[int], database: Database
+) -> None:
+    condition = seen.is_young("n::text::xid", since)
+    for number in [*young, *old]:
+        told = database.psql(f"SELECT {condition} FROM (SELECT {number}::bigint AS n) AS t")
+        assert told == ("t" if number in young else "f"), number

@@ -18,6 +18,7 @@ def note(
     resolved: ResolvedMapping,
     migration: Migration,
     by_chunk: str | None = None,
+    unseen: str | None = None,
 ) -> None:
     """Write the totals before the move, and how many records each warning concerns.
 
@@ -28,10 +29,11 @@ def note(
         resolved: The mapping and its types.
         migration: Whose snapshot.
         by_chunk: A table of `sums` by chunk, where all has just been counted.
+        unseen: With which `sums` that was.
     """
     parameters = {"migration_id": migration.migration_id}
     actions = resolved.mapping.rules.actions()
-    counted = sums(resolved)
+    counted = sums(resolved, unseen)
     added_up = ", ".join(f"sum({name})::numeric AS {name}" for name in counted)
     selected, of = (
         (added_up, by_chunk) if by_chunk else (", ".join(counted.values()), migration.snapshot)
@@ -57,7 +59,9 @@ def note(
         live = f"""
             SELECT p.company_key, p.item_key FROM {migration.snapshot} AS p
             WHERE p.skip_reason IS NULL"""
-        warned["item_duplicate"] = copies.copies(connection, live).records
+        # What the audit has seen holds for records whose rows it has all seen.
+        if _UNSEEN not in counted or totals._mapping[_UNSEEN]:
+            warned["item_duplicate"] = copies.copies(connection, live).records
     for rule in resolved.mapping.rules.own:
         if actions[rule] == "warn":
             broken = sa.text(_breaking(resolved, migration, rule))
@@ -65,9 +69,15 @@ def note(
     _warn(connection, migration, warned)
 
 
-def sums(resolved: ResolvedMapping) -> dict[str, str]:
-    """What is added up of a snapshot's records: totals, and how many each warning concerns."""
+def sums(resolved: ResolvedMapping, unseen: str | None = None) -> dict[str, str]:
+    """What is added up of a snapshot's records: totals, and how many each warning concerns.
+
+    Args:
+        resolved: The mapping and its types.
+        unseen: Which records `p` may be other than an audit has seen; None where that is not known.
+    """
     conditions, actions = rules.conditions(resolved), resolved.mapping.rules.actions()
+    may_be = f"count(*) FILTER (WHERE skip_reason IS NULL AND ({unseen})) AS {_UNSEEN}"
     return {
         "records": "count(*) AS records",
         "units": "COALESCE(sum(quantity), 0) AS units",
@@ -77,8 +87,12 @@ def sums(resolved: ResolvedMapping) -> dict[str, str]:
             for rule in _OF_NUMBERS
             if actions[rule] == "warn"
         },
+        **({_UNSEEN: may_be} if unseen else {}),
     }
 
+
+_UNSEEN = "unseen"
+"""How many records may have another company or item than an audit has seen."""
 
 _OF_NUMBERS = ("negative_quantity", "reserved_exceeds_quantity")
 """The rules that ask a record's numbers alone."""

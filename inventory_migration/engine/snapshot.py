@@ -27,6 +27,7 @@ from inventory_migration.engine import (
     retries,
     scans,
     schema_change,
+    seen,
     untouched,
 )
 from inventory_migration.engine.ledger import SCHEMA, Migration
@@ -71,16 +72,17 @@ def write_snapshot(engine: sa.Engine, resolved: ResolvedMapping, migration: Migr
         covered = coverage.dealt_with(connection, resolved)
         if only is None and covered:
             only = coverage.uncovered(resolved, covered)
+        unseen = seen.unlike_seen(connection, resolved)
         connection.execute(sa.text(escaped(_snapshot(resolved, migration, only))))
         connection.execute(sa.text(f"CREATE INDEX ON {migration.snapshot} (chunk)"))
         connection.execute(sa.text(f"ANALYZE {migration.snapshot}"))
         connection.execute(sa.text(f"ANALYZE {migration.planned_locations}"))
         evidence.seal_snapshot(connection, migration)
         retries.link(connection, resolved, migration)
-        by_chunk = _count_by_chunk(connection, resolved, migration)
+        by_chunk = _count_by_chunk(connection, resolved, migration, unseen)
         _note_work(connection, resolved, migration, by_chunk)
         count_references(connection, resolved, migration.migration_id)
-        baseline.note(connection, resolved, migration, by_chunk)
+        baseline.note(connection, resolved, migration, by_chunk, unseen)
         connection.execute(sa.text(f"DROP TABLE {by_chunk}"))
         record_view.refresh(connection, resolved)
         ledger.note(
@@ -261,7 +263,7 @@ def _phase_by_rank(resolved: ResolvedMapping) -> str:
 
 
 def _count_by_chunk(
-    connection: sa.Connection, resolved: ResolvedMapping, migration: Migration
+    connection: sa.Connection, resolved: ResolvedMapping, migration: Migration, unseen: str | None
 ) -> str:
     """Add up the snapshot, each chunk by itself, in one scan; returns the table of what came of it.
 
@@ -271,8 +273,9 @@ def _count_by_chunk(
     connection.execute(
         sa.text(f"""
             CREATE TABLE {made} AS
-            SELECT chunk, min(phase) AS phase, {", ".join(baseline.sums(resolved).values())}
-            FROM {migration.snapshot} GROUP BY chunk
+            SELECT chunk, min(phase) AS phase,
+                   {", ".join(baseline.sums(resolved, unseen).values())}
+            FROM {migration.snapshot} AS p GROUP BY chunk
         """)
     )
     return made

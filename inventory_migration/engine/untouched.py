@@ -206,10 +206,9 @@ def _unwritten(
     if any(then[name] != here[name] for name in here):
         return False
     source, *beside = _tables(resolved)
-    now, oldest = connection.execute(_HOW_OLD, {"since": then["transaction"]}).one()
-    if not 0 <= now - int(then["transaction"]) < unsealed.NEARLY_ROUND:
+    if (oldest := age_of(connection, then)) is None:
         return False
-    young = f"age(t.xmin) <= {int(oldest)}"
+    young = f"age(t.xmin) <= {oldest}"
     of_records = young
     if (writer := then.get("written_by")) is not None:
         # Who had begun before the rewrite may write after it, and is older than all its rows.
@@ -225,6 +224,17 @@ def _unwritten(
         )
     ).one()
     return not row.young and (records is None or row.records == records)
+
+
+def age_of(connection: sa.Connection, then: dict[str, Any]) -> int | None:
+    """The age of the oldest row that a look may not have seen; None where ages tell nothing.
+
+    Args:
+        connection: The transaction that is to compare it with the age of rows.
+        then: What `note_before` has said of the moment of the look.
+    """
+    now, oldest = connection.execute(_HOW_OLD, {"since": then["transaction"]}).one()
+    return int(oldest) if 0 <= now - int(then["transaction"]) < unsealed.NEARLY_ROUND else None
 
 
 def says_enough(found: Proof) -> bool:
