@@ -8,7 +8,7 @@ looks belong further down.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -53,6 +53,7 @@ from inventory_migration.engine import (
 )
 from inventory_migration.engine.ledger import Migration
 from inventory_migration.engine.plan import Start
+from inventory_migration.engine.seen import Seen
 from inventory_migration.engine.subjects import Subject
 from inventory_migration.engine.undo_scope import WHOLE, Scope
 from inventory_migration.errors import GateRefused, MigrationFailed
@@ -116,15 +117,18 @@ def audit_profile(
         ledger.install(connection)
         notifications.subscribe(connection, mapping)
         gates.open_gate(connection, resolved, "audit_profile", run_id=run_id)
+    from inventory_migration.audit.for_gate import counted_by_gate
+
     logger.info("profiling %s", resolved.source.name)
     with one_moment(target) as (connection, _):
         resolved = resolve(connection, mapping)
         before = seen.note_before(connection, resolved)
-        found = _profile(connection, resolved)
-    if not found.copies:
-        with target.engine.begin() as connection:
-            records = int(found.totals["records"])
-            seen.keep_no_copies(connection, resolved, before, records, run_id=run_id)
+        batch, along = counted_by_gate(connection, resolved)
+        found = _profile(connection, resolved, batch, along)
+    with target.engine.begin() as connection:
+        known = Seen(no_copies=not found.copies, counts=found.along, batch=seen.hash_of(batch))
+        records = int(found.totals["records"])
+        seen.keep(connection, resolved, before, records, known, run_id=run_id)
     return found
 
 
@@ -214,9 +218,11 @@ def _judged(
     from inventory_migration.quality.gate_suites import suite_of_gate
 
     subject = subjects.subject_of(connection, resolved, suite, again=again)
-    keys = ["key_text"]
+    keys, known = ["key_text"], Seen()
     if suite == "audit_profile":
-        subject, keys = with_oddities(connection, resolved, subject), columns.keys(resolved)
+        known = seen.still(connection, resolved)
+        subject = with_oddities(connection, resolved, subject, known)
+        keys = columns.keys(resolved)
     loaded = suite_of_gate(resolved.mapping, suite, subject.relations, keys)
     judged = partial(
         judging.judge,
@@ -224,6 +230,7 @@ def _judged(
         parameters=subject.numbers(loaded.parameters),
         connection_parameters=target.parameters,
         snapshot=snapshot,
+        known=known.counts_of(subject.batch),
     )
     found = judged(batch=subject.short_way or subject.batch)
     if subject.short_way and not all(one.success for one in found.expectations):
@@ -509,18 +516,21 @@ def _refuse(connection: sa.Connection, resolved: ResolvedMapping) -> None:
     joins.refuse_unfaithful(connection, resolved)
 
 
-def _profile(connection: sa.Connection, resolved: ResolvedMapping) -> Profile:
+def _profile(
+    connection: sa.Connection, resolved: ResolvedMapping, records: str, along: Sequence[str]
+) -> Profile:
     from inventory_migration.audit.involved import named_tables
     from inventory_migration.audit.profile import profile
 
     return profile(
         connection,
-        canonical.records(resolved),
+        records,
         canonical.companies(resolved),
         named_tables(resolved),
         net=resolved.mapping.quantity_basis == "net",
         live_sql=canonical.live_rows(resolved),
         keys_are_unique=joins.keep_keys(resolved),
+        along=along,
     )
 
 

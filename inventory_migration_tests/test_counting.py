@@ -10,7 +10,7 @@ import pytest
 
 from inventory_migration.database import connection_parameters
 from inventory_migration.quality import counting, folding
-from inventory_migration.quality.judging import judge
+from inventory_migration.quality.judging import counts_of, judge
 from inventory_migration.quality.suites import load_suite
 from inventory_migration_tests.conftest import Database
 from inventory_migration_tests.test_verdict import query, suite_of
@@ -117,6 +117,33 @@ def test_one_scan_answers_all_that_is_asked_of_a_relation(
     assert verdict.failed == ()
     # One of the batch and one of the other relation.
     assert int(database.psql(scans)) - before == 2
+
+
+def test_what_is_known_is_not_counted_again(database: Database, tmp_path: Path) -> None:
+    asked = [of("expect_column_values_to_not_be_null", column="n"), KINDS[-1]]
+    suite = suite_of(tmp_path, *asked[:1])
+    [rows, nulls] = sorted(counts_of(suite, BATCH), key=len)
+    verdict = judge(
+        suite,
+        batch="SELECT nothing",
+        parameters={},
+        connection_parameters=connection_parameters(database.url),
+        known={rows: 8, nulls: 0},
+    )
+    assert verdict.failed == ()
+    # Sums are exact numbers, and not among them.
+    assert not any("sum" in sql for sql in counts_of(suite_of(tmp_path, *asked), BATCH))
+
+
+def test_what_is_known_in_part_is_counted_in_whole(database: Database, tmp_path: Path) -> None:
+    suite = suite_of(tmp_path, *KINDS)
+    arguments: dict[str, Any] = {
+        "batch": BATCH,
+        "parameters": {},
+        "connection_parameters": connection_parameters(database.url),
+    }
+    known = dict.fromkeys(counts_of(suite, BATCH), 0)
+    assert judge(suite, known=known, **arguments) == judge(suite, **arguments)
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,10 @@ import pytest
 
 from inventory_migration import verbs
 from inventory_migration.engine import control, copies, evidence, plan, seen
+from inventory_migration.engine.seen import Seen, hash_of
 from inventory_migration.engine.snapshot import write_snapshot
 from inventory_migration.mapping import StockMapping
+from inventory_migration.quality.session import Session
 from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database
 
@@ -227,3 +229,68 @@ def test_a_transaction_is_told_from_older_ones_also_where_numbers_begin_anew(
     for number in [*young, *old]:
         told = database.psql(f"SELECT {condition} FROM (SELECT {number}::bigint AS n) AS t")
         assert told == ("t" if number in young else "f"), number
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Each question for counts over the batch."""
+    found: list[str] = []
+    rows = Session.rows
+
+    def asked(session: Session, query: str) -> list[tuple[object, ...]]:
+        if "located_before" in query:
+            found.append(query)
+        return rows(session, query)
+
+    monkeypatch.setattr(Session, "rows", asked)
+    return found
+
+
+def verdict_of(target: verbs.Target, mapping: StockMapping = PLAIN) -> list[object]:
+    """All that a gate finds, but for the place of a row among others."""
+    verdict = verbs.judge(target, mapping, "audit_profile")
+    return [
+        (one.key, one.success, one.unexpected_count, one.error, sorted(one.sample))
+        for one in verdict.expectations
+    ]
+
+
+@pytest.mark.parametrize(
+    "odd", ["", "UPDATE stock_items SET quantity = -1 WHERE id < 4; DELETE FROM companies"]
+)
+def test_a_gate_says_of_what_a_profile_has_counted_what_it_would_find_itself(
+    odd: str, shop: Database, counted: list[str]
+) -> None:
+    shop.psql(odd)
+    target = profiled(shop)
+    taken_over = verdict_of(target)
+    assert counted == []
+    assert verdict_of(target) == taken_over
+    assert len(counted) == 1
+
+
+def test_whoever_writes_anything_has_it_counted_once_more(
+    shop: Database, counted: list[str]
+) -> None:
+    target = profiled(shop)
+    shop.psql("UPDATE stock_items SET quantity = -1 WHERE id = 3")
+    found = {key: number for key, _, number, *_ in verdict_of(target)}  # type: ignore[misc]
+    assert found["quantity-not-negative"] == 1
+    assert len(counted) == 1
+
+
+def test_what_was_counted_is_said_of_no_other_batch() -> None:
+    known = Seen(counts={"count(*)": 3}, batch=hash_of("SELECT 1"))
+    assert known.counts_of("SELECT 1") == {"count(*)": 3}
+    assert known.counts_of("SELECT 2") == {}
+
+
+def test_a_condition_that_the_server_refuses_is_told_by_the_gate(
+    shop: Database, counted: list[str]
+) -> None:
+    rule = {"when": {"sql": "1 / (s.quantity - s.quantity) > 0"}, "do": "warn"}
+    mapping = stage.mapping(source=SOURCE, rules={"divided": rule})
+    target = profiled(shop, mapping)
+    errors = [found[3] for found in verdict_of(target, mapping)]  # type: ignore[index]
+    assert any("division by zero" in str(error) for error in errors)
+    assert counted

@@ -18,10 +18,11 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import INTEGERS, TEXTS, Derived, ResolvedMapping, literal
 from inventory_migration.database import escaped, quoted
-from inventory_migration.engine import canonical, copies, joins, ledger, places, seen
+from inventory_migration.engine import canonical, copies, joins, ledger, places
 from inventory_migration.engine.columns import keys as key_names
 from inventory_migration.engine.columns import written_columns
 from inventory_migration.engine.scans import FENCE
+from inventory_migration.engine.seen import Seen
 from inventory_migration.engine.subjects import Subject
 from inventory_migration.mapping import named_column
 from inventory_migration.proposal.owners import Link, links
@@ -92,7 +93,7 @@ class Question:
 
 
 def with_oddities(
-    connection: sa.Connection, resolved: ResolvedMapping, subject: Subject
+    connection: sa.Connection, resolved: ResolvedMapping, subject: Subject, known: Seen
 ) -> Subject:
     """Add to what the suite `audit_profile` is held against all that it needs to tell what is odd.
 
@@ -100,20 +101,33 @@ def with_oddities(
         connection: A connection that sees the moment of the verdict; only read from.
         resolved: The mapping and its types.
         subject: What the suite is held against.
+        known: What a profile has seen that still holds.
     """
-    # After a migration, that records have a location is what was wanted.
-    first = ledger.current(connection, resolved.mapping.name) is None
-    located = "r.outcome = 'already'" if first else "false"
+    first = _is_first(connection, resolved)
     return replace(
         subject,
-        # What the rules make of a record is found out once, and asked for many times.
-        batch=f"SELECT r.*, {located} AS located_before FROM ({subject.batch}\n) AS r {FENCE}",
-        relations={**subject.relations, **relations(connection, resolved, first=first)},
+        batch=batch_of(connection, resolved, subject.batch),
+        relations={
+            **subject.relations,
+            **relations(connection, resolved, first=first, known=known),
+        },
     )
 
 
+def batch_of(connection: sa.Connection, resolved: ResolvedMapping, records: str) -> str:
+    """The batch of the suite `audit_profile`, of the SELECT of all records."""
+    # After a migration, that records have a location is what was wanted.
+    located = "r.outcome = 'already'" if _is_first(connection, resolved) else "false"
+    # What the rules make of a record is found out once, and asked for many times.
+    return f"SELECT r.*, {located} AS located_before FROM ({records}\n) AS r {FENCE}"
+
+
+def _is_first(connection: sa.Connection, resolved: ResolvedMapping) -> bool:
+    return ledger.current(connection, resolved.mapping.name) is None
+
+
 def relations(
-    connection: sa.Connection, resolved: ResolvedMapping, *, first: bool
+    connection: sa.Connection, resolved: ResolvedMapping, *, first: bool, known: Seen
 ) -> dict[str, str]:
     """Each of `RELATIONS` as a SELECT; `first` says that no migration of the mapping stands."""
     references = _references(connection, resolved)
@@ -124,7 +138,7 @@ def relations(
     found["orphans"] += _orphans(connection, resolved, references)
     found["orphans"] += _lost_locations(resolved)
     found["key_faults"] += _key_faults(resolved)
-    found["item_copies"] += _copies(connection, resolved)
+    found["item_copies"] += [] if known.no_copies else _copies(connection, resolved)
     found["skipped"] += _skipped(connection, resolved)
     adopts = first and resolved.mapping.locations.create is not None
     for name, select in _companies(connection, resolved, adopts=adopts):
@@ -361,8 +375,6 @@ def _key_faults(resolved: ResolvedMapping) -> Iterator[str]:
 
 def _copies(connection: sa.Connection, resolved: ResolvedMapping) -> Iterator[str]:
     """The items that a company has in several records: costly to look for, so done once."""
-    if seen.has_no_copies(connection, resolved):
-        return
     if not copies.may_be(connection, canonical.live_rows(resolved)):
         return
     rows = canonical.duplicates(resolved)

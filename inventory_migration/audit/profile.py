@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +69,7 @@ class Profile:
         references: Rows that refer, and that refer to nothing, for each foreign key, and for
             each column that refers by its name alone where those were looked for.
         tables: The columns of each table, the stock records first.
+        along: The further counts that came along, by their SQL.
     """
 
     totals: Mapping[str, int | Decimal]
@@ -77,6 +78,7 @@ class Profile:
     duplicates: pd.DataFrame
     references: pd.DataFrame
     tables: tuple[TableProfile, ...]
+    along: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def companies_left_out(self) -> int:
@@ -181,6 +183,7 @@ def profile(
     net: bool = False,
     live_sql: str | None = None,
     keys_are_unique: bool = False,
+    along: Sequence[str] = (),
     detailed: bool = False,
     exact_rows: int = EXACT_ROWS,
     sample_rows: int = SAMPLE_ROWS,
@@ -196,13 +199,14 @@ def profile(
         live_sql: The SELECT of the records that are not skipped, where there is one that asks for
             less than `records_sql`.
         keys_are_unique: Whether the server itself keeps two records from having one key.
+        along: Further counts over all records `r`, each as SQL, for whoever needs them later.
         detailed: Whether to look at values, and for references that no foreign key declares,
             which costs several times as much; what a run keeps with its first step does without.
         exact_rows: Up to how many rows distinct values are counted and not estimated.
         sample_rows: Up to how many rows of a table all are looked at in detail.
     """
     top = MOST_COMPANIES if detailed else TOP_COMPANIES
-    found = fetched(connection, queries.totals(records_sql, companies_sql, net=net, top=top))
+    found, along = _totals(connection, records_sql, companies_sql, net=net, top=top, along=along)
     [whole] = [row for row in found if row["level"] == "all"]
     counts = fetched(connection, queries.company_counts(companies_sql))[0]
     referring = _references(connection, tables, detailed=detailed)
@@ -245,6 +249,7 @@ def profile(
             )
             for one in tables
         ),
+        along={sql: whole[f"along_{number}"] for number, sql in enumerate(along)},
     )
 
 
@@ -257,6 +262,27 @@ def _outcomes(
     if plain["records"] < whole["records"]:
         found += fetched(connection, queries.put_aside(records_sql, net=net))
     return sorted(found, key=lambda row: (-row["records"], row["outcome"], row["rule"] or ""))
+
+
+def _totals(
+    connection: sa.Connection,
+    records_sql: str,
+    companies_sql: str,
+    *,
+    net: bool,
+    top: int,
+    along: Sequence[str],
+) -> tuple[list[dict[str, Any]], Sequence[str]]:
+    """The rows of `queries.totals`, and what came along: nothing where the server refuses it."""
+    if along:
+        query = queries.totals(records_sql, companies_sql, net=net, top=top, along=along)
+        try:
+            with connection.begin_nested():
+                return fetched(connection, query), along
+        except (sa.exc.DataError, sa.exc.NotSupportedError, sa.exc.ProgrammingError):
+            # Whose condition it is that cannot be asked, says the gate that it belongs to.
+            pass
+    return fetched(connection, queries.totals(records_sql, companies_sql, net=net, top=top)), ()
 
 
 def _references(

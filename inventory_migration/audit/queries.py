@@ -14,15 +14,16 @@ from inventory_migration.database import quoted
 from inventory_migration.engine.scans import FENCE
 
 
-def totals(records: str, companies: str, *, net: bool, top: int) -> str:
+def totals(records: str, companies: str, *, net: bool, top: int, along: Sequence[str] = ()) -> str:
     """Counts and sums over all records, of what is simply to be migrated, and by company.
 
     Of the companies those with most records. What is not simply to be migrated is few, and told
-    apart by `put_aside`.
+    apart by `put_aside`. Further counts over `r` come along as `along_0` and so on.
     """
+    further = "".join(f", {sql} AS along_{number}" for number, sql in enumerate(along))
     sums = ", ".join(
         f"COALESCE(sum({name}), 0){'' if name in _UNITS else '::bigint'} AS {name}"
-        for name in (*_UNITS, *_COUNTS)
+        for name in (*_UNITS, *_COUNTS, *(f"along_{number}" for number in range(len(along))))
     )
     units, reserved = (
         f"COALESCE(sum({name}) FILTER (WHERE {_IS_PLAIN}), 0)" for name in ("quantity", "reserved")
@@ -34,7 +35,7 @@ def totals(records: str, companies: str, *, net: bool, top: int) -> str:
             SELECT company_key, {_measures(net)},
                    count(*) FILTER (WHERE {_IS_PLAIN}) AS plain_records,
                    {units} AS plain_units, {reserved} AS plain_reserved,
-                   {units} - {"0" if net else reserved} AS plain_available
+                   {units} - {"0" if net else reserved} AS plain_available{further}
             FROM (SELECT * FROM ({records}
             ) AS r {FENCE}) AS r
             GROUP BY company_key

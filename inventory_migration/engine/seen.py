@@ -1,13 +1,17 @@
 """What an audit has just seen, kept for the gate that judges it, and for the plan that follows.
 
-Whether a company has an item twice is dear to ask, and profile, gate and plan all do. Of what is
-there twice a gate needs the records; that there is nothing it may take over as long as nobody has
-written. A plan asks less: a snapshot says of each record which transaction had written its row, and
-among rows that the audit has all seen there is no item twice that it has not seen twice.
+Whether a company has an item twice is dear to ask, and so is to count what the rules make of each
+record; profile, gate and plan all do. Of what is odd a gate needs the records; numbers it may take
+over as long as nobody has written. A plan asks less: a snapshot says of each record which
+transaction had written its row, and among rows that the audit has all seen there is no item twice
+that it has not seen twice.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,8 +23,32 @@ from inventory_migration.engine import as_planned, evidence, gates, ledger, unto
 SUITE = "audit_profile"
 """The gate for which it is kept."""
 
-KEPT_AS = "no_copies"
-"""Its name in the entry of the gate."""
+KEPT_AS, KEPT_OF = "seen", "seen_of"
+"""The names in the entry of the gate: of what was seen, and of the moment that it was seen at."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is known of all records.
+
+    Attributes:
+        no_copies: Whether no company has an item twice.
+        counts: How many records there are of which something holds, by SQL over `r`.
+        batch: The hash of the SELECT `r` that was counted.
+    """
+
+    no_copies: bool = False
+    counts: Mapping[str, int] = field(default_factory=dict)
+    batch: str = ""
+
+    def counts_of(self, batch: str) -> Mapping[str, int]:
+        """What was counted of a batch: nothing of another one."""
+        return self.counts if hash_of(batch) == self.batch else {}
+
+
+def hash_of(batch: str) -> str:
+    """What a batch is told from another one by."""
+    return hashlib.sha256(batch.encode()).hexdigest()
 
 
 def note_before(connection: sa.Connection, resolved: ResolvedMapping) -> dict[str, Any] | None:
@@ -34,37 +62,41 @@ def note_before(connection: sa.Connection, resolved: ResolvedMapping) -> dict[st
     return before and {**before, **_of_table(connection, resolved)}
 
 
-def keep_no_copies(
+def keep(
     connection: sa.Connection,
     resolved: ResolvedMapping,
     before: dict[str, Any] | None,
     records: int,
+    seen: Seen,
     *,
     run_id: str | None = None,
 ) -> None:
-    """Keep that no company has an item twice, for the gate, which has yet to judge.
+    """Keep what was seen for the gate, which has yet to judge.
 
     Args:
         connection: A connection to the ledger.
         resolved: The mapping and its types.
         before: What `note_before` has said of the moment that was looked at.
         records: How many records there were.
+        seen: What was seen.
         run_id: The Dagster run that has looked.
     """
     if before is not None:
-        seen = {KEPT_AS: {**before, "records": records}}
-        gates.open_gate(connection, resolved, SUITE, run_id=run_id, seen=seen)
+        kept = {KEPT_AS: asdict(seen), KEPT_OF: {**before, "records": records}}
+        gates.open_gate(connection, resolved, SUITE, run_id=run_id, seen=kept)
 
 
-def has_no_copies(connection: sa.Connection, resolved: ResolvedMapping) -> bool:
-    """Whether no company has an item twice, as is known since; False where that is to be asked."""
+def still(connection: sa.Connection, resolved: ResolvedMapping) -> Seen:
+    """What was seen and still holds; nothing where somebody has written since."""
     if not ledger.installed(connection):
-        return False
+        return Seen()
     newest = gates.latest(connection, resolved.mapping.name, SUITE)
     if newest is None or newest.mapping_hash != resolved.mapping.hash:
-        return False
-    then: dict[str, Any] | None = (newest.verdict or {}).get(KEPT_AS)
-    return then is not None and untouched.still(connection, resolved, then)
+        return Seen()
+    kept = newest.verdict or {}
+    if KEPT_AS not in kept or not untouched.still(connection, resolved, kept[KEPT_OF]):
+        return Seen()
+    return Seen(**kept[KEPT_AS])
 
 
 def unlike_seen(connection: sa.Connection, resolved: ResolvedMapping) -> str | None:
@@ -83,10 +115,10 @@ def unlike_seen(connection: sa.Connection, resolved: ResolvedMapping) -> str | N
     """
     gate = ledger.gate.c
     then: dict[str, Any] | None = connection.execute(
-        sa.select(gate.verdict[KEPT_AS])
+        sa.select(gate.verdict[KEPT_OF])
         .where(gate.mapping == resolved.mapping.name, gate.suite == SUITE)
         .where(gate.mapping_hash == resolved.mapping.hash)
-        .where(sa.func.jsonb_typeof(gate.verdict[KEPT_AS]) == "object")
+        .where(gate.verdict[KEPT_AS]["no_copies"].as_boolean())
         .order_by(gate.gate_id.desc())
         .limit(1)
     ).scalar()

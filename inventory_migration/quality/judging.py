@@ -36,6 +36,7 @@ def judge(
     parameters: Mapping[str, int | float | Decimal],
     connection_parameters: Mapping[str, str],
     snapshot: str | None = None,
+    known: Mapping[str, int] | None = None,
 ) -> Verdict:
     """Run a suite against a relation.
 
@@ -45,6 +46,7 @@ def judge(
         parameters: The numbers that the suite needs, at least `suite.parameters`.
         connection_parameters: libpq's parameters, as `database.connection_parameters` has them.
         snapshot: A snapshot that another transaction exported and holds, for all statements to see.
+        known: What was counted of this batch and still holds, as `counts_of` has it.
 
     Raises:
         SuiteParametersMissing: A parameter is missing or is not a number.
@@ -54,16 +56,11 @@ def judge(
     missing = [name for name, value in numbers.items() if value is None]
     if missing:
         raise SuiteParametersMissing(suite.origin, missing)
-    values = {
-        **{name: queries.subquery(select) for name, select in suite.relations.items()},
-        "batch": queries.subquery(batch),
-        "keys": ", ".join(quoted(key) for key in suite.keys),
-        **{f"${name}": str(value) for name, value in numbers.items()},
-    }
+    values = _values(suite, batch, numbers)
     ready = [_filled(expectation, parameters) for expectation in suite.expectations]
     with opened_session(connection_parameters, snapshot) as session:
         run = _Run(suite, session, batch, parameters)
-        found = run.counted(ready, values)
+        found = run.counted(ready, values, known)
         # What is no count is for Great Expectations to run, in its own way.
         left = [e for e in suite.expectations if e["meta"]["key"] not in found]
         by_kind: dict[str, list[Mapping[str, Any]]] = {"map": [], "query": [], "aggregate": []}
@@ -78,6 +75,29 @@ def judge(
         suite.name,
         tuple(_told(e, found[e["meta"]["key"]], values) for e in suite.expectations),
     )
+
+
+def counts_of(suite: Suite, batch: str) -> list[str]:
+    """What a suite counts of its batch, each as SQL over `r`, as far as that needs no parameter.
+
+    Args:
+        suite: The suite, from `load_suite`.
+        batch: The SELECT that it is about.
+    """
+    # With any number it is counted; one that depends on it is then another count than is asked for.
+    numbers = dict.fromkeys(suite.parameters, 0)
+    values = _values(suite, batch, numbers)
+    return counting.counts_of_batch([_filled(e, numbers) for e in suite.expectations], values)
+
+
+def _values(suite: Suite, batch: str, numbers: Mapping[str, object]) -> dict[str, str]:
+    """What the placeholders of a suite's queries stand for."""
+    return {
+        **{name: queries.subquery(select) for name, select in suite.relations.items()},
+        "batch": queries.subquery(batch),
+        "keys": ", ".join(quoted(key) for key in suite.keys),
+        **{f"${name}": str(value) for name, value in numbers.items()},
+    }
 
 
 class _Run:
@@ -97,10 +117,13 @@ class _Run:
         return self.session.batch_of(self._select)
 
     def counted(
-        self, expectations: Sequence[Mapping[str, Any]], values: Mapping[str, str]
+        self,
+        expectations: Sequence[Mapping[str, Any]],
+        values: Mapping[str, str],
+        known: Mapping[str, int] | None,
     ) -> dict[str, ExpectationVerdict]:
         """Expectations that are counts; Great Expectations judges the numbers."""
-        counts = counting.count(self.suite, expectations, self.session, values)
+        counts = counting.count(self.suite, expectations, self.session, values, known)
         met = self._within_bounds({k: c for k, c in counts.items() if c.error is None})
         return {
             e["meta"]["key"]: _of_count(e, counts[e["meta"]["key"]], met, self.suite)

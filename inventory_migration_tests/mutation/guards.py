@@ -281,8 +281,8 @@ GUARDS = (
         "items that a company has twice are looked for again where somebody has written since",
         "a gate does not see what was entered twice since the profile",
         "engine/seen.py",
-        " and untouched.still(connection, resolved, then)",
-        "",
+        " or not untouched.still(connection, resolved, kept[KEPT_OF]):",
+        ":",
         "test_seen.py::test_whoever_writes_anything_has_it_looked_for_once_more",
     ),
     Guard(
@@ -325,6 +325,22 @@ GUARDS = (
         "_count_by_chunk(connection, resolved, migration, "
         "unseen := seen.unlike_seen(connection, resolved))\n",
         "test_seen.py::test_what_is_seen_after_a_snapshot_says_nothing_of_it",
+    ),
+    Guard(
+        "what was counted of one batch is said of no other",
+        "a gate takes over counts of records that were told otherwise",
+        "engine/seen.py",
+        " if hash_of(batch) == self.batch else {}",
+        "",
+        "test_seen.py::test_what_was_counted_is_said_of_no_other_batch",
+    ),
+    Guard(
+        "a gate takes over all of its counts or none",
+        "what a profile has not counted is missing in the verdict",
+        "quality/counting.py",
+        " and wanted.keys() <= known.keys():",
+        " and known:",
+        "test_counting.py::test_what_is_known_in_part_is_counted_in_whole",
     ),
     Guard(
         "live rows are told by the order of keys only where nobody has written since",
