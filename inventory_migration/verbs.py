@@ -48,7 +48,6 @@ from inventory_migration.engine import (
     statements,
     subjects,
     summary,
-    tallied,
     trail,
 )
 from inventory_migration.engine.ledger import Migration
@@ -166,7 +165,7 @@ def judge(
                 suite,
                 passed=found.passed,
                 judged=judged,
-                verdict={**found.to_json(), "digest": expects, tallied.KEPT_AS: subject.tally},
+                verdict={**found.to_json(), "digest": expects, **subject.kept},
                 run_id=run_id,
             )
             if not found.passed:

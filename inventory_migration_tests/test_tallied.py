@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from inventory_migration import verbs
 from inventory_migration.embedded import EmbeddedServer
-from inventory_migration.engine import ledger, plan, tallied
+from inventory_migration.engine import ledger, plan, tallied, untouched
 from inventory_migration.report import facts
 from inventory_migration_tests import stage
 from inventory_migration_tests.conftest import Database, made_database
@@ -129,3 +129,67 @@ KEPT_AT_CHECKPOINT = """
     UPDATE inventory_migration.gate SET verdict = jsonb_set(verdict, '{tally,counts,0}', '29')
     WHERE passed IS NULL
 """
+
+
+@pytest.fixture
+def at_once(database: Database) -> Database:
+    """A shop whose migration was judged just now, so that no row has to be asked."""
+    stage.shop(database)
+    stage.migrate(database, PLAIN)
+    target = verbs.open_target(database.url)
+    assert verbs.judge(target, PLAIN, "reconciliation_report").passed
+    return database
+
+
+def asked_rows(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Each time that rows are asked whether anybody has written them."""
+    asked: list[object] = []
+    still = untouched.still
+
+    def of_rows(*arguments: object) -> bool:
+        asked.append(arguments)
+        return still(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(untouched, "still", of_rows)
+    return asked
+
+
+def test_a_report_right_after_its_gate_asks_no_row_whether_it_was_written(
+    at_once: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = asked_rows(monkeypatch)
+    assert units_now(at_once) == "465"
+    assert not asked
+    # Whoever writes anything at all has rows asked.
+    at_once.psql("CREATE TABLE elsewhere ()")
+    assert units_now(at_once) == "465"
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("written", "units"),
+    [
+        ("UPDATE stock_items SET quantity = quantity - 1 WHERE id = 3", "464"),
+        ("DELETE FROM stock_items WHERE id = 3", "462"),
+    ],
+)
+def test_a_report_right_after_its_gate_sees_what_was_written_between(
+    at_once: Database, written: str, units: str
+) -> None:
+    # What the reader itself has written, and then what another has.
+    assert units_now(at_once, written) == units
+    at_once.psql(written)
+    assert units_now(at_once) == units
+
+
+def test_a_report_sees_what_was_being_written_as_its_gate_judged(database: Database) -> None:
+    stage.shop(database)
+    stage.migrate(database, PLAIN)
+    target = verbs.open_target(database.url)
+    with database.engine.connect() as writer:
+        writer.execute(sa.text("UPDATE stock_items SET quantity = quantity - 1 WHERE id = 3"))
+        # Of two that write, the later one is over first.
+        database.psql("CREATE TABLE elsewhere ()")
+        assert verbs.judge(target, PLAIN, "reconciliation_report").passed
+        writer.commit()
+    assert units_now(database) == "464"

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped
-from inventory_migration.engine import as_planned, evidence, gates, ledger, untouched
+from inventory_migration.engine import as_planned, gates, ledger, untouched
 
 SUITE = "audit_profile"
 """The gate for which it is kept."""
@@ -147,13 +147,11 @@ def _is_that_table(
     connection: sa.Connection, resolved: ResolvedMapping, then: dict[str, Any]
 ) -> bool:
     """Whether the source is the very table of a note, with the columns that it had."""
-    if then["system_identifier"] is None or not then.get("columns"):
+    had, here = then.get("columns"), _of_table(connection, resolved)
+    if not had or not here["columns"] or then["table"] != here["table"]:
         return False
-    here = {**evidence.database_fingerprint(connection), **_of_table(connection, resolved)}
-    columns = here.pop("columns") or {}
     # A plan may have added one.
-    had = {name: columns.get(name) for name in then["columns"]}
-    return had == then["columns"] and all(then.get(name) == here[name] for name in here)
+    return had.items() <= here["columns"].items() and untouched.is_here(connection, then)
 
 
 def _of_table(connection: sa.Connection, resolved: ResolvedMapping) -> dict[str, Any]:

@@ -7,7 +7,7 @@ verdict lets happen in `gates.py`.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -37,7 +37,7 @@ class Subject:
         batch: The SELECT that it is about.
         relations: The SELECTs that it may name.
         parameters: Its numbers, each by what reads it: not every suite asks for all of them.
-        tally: What has to be kept with the verdict of what was counted for it; None for nothing.
+        kept: What has to be kept with the verdict of what was counted for it, by its name there.
         short_way: The batch as less tells it than all that there is to read, where such is known:
             if nothing is wrong with that, nothing is wrong with the batch.
     """
@@ -45,7 +45,7 @@ class Subject:
     batch: str
     relations: dict[str, str]
     parameters: dict[str, Callable[[], Any]]
-    tally: dict[str, Any] | None = None
+    kept: dict[str, Any] = field(default_factory=dict)
     short_way: str | None = None
 
     def numbers(self, wanted: Collection[str]) -> dict[str, Any]:
@@ -119,10 +119,12 @@ def _reconciled(
     again: bool,
 ) -> Subject:
     """What the last suite is held against: one scan, and what that has found to look at again."""
+    # Whoever keeps no verdict keeps nothing with it.
+    kept: dict[str, Any] = {}
     if migration is None:
         # Of records that nobody has migrated, none is where it should be.
         found = proof.prove(connection, resolved, None).differences
-        unbalanced, compared, kept = balances.no_balance(), 0, None
+        unbalanced, compared = balances.no_balance(), 0
         references_now = references.nothing()
     else:
         before = untouched.note_before(connection, resolved)
@@ -131,10 +133,11 @@ def _reconciled(
         found = counted.differences
         unbalanced = tally.unbalanced(resolved, migration, counted.tally)
         compared = counted.tally.compared
-        # Whoever keeps no verdict keeps nothing with it.
-        kept = None
         if again:
-            kept = tallied.to_keep(connection, resolved, migration, counted, before)
+            made = tallied.to_keep(connection, resolved, migration, counted, before)
+            holds = counted.is_kept or made is not None
+            kept = {tallied.KEPT_AS: made}
+            kept[tallied.HELD_AT] = tallied.held_at(connection) if holds else None
         references_now = references.compared(connection, resolved, migration.migration_id)
     differing = sum(difference.records for difference in found)
     return Subject(
@@ -153,7 +156,7 @@ def _reconciled(
             "expected_balances": partial(balances.count_balances, connection, resolved, migration),
             "expected_records": _records(connection, migration),
         },
-        tally=kept,
+        kept=kept,
     )
 
 

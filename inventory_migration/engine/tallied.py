@@ -3,7 +3,9 @@
 The proof of a migration's only phase compares all records and adds them up; the last gate and the
 report that follows have the same to say. A tally is kept with a gate's entry in the ledger.
 Whether anybody has written is asked of the rows' own transactions, those of the snapshot and of the
-ledger among them: where one is younger, or one is missing, all is counted once more.
+ledger among them: where one is younger, or one is missing, all is counted once more. Where the last
+gate has just asked, and no transaction but the one that keeps its verdict has ended since, there is
+nothing to ask.
 """
 
 from __future__ import annotations
@@ -26,6 +28,9 @@ SUITE = "reconciliation_report"
 
 KEPT_AS = "tally"
 """Its name in the verdict."""
+
+HELD_AT = "tally_held_at"
+"""In the verdict, the transaction before which all were over when a tally held."""
 
 MOST_COMPANIES = 10_000
 """With more of them than a report lists, a tally is not kept."""
@@ -141,12 +146,54 @@ def _taken_over(
     if (
         kept
         and kept["migration_id"] == migration.migration_id
-        and untouched.still(connection, resolved, kept["before"])
-        and unsealed.is_unwritten(connection, migration)
-        and _of_ledger(connection, migration, kept["before"]["transaction"]) == kept["ledger"]
+        and (
+            _holds_yet(connection, resolved, kept["before"])
+            or _holds(connection, resolved, migration, kept)
+        )
     ):
         return Counted(_read(kept), [], is_kept=True)
     return None
+
+
+def _holds(
+    connection: sa.Connection,
+    resolved: ResolvedMapping,
+    migration: Migration,
+    kept: dict[str, Any],
+) -> bool:
+    """Whether no row that a tally has read is younger than it, and none is missing."""
+    return (
+        untouched.still(connection, resolved, kept["before"])
+        and unsealed.is_unwritten(connection, migration)
+        and _of_ledger(connection, migration, kept["before"]["transaction"]) == kept["ledger"]
+    )
+
+
+def held_at(connection: sa.Connection) -> str | None:
+    """Before which transaction all are over in a moment; None where one of them is not.
+
+    Args:
+        connection: The connection that has found a tally to hold, in this very moment.
+    """
+    found: str | None = connection.execute(_OVER).scalar_one()
+    return found
+
+
+def _holds_yet(
+    connection: sa.Connection, resolved: ResolvedMapping, before: dict[str, Any]
+) -> bool:
+    """Whether nobody can have written since the newest verdict's gate has found that a tally holds.
+
+    What is seen now was written by transactions that were over then, and by one more: the one that
+    has kept the verdict, and nothing else.
+    """
+    gate = {"mapping": resolved.mapping.name, "hash": resolved.mapping.hash, "suite": SUITE}
+    found = connection.execute(_SINCE, gate).one_or_none()
+    if found is None or not found.held_at or not found.only_reads:
+        return False
+    if int(found.over) != int(found.held_at) + 1:
+        return False
+    return untouched.is_here(connection, before)
 
 
 def to_keep(
@@ -228,3 +275,20 @@ def _of_ledger(connection: sa.Connection, migration: Migration, since: str) -> l
     )
     rows_and_young = connection.execute(sa.text(f"SELECT * FROM {counted}")).one()
     return [unsealed.count_sealed(connection, migration), *map(int, rows_and_young)]
+
+
+_OVER = sa.text("""
+    SELECT CASE WHEN pg_current_xact_id_if_assigned() IS NULL
+                     AND pg_snapshot_xmin(pg_current_snapshot())
+                         = pg_snapshot_xmax(pg_current_snapshot())
+                THEN pg_snapshot_xmax(pg_current_snapshot())::text END
+""")
+
+_SINCE = sa.text(f"""
+    SELECT verdict ->> '{HELD_AT}' AS held_at,
+           pg_snapshot_xmax(pg_current_snapshot())::text AS over,
+           pg_current_xact_id_if_assigned() IS NULL AS only_reads
+    FROM {SCHEMA}.gate
+    WHERE mapping = :mapping AND mapping_hash = :hash AND suite = :suite
+    ORDER BY gate_id DESC LIMIT 1
+""")

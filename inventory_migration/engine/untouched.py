@@ -200,9 +200,9 @@ def _unwritten(
         then: The note.
         records: How many records there have to be; None where any number will do.
     """
-    if not is_plain(resolved) or then["system_identifier"] is None:
+    if not is_plain(resolved) or not is_here(connection, then):
         return False
-    here = {**evidence.database_fingerprint(connection), **_beside(connection, resolved)}
+    here = _beside(connection, resolved)
     if any(then[name] != here[name] for name in here):
         return False
     source, *beside = _tables(resolved)
@@ -224,6 +224,12 @@ def _unwritten(
         )
     ).one()
     return not row.young and (records is None or row.records == records)
+
+
+def is_here(connection: sa.Connection, then: dict[str, Any]) -> bool:
+    """Whether a note is of this database: in no other do its transactions say anything."""
+    here = evidence.database_fingerprint(connection)
+    return then["system_identifier"] is not None and all(then[name] == here[name] for name in here)
 
 
 def age_of(connection: sa.Connection, then: dict[str, Any]) -> int | None:

@@ -278,6 +278,32 @@ GUARDS = (
         "test_tallied.py::test_a_report_counts_once_more_whoever_has_written_what_was_counted",
     ),
     Guard(
+        "a report asks the rows where anybody but its gate has written since",
+        "what is written between gate and report is told as it was before",
+        "engine/tallied.py",
+        "    if int(found.over) != int(found.held_at) + 1:\n",
+        "    if False:\n",
+        "test_tallied.py::test_a_report_right_after_its_gate_sees_what_was_written_between",
+    ),
+    Guard(
+        "a reader that has written itself asks the rows",
+        "what the reader has written is told as it was before",
+        "engine/tallied.py",
+        " or not found.only_reads:",
+        ":",
+        "test_tallied.py::test_a_report_right_after_its_gate_sees_what_was_written_between",
+    ),
+    Guard(
+        "a gate during which somebody writes keeps no moment",
+        "what was not yet over as the gate judged is told as it was before",
+        "engine/tallied.py",
+        """                     AND pg_snapshot_xmin(pg_current_snapshot())
+                         = pg_snapshot_xmax(pg_current_snapshot())
+""",
+        "",
+        "test_tallied.py::test_a_report_sees_what_was_being_written_as_its_gate_judged",
+    ),
+    Guard(
         "items that a company has twice are looked for again where somebody has written since",
         "a gate does not see what was entered twice since the profile",
         "engine/seen.py",
