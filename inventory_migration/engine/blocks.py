@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
+from typing import overload
 
 ROW_BYTES = 8
 """How much of a row's hash is kept to tell it from another; a block's own is whole."""
@@ -63,6 +64,41 @@ class Block:
             # Two rows of one position are another thing than one.
             found[position] = found.get(position, b"") + row
         return found
+
+
+class Kept(Sequence[Block]):
+    """Blocks of the ledger in columns, each made when it is looked at."""
+
+    def __init__(self, read: Callable[[int, str], Rows]) -> None:
+        """Begin with none; what is kept of rows is read by where a block begins, and its hash."""
+        self._firsts, self._lasts, self._records = array("q"), array("q"), array("q")
+        self._hashes: list[str] = []
+        self._read = read
+
+    def add(self, first: int, last: int, sha256: str, records: int) -> None:
+        """Add one, as `Block` has it."""
+        self._firsts.append(first)
+        self._lasts.append(last)
+        self._records.append(records)
+        self._hashes.append(sha256)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._hashes)
+
+    @overload
+    def __getitem__(self, place: int) -> Block: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[Block]: ...
+
+    def __getitem__(self, place: int | slice) -> Block | list[Block]:
+        """One of them, or some."""
+        if isinstance(place, slice):
+            return [self[number] for number in range(*place.indices(len(self)))]
+        first, sha256 = self._firsts[place], self._hashes[place]
+        read = partial(self._read, first, sha256)
+        return Block(first, self._lasts[place], sha256, self._records[place], read)
 
 
 class Beside:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, Literal
 
 import psycopg
@@ -20,7 +19,7 @@ from psycopg.rows import namedtuple_row
 from inventory_migration.catalog import ResolvedMapping
 from inventory_migration.database import escaped, quoted
 from inventory_migration.engine import canonical, columns, holdings, ledger
-from inventory_migration.engine.blocks import ROW_BYTES, Beside, Block, Rows
+from inventory_migration.engine.blocks import ROW_BYTES, Beside, Block, Kept, Rows
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.shapes import shape_of
 
@@ -68,7 +67,7 @@ def seal_snapshot(connection: sa.Connection, migration: Migration) -> None:
     connection.execute(sa.text(f"DROP TABLE {made}"))
 
 
-def sealed_snapshot(connection: sa.Connection, migration: Migration) -> list[Block]:
+def sealed_snapshot(connection: sa.Connection, migration: Migration) -> Sequence[Block]:
     """The seals of a snapshot, in order; none where an older version has written it.
 
     Of blocks that the ledger keeps, rows are read by the connection that they were read by.
@@ -130,7 +129,7 @@ def hash_of(row: str) -> str:
     return f"sha256(convert_to({row}::text, 'UTF8'))"
 
 
-def blocks_of(connection: sa.Connection, migration: Migration) -> list[Block]:
+def blocks_of(connection: sa.Connection, migration: Migration) -> Sequence[Block]:
     """The blocks that a migration's records are looked at in, by its seals or without any."""
     sealed = sealed_snapshot(connection, migration)
     if sealed:
@@ -319,7 +318,7 @@ def streamed(connection: sa.Connection, query: str, parameters: dict[str, Any]) 
         ) from error
 
 
-def _kept(connection: sa.Connection, migration: Migration, kind: Kind) -> list[Block]:
+def _kept(connection: sa.Connection, migration: Migration, kind: Kind) -> Kept:
     kept = ledger.sealed_rows.c
     rows = connection.execute(
         sa.select(
@@ -334,6 +333,8 @@ def _kept(connection: sa.Connection, migration: Migration, kind: Kind) -> list[B
         )
         .where(kept.migration_id == migration.migration_id, kept.kind == kind)
         .order_by(kept.first_position)
+        # Of thousands, the rows would take more memory than the blocks.
+        .execution_options(stream_results=True, yield_per=500)
     )
 
     def read(first: int, sha256: str) -> Rows:
@@ -344,7 +345,10 @@ def _kept(connection: sa.Connection, migration: Migration, kind: Kind) -> list[B
         ).scalar_one()
         return Rows(bytes(found or b""))
 
-    return [Block(*row, partial(read, row.first_position, row.sha256)) for row in rows]
+    blocks = Kept(read)
+    for row in rows:
+        blocks.add(*row)
+    return blocks
 
 
 _AT_ONCE = 100

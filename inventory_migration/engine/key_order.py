@@ -139,7 +139,7 @@ def _edges(
                 f"SELECT p.position, {texts} FROM {migration.snapshot} AS p "
                 "WHERE p.position = ANY(CAST(:firsts AS bigint[])) "
                 "OR p.position = ANY(CAST(:lasts AS bigint[])) ORDER BY p.position"
-            ),
+            ).execution_options(stream_results=True, yield_per=500),
             {"firsts": firsts, "lasts": lasts},
         )
         found: dict[str, list[Any]] = {"first": firsts, "last": lasts}

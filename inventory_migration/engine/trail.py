@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,6 +16,7 @@ import sqlalchemy as sa
 from inventory_migration.engine import gates, ledger
 from inventory_migration.engine.ledger import SCHEMA, Migration
 from inventory_migration.engine.summary import OUTCOMES, exact
+from inventory_migration.engine.told_rows import ToldRows
 from inventory_migration.engine.undo_scope import Scope
 
 
@@ -39,7 +41,7 @@ def phases(connection: sa.Connection, migration_id: int) -> list[dict[str, Any]]
     return _rows(connection, _PHASES, migration_id)
 
 
-def chunks(connection: sa.Connection, migration_id: int, *, limit: int) -> list[dict[str, Any]]:
+def chunks(connection: sa.Connection, migration_id: int, *, limit: int) -> ToldRows:
     """Each chunk with its records by outcome, its failed attempts, and its totals around it.
 
     Totals are exact decimal strings, and None where the chunk has not been written.
@@ -49,20 +51,22 @@ def chunks(connection: sa.Connection, migration_id: int, *, limit: int) -> list[
         _CHUNKS.execution_options(stream_results=True, yield_per=500),
         {"migration_id": migration_id, "limit": limit},
     )
-    return [_with_totals(row._mapping) for row in rows]
+    names = [*rows.keys()][: -len(_TOTALS)]
 
-
-def _with_totals(chunk: sa.RowMapping) -> dict[str, Any]:
-    totals = {
-        measure: {
-            moment: None if value is None else sys.intern(exact(value))
-            for moment in ("before", "after")
-            for value in [chunk[f"{measure}_{moment}"]]
+    def told(*values: Any) -> dict[str, Any]:
+        of_units, of_reserved = values[-4:-2], values[-2:]
+        return {
+            **dict(zip(names, values, strict=False)),
+            "units": dict(zip(_MOMENTS, of_units, strict=True)),
+            "reserved": dict(zip(_MOMENTS, of_reserved, strict=True)),
         }
-        for measure in ("units", "reserved")
-    }
-    told = {name: value for name, value in chunk.items() if name not in _TOTALS}
-    return {**told, **totals}
+
+    return ToldRows([(*row[: len(names)], *map(_total, row[len(names) :])) for row in rows], told)
+
+
+def _total(value: Decimal | None) -> str | None:
+    # Many chunks have the same.
+    return None if value is None else sys.intern(exact(value))
 
 
 def count_chunks(connection: sa.Connection, migration_id: int) -> int:
@@ -183,7 +187,8 @@ def _rows(
     return [dict(row._mapping) for row in rows]
 
 
-_TOTALS = {"units_before", "units_after", "reserved_before", "reserved_after"}
+_MOMENTS = ("before", "after")
+_TOTALS = [f"{measure}_{moment}" for measure in ("units", "reserved") for moment in _MOMENTS]
 
 _PHASES = sa.text(f"""
     SELECT p.number, p.name, p.companies, p.records, count(k.number) AS chunks,
@@ -202,8 +207,8 @@ _PHASES = sa.text(f"""
 _CHUNKS = sa.text(f"""
     SELECT k.number, p.name AS phase, k.state, k.records,
            {", ".join(f"k.{outcome}" for outcome in OUTCOMES)}, k.attempts, k.last_error,
-           k.units_before, k.units_after, k.reserved_before, k.reserved_after,
-           k.started_at, EXTRACT(EPOCH FROM k.finished_at - k.started_at) AS elapsed_seconds
+           k.started_at, EXTRACT(EPOCH FROM k.finished_at - k.started_at) AS elapsed_seconds,
+           {", ".join(f"k.{total}" for total in _TOTALS)}
     FROM {SCHEMA}.chunk AS k
     LEFT JOIN {SCHEMA}.phase AS p ON p.migration_id = k.migration_id AND p.number = k.phase
     WHERE k.migration_id = :migration_id

@@ -324,7 +324,7 @@ def _snapshot(
     return _compared(connection, migration, sealed, now), False
 
 
-def _first(sealed: list[Block], records: int) -> list[Block]:
+def _first(sealed: Sequence[Block], records: int) -> list[Block]:
     """The seals that there were when a report was written: others have come with later arrivals."""
     found: list[Block] = []
     counted = 0

@@ -6,8 +6,9 @@ What became of the stock is in `stock.py`; all of it is said from the facts alon
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from heapq import nsmallest
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
@@ -112,22 +113,36 @@ def _plots(facts: Facts) -> Iterator[Markup]:
     yield Markup('<div class="plots">{}</div>').format(html.join(figures))
 
 
+class _Timed(NamedTuple):
+    """What a plot needs of a chunk."""
+
+    started_at: str
+    number: int
+    records: int
+    seconds: float
+
+    @property
+    def milliseconds(self) -> float:
+        return float(self.seconds) * 1000
+
+
 def _over_time(chunks: Sequence[Mapping[str, Any]]) -> Iterator[Markup]:
     timed = sorted(
-        (chunk for chunk in chunks if chunk["elapsed_seconds"] and chunk["started_at"]),
-        key=lambda chunk: (chunk["started_at"], chunk["number"]),
+        _Timed(chunk["started_at"], chunk["number"], chunk["records"], chunk["elapsed_seconds"])
+        for chunk in chunks
+        if chunk["elapsed_seconds"] and chunk["started_at"]
     )
     if len(timed) < 2:
         return
     groups = plots.together(timed)
-    ends = (when(timed[0]["started_at"])[11:], when(timed[-1]["started_at"])[11:])
+    ends = (when(timed[0].started_at)[11:], when(timed[-1].started_at)[11:])
     grouped = (
         "" if len(timed) == len(groups) else f", {len(timed):,} chunks in {len(groups)} groups"
     )
-    longest = [max(_milliseconds(chunk) for chunk in group) for group in groups]
-    middle = [median(_milliseconds(chunk) for chunk in group) for group in groups]
+    longest = [max(chunk.milliseconds for chunk in group) for group in groups]
+    middle = [median(chunk.milliseconds for chunk in group) for group in groups]
     rates = [
-        sum(chunk["records"] for chunk in group) / sum(c["elapsed_seconds"] for c in group)
+        sum(chunk.records for chunk in group) / sum(chunk.seconds for chunk in group)
         for group in groups
     ]
     across = middle if grouped else []
@@ -139,7 +154,7 @@ def _over_time(chunks: Sequence[Mapping[str, Any]]) -> Iterator[Markup]:
             ends=ends,
             said=f"In the order in which they began{grouped}: {min(longest):,.0f} to "
             f"{max(longest):,.0f} ms, half of all within "
-            f"{median(_milliseconds(chunk) for chunk in timed):,.0f} ms.",
+            f"{median(chunk.milliseconds for chunk in timed):,.0f} ms.",
         ),
         f"Milliseconds for a chunk, in the order in which they began{grouped}"
         + ("; columns: the longest of a group, line: its median" if across else ""),
@@ -178,7 +193,7 @@ def _chunks(facts: Facts) -> Iterator[Markup]:
     total = facts["listed"]["chunks"]["total"]
     said = f"All {total:,} chunks"
     if len(chunks) > MOST_CHUNKS:
-        slowest = sorted(chunks, key=lambda chunk: -(chunk["elapsed_seconds"] or 0))[:_SLOWEST]
+        slowest = nsmallest(_SLOWEST, chunks, key=lambda c: -(c["elapsed_seconds"] or 0))
         few = {chunk["number"] for chunk in slowest}
         failed = [chunk["number"] for chunk in chunks if chunk["attempts"]]
         few |= set(failed[: MOST_CHUNKS - _SLOWEST])
@@ -276,10 +291,6 @@ def _words(value: Any) -> str:
     else:
         said = "" if value is None else str(value)
     return said if len(said) <= _MOST_WORDS else said[: _MOST_WORDS - 1] + "…"
-
-
-def _milliseconds(chunk: Mapping[str, Any]) -> float:
-    return float(chunk["elapsed_seconds"]) * 1000
 
 
 def _rate(records: int, seconds: float | None) -> str:

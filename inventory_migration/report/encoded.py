@@ -13,11 +13,30 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
+from inventory_migration.engine.told_rows import ToldRows
+
+
+class _Rows(list[Any]):
+    """A list to an encoder, which keeps none of the rows that it goes through."""
+
+    def __init__(self, rows: Any) -> None:
+        """Refuse what is no JSON value and no rows either."""
+        if not isinstance(rows, ToldRows):
+            raise TypeError(f"{type(rows).__name__} is no JSON value")
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._rows)
+
+
 _CANONICAL = json.JSONEncoder(
-    sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False
+    sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_Rows
 )
-_INDENTED = json.JSONEncoder(indent=2, ensure_ascii=False)
-_AS_IT_IS = json.JSONEncoder(ensure_ascii=False)
+_INDENTED = json.JSONEncoder(indent=2, ensure_ascii=False, default=_Rows)
+_AS_IT_IS = json.JSONEncoder(ensure_ascii=False, default=_Rows)
 
 _AT_ONCE = 1_000
 """How many values and signs make a piece."""
@@ -54,5 +73,6 @@ def _compressed(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _pieces(encoder: json.JSONEncoder, content: Any) -> Iterator[str]:
+    # Goes through lists as anyone does; `encode` has a way of its own into them.
     found = encoder.iterencode(content)
     return iter(lambda: "".join(islice(found, _AT_ONCE)), "")

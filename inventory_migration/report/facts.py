@@ -53,6 +53,7 @@ from inventory_migration.engine.blocks import Block, differing, some_of
 from inventory_migration.engine.key_order import Moment
 from inventory_migration.engine.ledger import Migration
 from inventory_migration.engine.tally import Tally
+from inventory_migration.engine.told_rows import ToldRows
 from inventory_migration.engine.triggers import fired_triggers
 from inventory_migration.errors import MappingInvalid
 from inventory_migration.mapping import StockMapping
@@ -77,7 +78,7 @@ class Reading:
     """One look at a migration: what a report states, and the live rows as they were then.
 
     Attributes:
-        facts: What the report states; plain JSON values.
+        facts: What the report states; JSON values, and `ToldRows` of them.
         live: The hashes of the live rows, to be kept with the seal; None where they were not read.
     """
 
@@ -321,6 +322,9 @@ def _plain(value: Any) -> Any:
             return {str(name): _plain(item) for name, item in value.items()}
         for name, item in value.items():
             value[name] = _plain(item)
+        return value
+    if isinstance(value, ToldRows):
+        value.convert(_plain)
         return value
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
