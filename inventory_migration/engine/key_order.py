@@ -133,15 +133,13 @@ def _edges(
     keys = columns.keys(resolved)
     texts = ", ".join(f"p.{key}::text AS {key}" for key in keys)
     firsts, lasts = [block.first for block in sealed], [block.last for block in sealed]
+    query = (
+        f"SELECT p.position, {texts} FROM {migration.snapshot} AS p "
+        "WHERE p.position = ANY(CAST(:firsts AS bigint[])) "
+        "OR p.position = ANY(CAST(:lasts AS bigint[])) ORDER BY p.position"
+    )
     with evidence.plainly_spelled(connection):
-        rows = connection.execute(
-            sa.text(
-                f"SELECT p.position, {texts} FROM {migration.snapshot} AS p "
-                "WHERE p.position = ANY(CAST(:firsts AS bigint[])) "
-                "OR p.position = ANY(CAST(:lasts AS bigint[])) ORDER BY p.position"
-            ).execution_options(stream_results=True, yield_per=500),
-            {"firsts": firsts, "lasts": lasts},
-        )
+        rows = evidence.streamed(connection, query, {"firsts": firsts, "lasts": lasts})
         found: dict[str, list[Any]] = {"first": firsts, "last": lasts}
         low, high = ([found.setdefault(f"{end}_{key}", []) for key in keys] for end in _ENDS)
         first, last = set(firsts), set(lasts)
