@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from inventory_migration.database import create_engine
 from inventory_migration.embedded import EmbeddedServer
-from inventory_migration.engine import control, ledger, plan, summary
+from inventory_migration.engine import control, ledger, plan, summary, worker
 from inventory_migration.engine.failures import sqlstate
 from inventory_migration.engine.ledger import Migration
 from inventory_migration.engine.plan import Start
@@ -360,6 +360,39 @@ def test_once_a_pause_has_returned_no_chunk_commits(database: Database) -> None:
     assert state(database) == "paused"
     stage.transform(database, stage.mapping(**changes), start=Start(resume=True))
     assert stage.close(database, stage.mapping(**changes)).proof.passed
+
+
+def test_once_a_pause_has_returned_no_failure_is_noted(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migration = planned(database)
+    database.psql(
+        "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'unlucky' USING ERRCODE = '40001'; END $$; "
+        "CREATE TRIGGER fail BEFORE UPDATE ON stock_items FOR EACH ROW EXECUTE FUNCTION fail()"
+    )
+    failed, returned = threading.Event(), threading.Event()
+    note = worker._note_attempt
+
+    def late(*arguments: Any) -> int:
+        failed.set()
+        assert returned.wait(60)
+        return note(*arguments)
+
+    monkeypatch.setattr(worker, "_note_attempt", late)
+
+    def transform() -> None:
+        with pytest.raises(MigrationPaused, match="lunch"):
+            stage.transform(database)
+
+    with during(transform):
+        assert failed.wait(60)
+        control.pause(database.engine, migration.migration_id, reason="lunch")
+        returned.set()
+    assert database.psql("SELECT sum(attempts) FROM inventory_migration.chunk") == "0"
+    database.psql("DROP TRIGGER fail ON stock_items")
+    stage.transform(database, start=Start(resume=True))
+    assert stage.close(database).proof.passed
 
 
 def test_a_pause_that_comes_before_the_work_begins_is_heeded(database: Database) -> None:

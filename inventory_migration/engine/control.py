@@ -182,6 +182,12 @@ def enter(connection: Connection, migration_id: int) -> str:
     return desired_state(connection, migration_id)
 
 
+def may_enter(connection: Connection, migration_id: int) -> bool:
+    """The same, for what nobody waits for: whether work is wanted, and no barrier holds the row."""
+    held = ask(connection, _HOLD_AT_ONCE, {"migration_id": migration_id})
+    return bool([*held]) and desired_state(connection, migration_id) == "run"
+
+
 def require(connection: Connection, migration_id: int, wanted: str) -> None:
     """Go no further where somebody has asked for something else meanwhile.
 
@@ -422,6 +428,8 @@ _HOLD_MIGRATION = f"""
     SELECT migration_id FROM {ledger.SCHEMA}.migration
     WHERE migration_id = :migration_id FOR KEY SHARE
 """
+
+_HOLD_AT_ONCE = f"""{_HOLD_MIGRATION} SKIP LOCKED"""
 
 _TAKE_MIGRATION = f"""
     SELECT migration_id FROM {ledger.SCHEMA}.migration

@@ -300,8 +300,12 @@ def _note_attempt(
     claimed: Claimed | None,
     state: str | None,
 ) -> int:
-    """Keep, in a transaction of its own, that these chunks failed; returns how often by now."""
-    if claimed is None:
+    """Keep, in a transaction of its own, that these chunks failed; returns how often by now.
+
+    Not behind a pause: they fail again, or do not, once somebody resumes.
+    """
+    if claimed is None or not control.may_enter(connection, statements.migration_id):
+        connection.rollback()
         return 0
     chunk = ledger.chunk
     attempts = connection.execute(

@@ -497,6 +497,14 @@ GUARDS = (
         "test_control.py::test_once_a_pause_has_returned_no_chunk_commits",
     ),
     Guard(
+        "no failure is noted behind a pause",
+        "a worker commits something after the pause has returned",
+        "engine/worker.py",
+        " or not control.may_enter(connection, statements.migration_id):",
+        ":",
+        "test_control.py::test_once_a_pause_has_returned_no_failure_is_noted",
+    ),
+    Guard(
         "workers hold the migration's row",
         "a pause returns while a chunk is about to commit",
         "engine/control.py",
