@@ -10,9 +10,11 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 pytestmark = pytest.mark.one_server
 
@@ -138,6 +140,21 @@ def test_every_requirement_is_pinned_and_nothing_but_versions_is_in_the_pins() -
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*", line) for line in pins)
     pinned = {canonical(line.partition("==")[0]) for line in pins}
     assert {canonical(name) for name in requirements()} - pinned == set()
+
+
+def test_every_pinned_version_runs_on_each_python_that_the_readme_names() -> None:
+    named = ("3.11.0", "3.12.0", "3.13.0")
+    asked = {
+        f"{found.metadata['Name']} {found.version}": found.metadata["Requires-Python"]
+        for found in distributions()
+    }
+    assert len(asked) > 100
+    refused = {
+        name: said
+        for name, said in asked.items()
+        if said and not all(version in SpecifierSet(said) for version in named)
+    }
+    assert refused == {}
 
 
 def test_every_dependency_says_why_it_is_there() -> None:
