@@ -122,6 +122,8 @@ def audit_profile(
     with one_moment(target) as (connection, _):
         resolved = resolve(connection, mapping)
         before = seen.note_before(connection, resolved)
+        if before is None:
+            return _profile(connection, resolved, canonical.records(resolved))
         batch, along = counted_by_gate(connection, resolved)
         found = _profile(connection, resolved, batch, along)
     with target.engine.begin() as connection:
@@ -516,7 +518,7 @@ def _refuse(connection: sa.Connection, resolved: ResolvedMapping) -> None:
 
 
 def _profile(
-    connection: sa.Connection, resolved: ResolvedMapping, records: str, along: Sequence[str]
+    connection: sa.Connection, resolved: ResolvedMapping, records: str, along: Sequence[str] = ()
 ) -> Profile:
     from inventory_migration.audit.involved import named_tables
     from inventory_migration.audit.profile import profile

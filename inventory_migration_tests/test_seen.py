@@ -294,3 +294,13 @@ def test_a_condition_that_the_server_refuses_is_told_by_the_gate(
     errors = [found[3] for found in verdict_of(target, mapping)]  # type: ignore[index]
     assert any("division by zero" in str(error) for error in errors)
     assert counted
+
+
+@pytest.mark.parametrize(("mapping", "is_kept"), [(PLAIN, True), (COMPUTED, False)])
+def test_nothing_is_counted_along_that_nobody_could_take_over(
+    mapping: StockMapping, is_kept: bool, shop: Database
+) -> None:
+    target = verbs.open_target(shop.url)
+    with control.Claim(target.engine) as claim:
+        found = verbs.audit_profile(target, mapping, claim)
+    assert bool(found.along) == is_kept

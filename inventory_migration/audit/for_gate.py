@@ -23,7 +23,8 @@ def counted_by_gate(
     connection: sa.Connection, resolved: ResolvedMapping
 ) -> tuple[str, tuple[str, ...]]:
     """The batch `r` of the gate `audit_profile`, and what is counted of it, each as SQL."""
-    batch = oddities.batch_of(connection, resolved, canonical.records(resolved))
+    first = oddities.is_first(connection, resolved)
+    batch = oddities.batch_of(canonical.records(resolved), first=first)
     named = dict.fromkeys(("companies", "default_locations", *oddities.RELATIONS), "")
     # What is wrong with a suite is for the gate to say.
     with suppress(MigrationError):

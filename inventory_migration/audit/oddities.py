@@ -103,10 +103,10 @@ def with_oddities(
         subject: What the suite is held against.
         known: What a profile has seen that still holds.
     """
-    first = _is_first(connection, resolved)
+    first = is_first(connection, resolved)
     return replace(
         subject,
-        batch=batch_of(connection, resolved, subject.batch),
+        batch=batch_of(subject.batch, first=first),
         relations={
             **subject.relations,
             **relations(connection, resolved, first=first, known=known),
@@ -114,15 +114,16 @@ def with_oddities(
     )
 
 
-def batch_of(connection: sa.Connection, resolved: ResolvedMapping, records: str) -> str:
+def batch_of(records: str, *, first: bool) -> str:
     """The batch of the suite `audit_profile`, of the SELECT of all records."""
     # After a migration, that records have a location is what was wanted.
-    located = "r.outcome = 'already'" if _is_first(connection, resolved) else "false"
+    located = "r.outcome = 'already'" if first else "false"
     # What the rules make of a record is found out once, and asked for many times.
     return f"SELECT r.*, {located} AS located_before FROM ({records}\n) AS r {FENCE}"
 
 
-def _is_first(connection: sa.Connection, resolved: ResolvedMapping) -> bool:
+def is_first(connection: sa.Connection, resolved: ResolvedMapping) -> bool:
+    """Whether no migration of the mapping stands."""
     return ledger.current(connection, resolved.mapping.name) is None
 
 

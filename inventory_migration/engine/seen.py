@@ -65,7 +65,7 @@ def note_before(connection: sa.Connection, resolved: ResolvedMapping) -> dict[st
 def keep(
     connection: sa.Connection,
     resolved: ResolvedMapping,
-    before: dict[str, Any] | None,
+    before: dict[str, Any],
     records: int,
     seen: Seen,
     *,
@@ -81,9 +81,8 @@ def keep(
         seen: What was seen.
         run_id: The Dagster run that has looked.
     """
-    if before is not None:
-        kept = {KEPT_AS: asdict(seen), KEPT_OF: {**before, "records": records}}
-        gates.open_gate(connection, resolved, SUITE, run_id=run_id, seen=kept)
+    kept = {KEPT_AS: asdict(seen), KEPT_OF: {**before, "records": records}}
+    gates.open_gate(connection, resolved, SUITE, run_id=run_id, seen=kept)
 
 
 def still(connection: sa.Connection, resolved: ResolvedMapping) -> Seen:
